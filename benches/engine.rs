@@ -1,0 +1,94 @@
+//! What the engine itself costs: filling patterns, and the loop over a disk that does nothing.
+
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::io;
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use efface::engine::event::Emitter;
+use efface::engine::{Settings, Stop, job};
+use efface::io::{Buf, Disk, Done, Geometry, IoPath, Op};
+use efface::pattern::{Pattern, Seed};
+use efface::plan::{Device, Method, Plan, Policy};
+
+const CHUNK: usize = 1 << 20;
+const DISK_BYTES: u64 = 4 << 30;
+
+/// Answers every operation well, at once, and touches no byte.
+struct NullDisk {
+    io_path: IoPath,
+    done: VecDeque<Op>,
+}
+
+impl Disk for NullDisk {
+    fn geometry(&self) -> Geometry {
+        Geometry { size: DISK_BYTES, logical_block: 512, physical_block: 4096, memory_align: 512 }
+    }
+
+    fn io_path(&self) -> &IoPath {
+        &self.io_path
+    }
+
+    fn buffers(&mut self, count: usize, len: usize) -> io::Result<Vec<Buf>> {
+        Ok((0..count).map(|_| Buf::new(len, 512)).collect())
+    }
+
+    fn submit(&mut self, op: Op) -> Result<(), Op> {
+        self.done.push_back(op);
+        Ok(())
+    }
+
+    fn reap(&mut self, out: &mut Vec<Done>, _until: Option<Instant>) -> io::Result<()> {
+        out.extend(self.done.drain(..).map(|op| {
+            let result = Ok(op.bytes());
+            Done { op, result }
+        }));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn patterns(c: &mut Criterion) {
+    let mut group = c.benchmark_group("pattern fill of 1 MiB");
+    group.throughput(Throughput::Bytes(CHUNK as u64));
+    let patterns = [
+        ("zero", Pattern::zero()),
+        ("3 bytes", Pattern::constant(&[0x92, 0x49, 0x24])),
+        ("random", Pattern::Random { seed: Seed([1; 32]) }),
+    ];
+    for (name, pattern) in patterns {
+        let mut out = vec![0; CHUNK];
+        group.bench_function(name, |b| b.iter(|| pattern.fill(black_box(CHUNK as u64 * 3), &mut out)));
+    }
+    group.finish();
+}
+
+fn cover(c: &mut Criterion) {
+    let mut group = c.benchmark_group("the loop over 4 GiB that cost nothing");
+    group.throughput(Throughput::Bytes(DISK_BYTES)).sample_size(10);
+    let device = Device { size: DISK_BYTES, logical_block: 512, physical_block: 4096 };
+    for name in ["zero", "random"] {
+        let method = Method::named(name).unwrap();
+        let area = device.area(None, None).unwrap();
+        let plan = Plan::new(&method, Policy::None, area, &device, &mut || Ok(Seed([1; 32]))).unwrap();
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let io_path = IoPath { backend: "null", direct: true, fallbacks: Vec::new() };
+                let mut disk = NullDisk { io_path, done: VecDeque::new() };
+                let (to, _nobody) = channel();
+                let emitter = Emitter { job: 0, to };
+                let (settings, stop) = (Settings::default(), Stop::default());
+                job::run(&mut disk, plan.clone(), &settings, &stop, &emitter, &mut Seed::from_kernel)
+            })
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, patterns, cover);
+criterion_main!(benches);

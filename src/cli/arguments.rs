@@ -1,0 +1,56 @@
+//! How the words of the command line are read.
+
+use parse_size::parse_size;
+
+/// `100MiB`, `4K`, `512`: K, M, G, T alone are powers of 1024, as dd and fallocate read them.
+pub fn size(text: &str) -> Result<u64, String> {
+    let bare_unit = text.ends_with(|last: char| "kKmMgGtTpP".contains(last));
+    let text = if bare_unit { format!("{text}iB") } else { text.to_string() };
+    parse_size(&text).map_err(|error| format!("{error}; write bytes, or a number with a unit as in 100MiB"))
+}
+
+/// As a size, but something.
+pub fn some_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("0 bytes are nothing to work with; leave the option out for the default".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// `200MiB/s`
+pub fn rate(text: &str) -> Result<u64, String> {
+    match size(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err("a rate of 0 would never end; leave the option out for no limit".into()),
+        rate => Ok(rate),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_the_core_tools_read_them() {
+        for (text, bytes) in [
+            ("512", 512),
+            ("4K", 4096),
+            ("100MiB", 100 << 20),
+            ("1MB", 1_000_000),
+            ("2g", 2 << 30),
+            ("1.5GiB", 3 << 29),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "x", "-1", "1 parsec", "99999999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        assert!(some_size("0").is_err());
+    }
+
+    #[test]
+    fn a_rate_is_a_size_a_second() {
+        assert_eq!(rate("200MiB/s"), Ok(200 << 20));
+        assert_eq!(rate("1M"), Ok(1 << 20));
+        assert!(rate("0").is_err() && rate("fast").is_err() && rate("0/s").is_err());
+    }
+}

@@ -1,0 +1,33 @@
+//! The question before the first byte: the person sees what the disk is, and types its name.
+
+use std::io::{IsTerminal, Write, stderr, stdin};
+
+use crate::device::Tree;
+use crate::device::identity::Identity;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// Goes on only where a person typed the device's name.
+pub fn confirm(tree: &Tree, identity: &Identity, plan: &Plan) -> Result<()> {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(Error::refused("nobody confirmed that this device may be wiped")
+            .way_out("run it on a terminal, or add --yes where a program has made sure"));
+    }
+    let name = identity.name();
+    eprintln!("{}", identity.describe());
+    for line in identity.contents(tree) {
+        eprintln!("  {line}");
+    }
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    eprintln!("  will be wiped: bytes {}, {}", plan.area, steps.join(", "));
+    eprint!("Type {name} to destroy what it holds: ");
+    stderr().flush().ok();
+    let mut answer = String::new();
+    stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Error::failed("no answer could be read").because(error))?;
+    if answer.trim() == name {
+        return Ok(());
+    }
+    Err(Error::refused(format!("'{}' was typed, not '{name}'", answer.trim())).way_out("nothing was written"))
+}

@@ -1,0 +1,54 @@
+//! The command line: what was asked, handed to the rooms that do it.
+
+mod arguments;
+mod confirm;
+mod ionice;
+mod selftest;
+pub mod signals;
+mod verify;
+mod wipe;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+use crate::verdict::{EXIT_CODES, Verdict};
+
+/// Wipes block devices at their own speed, and proves what it did
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Tell more on stderr (twice: much more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Overwrite devices, and verify what reads back
+    Wipe(wipe::Wipe),
+    /// Read a device, and say whether it holds what is expected; writes nothing
+    Verify(verify::Verify),
+    /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
+    Selftest(selftest::Selftest),
+}
+
+impl Cli {
+    pub fn run(self) -> Verdict {
+        match self.command {
+            Command::Wipe(wipe) => told(wipe.run()),
+            Command::Verify(verify) => told(verify.run()),
+            Command::Selftest(selftest) => told(selftest.run()),
+        }
+    }
+}
+
+/// An error that is no single device's is told here; the devices' own stand in their records.
+fn told(result: Result<Verdict>) -> Verdict {
+    result.unwrap_or_else(|error| {
+        eprintln!("efface: {error}");
+        error.kind.into()
+    })
+}

@@ -1,0 +1,59 @@
+//! `efface selftest`: the main job on a scratch device of its own, and the lies that it catches.
+
+mod liars;
+mod scratch;
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::signals;
+use super::wipe::{Job, device, run_jobs};
+use crate::device::Tree;
+use crate::device::guard::{self, Request};
+use crate::engine::{Settings, Stop};
+use crate::error::Result;
+use crate::pattern::{Pattern, Seed};
+use crate::plan::{Method, Plan, Policy};
+use crate::report::Wanted;
+use crate::verdict::Verdict;
+use scratch::Scratch;
+
+#[derive(Args)]
+pub struct Selftest {}
+
+/// Large enough that the standard policy draws its probes instead of reading all.
+const SCRATCH_BYTES: u64 = 256 << 20;
+
+impl Selftest {
+    pub fn run(self) -> Result<Verdict> {
+        let stop = signals::listen();
+        let scratch = Scratch::new(SCRATCH_BYTES)?;
+        println!("1. A scratch device full of data is wiped as `efface wipe --method shred` does it.\n");
+        let (verdict, written) = wipe(&scratch, &stop)?;
+        if verdict != Verdict::Wiped {
+            return Ok(verdict);
+        }
+        scratch.compare(&written)?;
+        println!("Read again below the device: every byte is the last pass's, no old data is left.\n");
+        println!("2. Simulated disks that lie are wiped and read back in full: who is found out?\n");
+        liars::run()
+    }
+}
+
+/// The main job; gives what the last pass wrote.
+fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
+    let path = scratch.path();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let request = Request { path: &path, image: scratch.is_image(), deadline };
+    let claim = guard::claim(&Tree::real(), &request).map_err(|error| error.on(&path))?;
+    let geometry = device(&claim.geometry());
+    let seed = Seed::from_kernel()?;
+    let area = geometry.area(None, None)?;
+    let plan = Plan::new(&Method::named("shred")?, Policy::Standard, area, &geometry, &mut || Ok(seed))?;
+    let settings = Settings::default();
+    let (identity, depth) = (claim.identity().clone(), settings.depth_max());
+    let job = Job { device: path.clone(), identity, open: Box::new(move || claim.open(depth)), plan };
+    let verdict = run_jobs(vec![job], Vec::new(), &[path], &settings, stop, Wanted::default());
+    Ok((verdict, Pattern::Random { seed }))
+}

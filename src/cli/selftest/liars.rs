@@ -1,0 +1,108 @@
+//! Which lies of a disk does a full read-back catch, and which can none catch?
+
+use std::sync::mpsc::channel;
+
+use crate::engine::event::Emitter;
+use crate::engine::{Settings, Stop, job};
+use crate::error::{Error, Result};
+use crate::io::sim::{Alias, Faults, SimDisk};
+use crate::pattern::Seed;
+use crate::plan::{Device, Method, Plan, Policy};
+use crate::verdict::Verdict;
+
+const DISK: Device = Device { size: 4 << 20, logical_block: 512, physical_block: 4096 };
+
+/// A lie, and what is true of it: found out with a pass of zeroes, and with a random one.
+struct Lie {
+    what: &'static str,
+    faults: Faults,
+    zero_finds_it: bool,
+    random_finds_it: bool,
+    why: &'static str,
+}
+
+fn lies() -> [Lie; 8] {
+    let good = Faults::default;
+    let lie = |what, faults, (zero_finds_it, random_finds_it), why| Lie {
+        what,
+        faults,
+        zero_finds_it,
+        random_finds_it,
+        why,
+    };
+    [
+        lie("none: an honest disk", good(), (false, false), "wiped, and said so"),
+        lie("drops writes", Faults { lose: 50, ..good() }, (true, true), "old data reads back"),
+        lie("tears writes", Faults { tear: 50, ..good() }, (true, true), "their ends read back old"),
+        lie(
+            "misdirects writes",
+            Faults { misdirect: 50, ..good() },
+            (true, true),
+            "a hole where it should be",
+        ),
+        lie(
+            "gives stale reads",
+            Faults { stale: 50, ..good() },
+            (true, true),
+            "it shows what it said is gone",
+        ),
+        lie(
+            "aliases addresses",
+            Faults { alias: Some(Alias::StuckBit { bit: 1 << 20 }), ..good() },
+            (false, true),
+            "zeroes look alike everywhere",
+        ),
+        lie(
+            "fakes its capacity",
+            Faults { alias: Some(Alias::Wrap { capacity: 3 << 20 }), ..good() },
+            (false, true),
+            "zeroes look alike everywhere",
+        ),
+        lie(
+            "lies about its flush",
+            Faults { lying_flush: true, ..good() },
+            (false, false),
+            "no reading can: only a power cut tells",
+        ),
+    ]
+}
+
+/// Wipes each liar with each method, prints the table, and fails where it is not as it must be.
+pub fn run() -> Result<Verdict> {
+    println!("  {:22} {:10} {:10} why", "the disk's lie", "zero", "random");
+    let mut wrong = None;
+    for lie in lies() {
+        let (zero, random) = (wipe(&lie, "zero")?, wipe(&lie, "random")?);
+        println!("  {:22} {:10} {:10} {}", lie.what, word(&lie, zero), word(&lie, random), lie.why);
+        let expected = |finds| if finds { Verdict::Surviving } else { Verdict::Wiped };
+        if (zero, random) != (expected(lie.zero_finds_it), expected(lie.random_finds_it)) {
+            wrong.get_or_insert(lie.what);
+        }
+    }
+    println!();
+    match wrong {
+        None => Ok(Verdict::Wiped),
+        Some(what) => Err(Error::failed(format!("the verification does not do what it should ({what})"))
+            .way_out("do not use this build; please report it")),
+    }
+}
+
+fn word(lie: &Lie, verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Surviving => "caught",
+        Verdict::Wiped if lie.what.starts_with("none") => "wiped",
+        Verdict::Wiped => "not seen",
+        _ => "FAILED",
+    }
+}
+
+fn wipe(lie: &Lie, method: &str) -> Result<Verdict> {
+    let content = vec![0xd5; DISK.size as usize];
+    let mut disk = SimDisk::new(content, DISK.logical_block, DISK.physical_block, 1, lie.faults.clone());
+    let mut draw = || Ok(Seed([1; 32]));
+    let plan = Plan::new(&Method::named(method)?, Policy::Full, DISK.area(None, None)?, &DISK, &mut draw)?;
+    let settings = Settings { chunk_bytes: 32 << 10, ..Settings::default() };
+    let (to, _nobody) = channel();
+    let emitter = Emitter { job: 0, to };
+    Ok(job::run(&mut disk, plan, &settings, &Stop::default(), &emitter, &mut draw).verdict)
+}

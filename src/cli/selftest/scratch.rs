@@ -1,0 +1,81 @@
+//! A device to wipe that nobody else can mean: a loop device of our own, or an image file.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::geteuid;
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+use crate::pattern::Pattern;
+use crate::range::Extent;
+
+const DATA: &[u8; 64] = b"data of the previous tenant, which the next one must never see\n\0";
+const READ_BYTES: u64 = 1 << 20;
+
+pub struct Scratch {
+    image: NamedTempFile,
+    /// The loop device, detached by the kernel when its last descriptor goes: at a kill -9 too.
+    attached: Option<(PathBuf, File)>,
+    size: u64,
+}
+
+impl Scratch {
+    pub fn new(size: u64) -> Result<Scratch> {
+        let failed =
+            |error| Error::failed("no scratch image").because(error).way_out("see that TMPDIR has room");
+        let image = NamedTempFile::with_prefix("efface-selftest-").map_err(failed)?;
+        let mut writer = BufWriter::with_capacity(READ_BYTES as usize, image.as_file());
+        for _ in 0..size / DATA.len() as u64 {
+            writer.write_all(DATA).map_err(failed)?;
+        }
+        writer.flush().map_err(failed)?;
+        drop(writer);
+        let attached = if geteuid().is_root() { attach(image.path()) } else { None };
+        if attached.is_none() {
+            println!("(No loop device to be had: an image file stands in. Root gets a loop device.)\n");
+        }
+        Ok(Scratch { image, attached, size })
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.attached.as_ref().map_or_else(|| self.image.path().into(), |(node, _)| node.clone())
+    }
+
+    pub fn is_image(&self) -> bool {
+        self.attached.is_none()
+    }
+
+    /// Reads the image itself, by another way than the wipe took: each byte is the pattern's.
+    pub fn compare(&self, pattern: &Pattern) -> Result<()> {
+        let failed = |error| Error::failed("the scratch image cannot be read").because(error);
+        let (mut found, mut wanted) = (vec![0; READ_BYTES as usize], vec![0; READ_BYTES as usize]);
+        for piece in Extent::new(0, self.size).chunks(READ_BYTES) {
+            self.image.as_file().read_exact_at(&mut found, piece.start).map_err(failed)?;
+            pattern.fill(piece.start, &mut wanted);
+            if found != wanted {
+                return Err(Error::failed("the scratch image does not hold what was written").at(piece));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A loop device over the image, by the node that losetup names; none where there is no losetup.
+fn attach(image: &Path) -> Option<(PathBuf, File)> {
+    let losetup = Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
+    if !losetup.status.success() {
+        return None;
+    }
+    let node = PathBuf::from(String::from_utf8(losetup.stdout).ok()?.trim());
+    let held = File::open(&node);
+    // While a descriptor is open this only tells the kernel to detach after the last one.
+    let detached = Command::new("losetup").arg("--detach").arg(&node).status();
+    if !detached.is_ok_and(|status| status.success()) {
+        tracing::warn!("losetup --detach {} failed: detach it by hand", node.display());
+    }
+    Some((node, held.ok()?))
+}

@@ -1,0 +1,494 @@
+//! The loop: visit every block of an area once, and write, zero, discard or check it.
+//!
+//! Pieces of the area go to the disk as long as there are buffers; what comes back short is
+//! continued, what fails is bisected down to the logical block, and what stays unusable is
+//! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint told.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::event::{Emitter, Event};
+use super::pace::Pace;
+use super::{Settings, Stop};
+use crate::error::Error;
+use crate::io::{Buf, Disk, Done, Geometry, Op};
+use crate::pattern::{Pattern, Seed};
+use crate::plan::Act;
+use crate::range::{Extent, ExtentSet, align_down, align_up};
+
+/// How often a waiting loop looks up: for a signal, and to tell its progress.
+const TICK: Duration = Duration::from_millis(100);
+/// Tries for a piece that cannot be cut any more.
+const TRIES_MAX: u32 = 3;
+/// How many extents a finding lists; beyond that only their bytes are counted.
+const LISTED_MAX: usize = 4096;
+
+/// What a step needs from its job.
+pub struct Context<'a> {
+    pub disk: &'a mut dyn Disk,
+    pub settings: &'a Settings,
+    pub stop: &'a Stop,
+    pub emitter: &'a Emitter,
+    /// The step's number in its plan.
+    pub step: usize,
+}
+
+/// Ranges that were found, of which at most 4096 are listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Found {
+    pub extents: ExtentSet,
+    pub bytes: u64,
+    /// More was found than is listed.
+    pub more: bool,
+}
+
+impl Found {
+    pub fn add(&mut self, extent: Extent) {
+        self.bytes += extent.len();
+        if self.extents.len() < LISTED_MAX {
+            self.extents.insert(extent);
+        } else {
+            self.more = true;
+        }
+    }
+
+    pub fn add_all(&mut self, other: &Found) {
+        other.extents.iter().for_each(|extent| self.extents.insert(extent));
+        self.bytes += other.bytes;
+        self.more |= other.more;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+}
+
+/// What one step did.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepReport {
+    pub act: Act,
+    /// Bytes that were written, or read.
+    pub bytes: u64,
+    pub milliseconds: u64,
+    /// The last flush of a writing step succeeded, with nothing after it.
+    pub flushed: bool,
+    /// Blocks that could not be written, or not be read.
+    pub unusable: ExtentSet,
+    /// Blocks that hold something else than the check expects.
+    pub differing: Found,
+    /// Pieces that failed first and succeeded later.
+    pub retried: ExtentSet,
+    /// I/Os that failed.
+    pub errors: u64,
+}
+
+impl StepReport {
+    /// What a random pass was made from.
+    pub fn seed(&self) -> Option<&Seed> {
+        match &self.act {
+            Act::Write { pattern: Pattern::Random { seed } } => Some(seed),
+            _ => None,
+        }
+    }
+}
+
+/// Why a step ended before its area did.
+#[derive(Debug)]
+pub enum Halt {
+    Asked,
+    Failed(Error),
+}
+
+/// What an error says about the device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Trouble {
+    /// Nothing: try again.
+    Passing,
+    /// Some block of this piece is bad.
+    Media,
+    /// It does not know this command.
+    Unsupported,
+    Fatal,
+}
+
+impl Trouble {
+    fn of(error: &io::Error) -> Trouble {
+        match error.raw_os_error() {
+            Some(libc::EINTR | libc::EAGAIN) => Trouble::Passing,
+            // What kernels answer for a medium error: SCSI and NVMe say ENODATA, brd and loop EIO.
+            Some(libc::EIO | libc::ENODATA | libc::EILSEQ | libc::EREMOTEIO | libc::ETIMEDOUT) => {
+                Trouble::Media
+            }
+            Some(libc::EOPNOTSUPP | libc::ENOTTY) => Trouble::Unsupported,
+            _ => Trouble::Fatal,
+        }
+    }
+}
+
+/// A piece of the area, and how often it was tried.
+struct Piece {
+    extent: Extent,
+    tries: u32,
+    failed_before: bool,
+}
+
+/// A buffer, and what a constant pattern left in it: its phase, and up to which length.
+struct Sheet {
+    buf: Buf,
+    holds: Option<(u64, usize)>,
+}
+
+impl Sheet {
+    fn prepare(&mut self, pattern: &Pattern, at: u64, len: usize) {
+        self.buf.set_len(len);
+        let phase = pattern.phase(at);
+        if let (Some(phase), Some((held, filled))) = (phase, self.holds)
+            && phase == held
+            && len <= filled
+        {
+            return;
+        }
+        pattern.fill(at, &mut self.buf);
+        self.holds = phase.map(|phase| (phase, len));
+    }
+}
+
+/// Runs one act over an area, and tells why it ended early where it did.
+pub fn cover<'a>(context: Context<'a>, act: &'a Act, area: &ExtentSet) -> (StepReport, Option<Halt>) {
+    let (transfer, depth) = context.settings.transfers(act);
+    let step = context.step;
+    let disk_failed = |error| Halt::Failed(Error::failed("no buffers for the disk's I/O").because(error));
+    let started = Instant::now();
+    let mut cover = Cover::new(context, act, area, transfer, depth);
+    let buffers = if matches!(act, Act::Zero | Act::Discard) { 0 } else { depth };
+    match cover.disk.buffers(buffers, transfer as usize) {
+        Ok(bufs) => cover.idle.extend(bufs.into_iter().map(|buf| Sheet { buf, holds: None })),
+        Err(error) => cover.halt = Some(disk_failed(error)),
+    }
+    cover.run();
+    cover.report.milliseconds = started.elapsed().as_millis() as u64;
+    cover.emitter.emit(Event::Progress { step, bytes: cover.report.bytes });
+    (cover.report, cover.halt)
+}
+
+struct Cover<'a> {
+    disk: &'a mut dyn Disk,
+    settings: &'a Settings,
+    stop: &'a Stop,
+    emitter: &'a Emitter,
+    step: usize,
+    act: &'a Act,
+    geometry: Geometry,
+    depth: usize,
+
+    /// Pieces that were not tried yet, and the first that the running epoch leaves out.
+    fresh: Box<dyn Iterator<Item = Extent>>,
+    next: Option<Extent>,
+    epoch_left: u64,
+    end: u64,
+    /// Pieces to try again: these go first.
+    again: Vec<Piece>,
+    flying: HashMap<u64, (Piece, Option<(u64, usize)>)>,
+    idle: Vec<Sheet>,
+    done: Vec<Done>,
+    /// What a constant check expects, filled once.
+    expected: Sheet,
+    pace: Pace,
+    told_at: Instant,
+    report: StepReport,
+    halt: Option<Halt>,
+}
+
+impl<'a> Cover<'a> {
+    fn new(context: Context<'a>, act: &'a Act, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
+        let Context { disk, settings, stop, emitter, step } = context;
+        let geometry = disk.geometry();
+        let extents: Vec<Extent> = area.iter().collect();
+        let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
+        let report = StepReport {
+            act: act.clone(),
+            bytes: 0,
+            milliseconds: 0,
+            flushed: false,
+            unusable: ExtentSet::new(),
+            differing: Found::default(),
+            retried: ExtentSet::new(),
+            errors: 0,
+        };
+        Cover {
+            geometry,
+            depth,
+            next: fresh.next(),
+            fresh: Box::new(fresh),
+            epoch_left: if act.writes() { settings.epoch_bytes } else { u64::MAX },
+            end: area.iter().last().map_or(0, |extent| extent.end),
+            again: Vec::new(),
+            flying: HashMap::new(),
+            idle: Vec::new(),
+            done: Vec::new(),
+            expected: Sheet {
+                buf: Buf::new(if act.writes() { 1 } else { transfer as usize }, 1),
+                holds: None,
+            },
+            pace: Pace::new(settings.rate),
+            told_at: Instant::now(),
+            report,
+            halt: None,
+            disk,
+            settings,
+            stop,
+            emitter,
+            step,
+            act,
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            if self.halt.is_none() && self.stop.is_asked() {
+                self.halt = Some(Halt::Asked);
+            }
+            let wake = self.feed();
+            if !self.flying.is_empty() {
+                self.reap(wake);
+            } else if let Some(wake) = wake {
+                std::thread::sleep(wake.saturating_duration_since(Instant::now()).min(TICK));
+            } else if !self.end_epoch() {
+                return;
+            }
+        }
+    }
+
+    /// Submits what may be submitted; tells when more may be, where the pace forbids it now.
+    fn feed(&mut self) -> Option<Instant> {
+        while self.halt.is_none() && self.flying.len() < self.depth {
+            let now = Instant::now();
+            if let Some(wake) = self.pace.wait(now)
+                && self.has_piece()
+            {
+                return Some(wake);
+            }
+            let piece = self.take_piece()?;
+            let bytes = piece.extent.len();
+            if !self.submit(piece) {
+                return None;
+            }
+            self.pace.spend(bytes, now);
+        }
+        None
+    }
+
+    fn has_piece(&self) -> bool {
+        !self.again.is_empty() || (self.epoch_left > 0 && self.next.is_some())
+    }
+
+    fn take_piece(&mut self) -> Option<Piece> {
+        if let Some(piece) = self.again.pop() {
+            return Some(piece);
+        }
+        if self.epoch_left == 0 {
+            return None;
+        }
+        let extent = self.next.take()?;
+        self.next = self.fresh.next();
+        self.epoch_left = self.epoch_left.saturating_sub(extent.len());
+        Some(Piece { extent, tries: 0, failed_before: false })
+    }
+
+    /// Sends a piece to the disk; says whether the disk took it.
+    fn submit(&mut self, piece: Piece) -> bool {
+        let (at, len) = (piece.extent.start, piece.extent.len());
+        let (op, holds) = match self.act {
+            Act::Zero => (Op::Zero { at, len }, None),
+            Act::Discard => (Op::Discard { at, len }, None),
+            Act::Write { pattern } => {
+                let mut sheet = self.idle.pop().expect("as many buffers as pieces in flight");
+                sheet.prepare(pattern, at, len as usize);
+                (Op::Write { at, buf: sheet.buf }, sheet.holds)
+            }
+            Act::Check { .. } => {
+                let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
+                buf.set_len(len as usize);
+                (Op::Read { at, buf }, None)
+            }
+        };
+        match self.disk.submit(op) {
+            Ok(()) => {
+                self.flying.insert(at, (piece, holds));
+                true
+            }
+            Err(op) => {
+                self.idle.extend(op.into_buf().map(|buf| Sheet { buf, holds }));
+                self.again.push(piece);
+                false
+            }
+        }
+    }
+
+    fn reap(&mut self, wake: Option<Instant>) {
+        let tick = Instant::now() + TICK;
+        let mut done = std::mem::take(&mut self.done);
+        if let Err(error) = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick)))) {
+            self.fail(Error::failed("the disk's queue broke").because(error));
+            // What is still in flight stays with the disk, which outlives it or leaks it.
+            self.flying.clear();
+        }
+        for done in done.drain(..) {
+            self.settle(done);
+        }
+        self.done = done;
+        if self.told_at.elapsed() >= TICK {
+            self.told_at = Instant::now();
+            self.emitter.emit(Event::Progress { step: self.step, bytes: self.report.bytes });
+        }
+    }
+
+    fn settle(&mut self, done: Done) {
+        let Done { op, result } = done;
+        let (piece, holds) = self.flying.remove(&op.at()).expect("only what was submitted comes back");
+        let name = op.name();
+        match result {
+            Ok(bytes) => self.landed(&op, piece, bytes),
+            Err(error) => self.troubled(piece, name, &error),
+        }
+        self.idle.extend(op.into_buf().map(|buf| Sheet { buf, holds }));
+    }
+
+    /// Counts what was done of a piece, and goes on with the rest from a whole block.
+    fn landed(&mut self, op: &Op, piece: Piece, bytes: u64) {
+        let extent = piece.extent;
+        let whole = if bytes >= extent.len() {
+            extent.end
+        } else {
+            align_down(extent.start + bytes, self.geometry.logical_block).max(extent.start)
+        };
+        if whole == extent.start {
+            // Nothing moved: an error, or a loop without end.
+            let nothing = io::Error::from_raw_os_error(libc::EIO);
+            return self.troubled(piece, op.name(), &nothing);
+        }
+        let (good, rest) = extent.split(whole);
+        self.report.bytes += good.len();
+        if let (Act::Check { expect, .. }, Op::Read { buf, .. }) = (self.act, op) {
+            self.compare(expect, good, &buf[..good.len() as usize]);
+        }
+        if piece.failed_before {
+            self.report.retried.insert(good);
+        }
+        if !rest.is_empty() {
+            self.again.push(Piece { extent: rest, ..piece });
+        }
+    }
+
+    /// Notes the blocks of `extent` that do not hold what they should.
+    fn compare(&mut self, expect: &Pattern, extent: Extent, bytes: &[u8]) {
+        self.expected.prepare(expect, extent.start, bytes.len());
+        if *self.expected.buf == *bytes {
+            return;
+        }
+        let mut differing = ExtentSet::new();
+        for block in extent.chunks(self.geometry.logical_block) {
+            let range = (block.start - extent.start) as usize..(block.end - extent.start) as usize;
+            if self.expected.buf[range.clone()] != bytes[range] {
+                differing.insert(block);
+            }
+        }
+        differing.iter().for_each(|extent| self.report.differing.add(extent));
+    }
+
+    fn troubled(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
+        let extent = piece.extent;
+        let told = |what: &str| Error::failed(what).at(extent).because(again(error));
+        match Trouble::of(error) {
+            Trouble::Passing | Trouble::Media if self.report.errors >= self.settings.errors_max => {
+                let what =
+                    format!("given up after {} failed I/Os, the last one a {operation}", self.report.errors);
+                self.fail(told(&what).way_out("the device is failing: replace it, or destroy it"));
+            }
+            Trouble::Passing => {
+                self.report.errors += 1;
+                self.again.push(piece);
+            }
+            Trouble::Media => self.cut(piece, operation, error),
+            Trouble::Unsupported if self.report.bytes == 0 => {
+                let what = format!("the device does not support {operation}");
+                let way_out = "use a method that writes, such as --method zero";
+                self.fail(Error::unsupported(what).because(again(error)).way_out(way_out));
+            }
+            Trouble::Unsupported | Trouble::Fatal => self.fail(told(&format!("{operation} failed"))),
+        }
+    }
+
+    /// Narrows a failure down: halves to the physical block, that one again, its logical blocks.
+    fn cut(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
+        self.report.errors += 1;
+        let Geometry { logical_block, physical_block, .. } = self.geometry;
+        let extent = piece.extent;
+        let part = |extent| Piece { extent, tries: 0, failed_before: true };
+        if let Some(middle) = middle(extent, physical_block) {
+            let (left, right) = extent.split(middle);
+            self.again.extend([part(right), part(left)]);
+        } else if piece.tries + 1 < TRIES_MAX {
+            self.again.push(Piece { extent, tries: piece.tries + 1, failed_before: true });
+        } else if extent.len() > logical_block {
+            self.again.extend(extent.chunks(logical_block).map(part));
+        } else {
+            self.report.unusable.insert(extent);
+            let error = error.to_string();
+            self.emitter.emit(Event::Unusable { step: self.step, at: extent, operation, error });
+        }
+    }
+
+    /// Makes an epoch durable when nothing is in flight; says whether there is more to do.
+    fn end_epoch(&mut self) -> bool {
+        assert!(self.halt.is_some() || self.again.is_empty(), "an idle disk took no piece");
+        let failed = matches!(self.halt, Some(Halt::Failed(_)));
+        if self.act.writes() && !failed {
+            if let Err(error) = self.disk.flush() {
+                let what = "the flush failed, so what was written may be lost";
+                self.fail(
+                    Error::failed(what)
+                        .because(error)
+                        .way_out("do not trust this device; run it again or destroy it"),
+                );
+                return false;
+            }
+            self.report.flushed = self.halt.is_none() && self.next.is_none();
+        }
+        if failed {
+            return false;
+        }
+        self.emitter.emit(Event::Checkpoint { step: self.step, upto: self.watermark() });
+        self.epoch_left = self.settings.epoch_bytes;
+        self.halt.is_none() && self.next.is_some()
+    }
+
+    /// Everything of the area that lies below was visited.
+    fn watermark(&self) -> u64 {
+        let pending = self.again.iter().map(|piece| piece.extent.start);
+        pending.chain(self.next.map(|extent| extent.start)).min().unwrap_or(self.end)
+    }
+
+    /// The first failure stands; what is in flight is still drained.
+    fn fail(&mut self, error: Error) {
+        if !matches!(self.halt, Some(Halt::Failed(_))) {
+            self.halt = Some(Halt::Failed(error));
+        }
+    }
+}
+
+/// Where to cut a piece in two, on a physical block; none where it has no more than one.
+fn middle(extent: Extent, physical_block: u64) -> Option<u64> {
+    let half = extent.start + extent.len() / 2;
+    [align_down(half, physical_block), align_up(half, physical_block)]
+        .into_iter()
+        .find(|middle| (extent.start + 1..extent.end).contains(middle))
+}
+
+/// The same error once more: io::Error cannot be cloned.
+fn again(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
+}

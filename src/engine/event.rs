@@ -1,0 +1,60 @@
+//! What a job tells while it runs. Data goes one way: whoever watches cannot slow or change it.
+
+use std::sync::mpsc::Sender;
+
+use serde::Serialize;
+
+use super::cover::StepReport;
+use crate::io::{Geometry, IoPath};
+use crate::plan::Plan;
+use crate::range::Extent;
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Started {
+        geometry: Geometry,
+        io_path: IoPath,
+        plan: Plan,
+    },
+    StepStarted {
+        step: usize,
+        steps: usize,
+        act: String,
+        bytes: u64,
+    },
+    Progress {
+        step: usize,
+        bytes: u64,
+    },
+    /// The step's area is done, and durable where the step writes, up to here (but for residue).
+    Checkpoint {
+        step: usize,
+        upto: u64,
+    },
+    /// A block that could not be written, or not be read.
+    Unusable {
+        step: usize,
+        at: Extent,
+        operation: &'static str,
+        error: String,
+    },
+    StepEnded {
+        step: usize,
+        report: StepReport,
+    },
+}
+
+/// Where one job's events go, by the job's number.
+#[derive(Clone)]
+pub struct Emitter {
+    pub job: usize,
+    pub to: Sender<(usize, Event)>,
+}
+
+impl Emitter {
+    /// Nobody listening is no reason to stop a wipe.
+    pub fn emit(&self, event: Event) {
+        self.to.send((self.job, event)).ok();
+    }
+}

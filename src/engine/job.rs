@@ -1,0 +1,213 @@
+//! One plan on one disk, from the first block to the verdict.
+
+use serde::Serialize;
+
+use super::cover::{Context, Found, Halt, StepReport, cover};
+use super::event::{Emitter, Event};
+use super::sampling::{Bound, probes};
+use super::{Settings, Stop};
+use crate::error::{Error, Result};
+use crate::io::{Disk, Geometry, IoPath};
+use crate::pattern::Seed;
+use crate::plan::{Act, Plan, Sample};
+use crate::range::{Extent, ExtentSet, align_down};
+use crate::verdict::Verdict;
+
+/// What a job did, and what may be said of the disk now.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobReport {
+    pub verdict: Verdict,
+    pub plan: Plan,
+    pub geometry: Geometry,
+    pub io_path: IoPath,
+    pub steps: Vec<StepReport>,
+    /// Blocks that some pass could not write: they may hold what they held before.
+    pub residue: ExtentSet,
+    /// Blocks that a check could not read.
+    pub unreadable: ExtentSet,
+    /// Blocks that a check found to hold something else than the last pass wrote.
+    pub surviving: Found,
+    pub verification: Option<Verification>,
+    pub error: Option<String>,
+}
+
+/// What the last check did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
+    pub sample: Sample,
+    /// The probes follow from it (see `engine/sampling.rs`).
+    pub seed: Seed,
+    pub probes: Option<u64>,
+    pub bytes_read: u64,
+    /// Only where every probe was read and was good.
+    pub bound: Option<Bound>,
+}
+
+/// Carries a plan out. `draw` gives the seeds of the samples, each after the flush before it.
+pub fn run(
+    disk: &mut dyn Disk,
+    plan: Plan,
+    settings: &Settings,
+    stop: &Stop,
+    emitter: &Emitter,
+    draw: &mut dyn FnMut() -> Result<Seed>,
+) -> JobReport {
+    let geometry = disk.geometry();
+    let io_path = disk.io_path().clone();
+    emitter.emit(Event::Started { geometry, io_path: io_path.clone(), plan: plan.clone() });
+    let mut job = Job::new(disk, settings, stop, emitter, &plan);
+    let halt = job.run(&plan.steps, draw);
+    let verdict = job.verdict(&halt, plan.writes());
+    let error = match halt {
+        Some(Halt::Failed(error)) => Some(error.to_string()),
+        Some(Halt::Asked) | None => None,
+    };
+    let Job { steps, residue, unreadable, surviving, verification, .. } = job;
+    JobReport { verdict, plan, geometry, io_path, steps, residue, unreadable, surviving, verification, error }
+}
+
+struct Job<'a> {
+    disk: &'a mut dyn Disk,
+    settings: &'a Settings,
+    stop: &'a Stop,
+    emitter: &'a Emitter,
+    geometry: Geometry,
+    /// The plan's area without the odd tail that direct I/O cannot reach.
+    area: Extent,
+    steps: Vec<StepReport>,
+    residue: ExtentSet,
+    unreadable: ExtentSet,
+    surviving: Found,
+    verification: Option<Verification>,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        disk: &'a mut dyn Disk,
+        settings: &'a Settings,
+        stop: &'a Stop,
+        emitter: &'a Emitter,
+        plan: &Plan,
+    ) -> Job<'a> {
+        let geometry = disk.geometry();
+        // A device whose size is no multiple of its logical block has a tail that it never serves.
+        let direct = disk.io_path().direct;
+        let end = if direct { align_down(plan.area.end, geometry.logical_block) } else { plan.area.end };
+        let (area, tail) = plan.area.split(end.max(plan.area.start));
+        let nowhere = Extent::at(tail.end, 0);
+        let (residue, unreadable) = if plan.writes() { (tail, nowhere) } else { (nowhere, tail) };
+        Job {
+            disk,
+            settings,
+            stop,
+            emitter,
+            geometry,
+            area,
+            steps: Vec::new(),
+            residue: residue.into(),
+            unreadable: unreadable.into(),
+            surviving: Found::default(),
+            verification: None,
+        }
+    }
+
+    fn run(&mut self, acts: &[Act], draw: &mut dyn FnMut() -> Result<Seed>) -> Option<Halt> {
+        for (step, act) in acts.iter().enumerate() {
+            let done = match act {
+                Act::Check { sample, .. } => match draw() {
+                    Ok(seed) => self.check(step, acts.len(), act, sample, seed),
+                    Err(error) => Some(Halt::Failed(error)),
+                },
+                _ => self.write(step, acts.len(), act),
+            };
+            if done.is_some() {
+                return done;
+            }
+        }
+        None
+    }
+
+    fn write(&mut self, step: usize, steps: usize, act: &Act) -> Option<Halt> {
+        let (report, halt) = self.cover(step, steps, act, &self.area.into());
+        report.unusable.iter().for_each(|extent| self.residue.insert(extent));
+        self.steps.push(report);
+        halt
+    }
+
+    /// Reads back what the pass before could write: its residue is known to be something else.
+    fn check(&mut self, step: usize, steps: usize, act: &Act, sample: &Sample, seed: Seed) -> Option<Halt> {
+        let before = self.steps.last();
+        let retried = before.map(|report| report.retried.clone()).unwrap_or_default();
+        let residue = before.map(|report| report.unusable.clone()).unwrap_or_default();
+        let probes = probes(sample, self.area, &self.geometry, &seed, &self.edges(), &retried);
+        let (report, halt) = self.cover(step, steps, act, &probes.extents.without(&residue));
+
+        let clean =
+            halt.is_none() && report.differing.is_empty() && report.unusable.is_empty() && residue.is_empty();
+        let bound = match (sample, probes.drawn) {
+            (Sample::Stratified { confidence_per_mille, .. }, Some(drawn)) if clean => {
+                Some(Bound::of(drawn, *confidence_per_mille))
+            }
+            _ => None,
+        };
+        report.unusable.iter().for_each(|extent| self.unreadable.insert(extent));
+        self.surviving.add_all(&report.differing);
+        self.verification = Some(Verification {
+            sample: *sample,
+            seed,
+            probes: probes.drawn,
+            bytes_read: report.bytes,
+            bound,
+        });
+        self.steps.push(report);
+        halt
+    }
+
+    /// Where our own transfers first and last met: the place of the classic mistakes.
+    fn edges(&self) -> [u64; 2] {
+        let chunk = self.settings.chunk_bytes;
+        [align_down(self.area.start, chunk) + chunk, align_down(self.area.end, chunk)]
+    }
+
+    fn cover(
+        &mut self,
+        step: usize,
+        steps: usize,
+        act: &Act,
+        area: &ExtentSet,
+    ) -> (StepReport, Option<Halt>) {
+        self.emitter.emit(Event::StepStarted { step, steps, act: act.to_string(), bytes: area.bytes() });
+        let context = Context {
+            disk: self.disk,
+            settings: self.settings,
+            stop: self.stop,
+            emitter: self.emitter,
+            step,
+        };
+        let (report, halt) = cover(context, act, area);
+        if halt.is_none() {
+            self.emitter.emit(Event::StepEnded { step, report: report.clone() });
+        }
+        (report, halt)
+    }
+
+    fn verdict(&self, halt: &Option<Halt>, writes: bool) -> Verdict {
+        let unusable = !self.residue.is_empty() || !self.unreadable.is_empty();
+        match halt {
+            // Surviving data is the worst news, whatever came after it.
+            _ if !self.surviving.is_empty() => Verdict::Surviving,
+            Some(Halt::Failed(error)) => self.failed(error),
+            Some(Halt::Asked) => Verdict::Interrupted,
+            None if unusable && writes => Verdict::Residue,
+            None if unusable => Verdict::Failed,
+            None if writes => Verdict::Wiped,
+            None => Verdict::Verified,
+        }
+    }
+
+    /// A device that cannot do what was asked is "unsupported" only while nothing was written.
+    fn failed(&self, error: &Error) -> Verdict {
+        let written = self.steps.iter().any(|step| step.act.writes() && step.bytes > 0);
+        if written { Verdict::Failed } else { error.kind.into() }
+    }
+}

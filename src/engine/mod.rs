@@ -1,0 +1,72 @@
+//! The loop that carries plans out, and what surrounds it. It knows disks, never devices or screens.
+
+pub mod cover;
+pub mod event;
+pub mod fleet;
+pub mod job;
+pub mod pace;
+pub mod sampling;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::plan::Act;
+
+/// How a job does its I/O.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bytes of one write, or of one read of a full check.
+    pub chunk_bytes: u64,
+    /// I/Os in flight.
+    pub depth: usize,
+    /// Bytes between two flushes.
+    pub epoch_bytes: u64,
+    /// Failed I/Os after which a device is given up.
+    pub errors_max: u64,
+    /// Bytes a second at most.
+    pub rate: Option<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { chunk_bytes: 1 << 20, depth: 16, epoch_bytes: 4 << 30, errors_max: 10_000, rate: None }
+    }
+}
+
+/// One I/O of a drawn probe is small; many of them in flight hide a disk's latency.
+const PROBE_BYTES: u64 = 64 << 10;
+const PROBE_DEPTH: usize = 64;
+/// One write-zeroes or discard: large enough to be worth a command, and soon over.
+const COMMAND_BYTES: u64 = 64 << 20;
+
+impl Settings {
+    /// The queue depth that a disk needs for all of a job's steps.
+    pub fn depth_max(&self) -> usize {
+        self.depth.max(PROBE_DEPTH)
+    }
+
+    /// The length and number of I/Os in flight for a step over `extents` many extents.
+    fn transfers(&self, act: &Act) -> (u64, usize) {
+        match act {
+            Act::Zero | Act::Discard => (COMMAND_BYTES, 1),
+            Act::Check { sample: crate::plan::Sample::Stratified { .. }, .. } => {
+                (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH)
+            }
+            Act::Write { .. } | Act::Check { .. } => (self.chunk_bytes, self.depth),
+        }
+    }
+}
+
+/// Asks running jobs to end: they stop submitting, drain and flush.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    pub fn new(flag: Arc<AtomicBool>) -> Stop {
+        Stop(flag)
+    }
+
+    pub fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,216 @@
+//! Which blocks a check reads, and what reading them proves.
+//!
+//! The blocks of an area are split into equal strata, and distinct blocks are drawn uniformly in
+//! each. With `n` probes that all hold what they should, at confidence `1 - α` at most a share of
+//! `1 - α^(1/n)` of the blocks differs: the bound for independent draws, which stratification
+//! keeps. (The hypergeometric bound is a little smaller and does not hold here: two strata of two
+//! blocks with one bad block each are missed by one probe a stratum in 1/4 of all draws, where it
+//! says 1/6.) The blocks that equal strata leave over at the end are all read.
+
+use rand_chacha::rand_core::Rng;
+use serde::Serialize;
+
+use crate::io::Geometry;
+use crate::pattern::Seed;
+use crate::plan::Sample;
+use crate::range::{Extent, ExtentSet, align_down, align_up};
+
+const MIB: u64 = 1 << 20;
+
+/// LBAs that a GPT takes: the protective MBR, the header and 32 sectors of entries.
+const GPT_BLOCKS: u64 = 34;
+
+/// Where a LUKS header can lie: the first one, and the second one of LUKS2 by its size.
+const LUKS_HEADERS: [u64; 10] =
+    [0, 0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
+
+/// What a clean sample says: at `confidence`, at most `share` of the blocks differ.
+/// In parts per billion, rounded up, since a certificate holds no floats.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Bound {
+    pub confidence_per_mille: u64,
+    pub differ_per_billion: u64,
+}
+
+impl Bound {
+    /// The bound of `probes` independent probes that all were good.
+    pub fn of(probes: u64, confidence_per_mille: u64) -> Bound {
+        let alpha = 1.0 - confidence_per_mille as f64 / 1000.0;
+        let share = -(alpha.ln() / probes as f64).exp_m1();
+        Bound { confidence_per_mille, differ_per_billion: (share * 1e9).ceil() as u64 }
+    }
+}
+
+/// What to read.
+pub struct Probes {
+    /// How many of the blocks were drawn: the `n` of the bound. None where all is read.
+    pub drawn: Option<u64>,
+    pub extents: ExtentSet,
+}
+
+/// The reads of a check: drawn from the seed, and those that are always made.
+///
+/// `edges` are offsets where our own work began or ended a transfer: the blocks on both sides are
+/// read. `retried` is read in whole.
+pub fn probes(
+    sample: &Sample,
+    area: Extent,
+    geometry: &Geometry,
+    seed: &Seed,
+    edges: &[u64],
+    retried: &ExtentSet,
+) -> Probes {
+    let &Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else {
+        return Probes { drawn: None, extents: area.into() };
+    };
+    let mut extents = fixed(area, geometry, edges, block_bytes);
+    retried.iter().for_each(|extent| extents.insert(extent.intersect(area)));
+
+    let stratum_blocks = area.len() / block_bytes / strata;
+    let block = |number: u64| Extent::at(area.start + number * block_bytes, block_bytes);
+    let mut rng = seed.rng();
+    for stratum in 0..strata {
+        for number in distinct(&mut rng, per_stratum, stratum_blocks) {
+            extents.insert(block(stratum * stratum_blocks + number));
+        }
+    }
+    extents.insert(Extent::new(block(strata * stratum_blocks).start, area.end));
+    Probes { drawn: Some(strata * per_stratum), extents }
+}
+
+/// `count` distinct numbers below `below`, every set of them equally likely, in ascending order.
+fn distinct(rng: &mut impl Rng, count: u64, below: u64) -> Vec<u64> {
+    assert!(count <= below, "{count} probes in a stratum of {below} blocks");
+    let mut taken: Vec<u64> = Vec::with_capacity(count as usize);
+    for already in 0..count {
+        // A number among those that are left; each smaller one that was taken moves it up.
+        let mut number = uniform(rng, below - already);
+        for smaller in &taken {
+            number += u64::from(number >= *smaller);
+        }
+        let place = taken.partition_point(|each| *each < number);
+        taken.insert(place, number);
+    }
+    taken
+}
+
+/// A number below `below` without bias: draws from the uneven rest of 2^64 are thrown away.
+fn uniform(rng: &mut impl Rng, below: u64) -> u64 {
+    let even = u64::MAX - u64::MAX % below;
+    loop {
+        let draw = rng.next_u64();
+        if draw < even {
+            return draw % below;
+        }
+    }
+}
+
+/// The places where metadata lives and where wipers go wrong, as far as they lie in the area.
+fn fixed(area: Extent, geometry: &Geometry, edges: &[u64], block_bytes: u64) -> ExtentSet {
+    let end = geometry.size;
+    let gpt = GPT_BLOCKS * geometry.logical_block;
+    let around = |at: u64| Extent::new(at.saturating_sub(block_bytes), at.saturating_add(block_bytes));
+    let places = [
+        Extent::at(area.start, block_bytes),
+        Extent::new(area.end.saturating_sub(MIB), area.end),
+        Extent::new(0, gpt),
+        Extent::new(end.saturating_sub(gpt), end),
+    ];
+    let headers = LUKS_HEADERS.iter().map(|at| Extent::at(*at, block_bytes));
+    places
+        .into_iter()
+        .chain(headers)
+        .chain(edges.iter().copied().map(around))
+        .map(|extent| whole_blocks(extent.intersect(area), area, geometry.logical_block))
+        .collect()
+}
+
+/// Widened to logical blocks, but never out of the area (whose end may be an odd tail).
+fn whole_blocks(extent: Extent, area: Extent, block: u64) -> Extent {
+    if extent.is_empty() {
+        return extent;
+    }
+    Extent::new(align_down(extent.start, block), align_up(extent.end, block)).intersect(area)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Policy;
+
+    const GEOMETRY: Geometry =
+        Geometry { size: 100 * MIB + 512 * 7, logical_block: 512, physical_block: 512, memory_align: 512 };
+
+    fn standard(area: Extent) -> Sample {
+        Sample::choose(Policy::Standard, area, GEOMETRY.physical_block).unwrap()
+    }
+
+    #[test]
+    fn the_bounds_are_those_of_the_table() {
+        for (probes, confidence, percent) in
+            [(2_002, 990, 0.230), (4_608, 990, 0.0999), (13_824, 999, 0.050), (69_120, 999, 0.0100)]
+        {
+            let bound = Bound::of(probes, confidence).differ_per_billion as f64 / 1e7;
+            assert!((bound - percent).abs() < percent / 100.0, "{probes}: {bound} is not {percent}");
+        }
+    }
+
+    #[test]
+    fn every_stratum_has_its_distinct_probes_and_the_rest_is_read() {
+        let area = Extent::new(512 * 9, GEOMETRY.size);
+        let sample = standard(area);
+        let Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else { panic!("small") };
+        let stratum_bytes = area.len() / block_bytes / strata * block_bytes;
+        let mut drawn = ExtentSet::new();
+        for round in 0..20 {
+            let probes = probes(&sample, area, &GEOMETRY, &Seed([round; 32]), &[], &ExtentSet::new());
+            assert_eq!(probes.drawn, Some(4_608));
+            for stratum in 0..strata {
+                let start = area.start + stratum * stratum_bytes;
+                let stratum = Extent::at(start, stratum_bytes);
+                let read: u64 = probes.extents.iter().map(|extent| extent.intersect(stratum).len()).sum();
+                assert!(read >= per_stratum * block_bytes, "two distinct blocks in {stratum}");
+            }
+            let left_over = Extent::new(area.start + strata * stratum_bytes, area.end);
+            assert!(probes.extents.iter().any(|extent| extent.intersect(left_over) == left_over));
+            probes.extents.iter().for_each(|extent| drawn.insert(extent));
+        }
+        assert!(drawn.bytes() > area.len() * 9 / 10, "other seeds, other blocks");
+    }
+
+    #[test]
+    fn draws_are_uniform_over_the_stratum() {
+        let mut rng = Seed([3; 32]).rng();
+        let mut hits = [0u32; 10];
+        for _ in 0..50_000 {
+            let pair = distinct(&mut rng, 2, 10);
+            assert!(pair[0] < pair[1] && pair[1] < 10);
+            pair.iter().for_each(|number| hits[*number as usize] += 1);
+        }
+        // 10,000 expected each, standard deviation under 90.
+        assert!(hits.iter().all(|hits| hits.abs_diff(10_000) < 500), "{hits:?}");
+        assert_eq!(distinct(&mut rng, 5, 5), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn the_fixed_places_are_always_read() {
+        let area = Extent::new(0, GEOMETRY.size);
+        let retried = ExtentSet::from(Extent::at(50 * MIB + 512, 512));
+        let read = probes(&standard(area), area, &GEOMETRY, &Seed([1; 32]), &[3 * MIB], &retried).extents;
+        let end = GEOMETRY.size;
+        let places =
+            [0, 33 * 512, 0x4000, 0x40_0000, 3 * MIB - 1, 3 * MIB, 50 * MIB + 512, end - MIB, end - 1];
+        for place in places {
+            assert!(read.contains(place), "{place}");
+        }
+    }
+
+    #[test]
+    fn nothing_outside_the_area_is_read() {
+        let area = Extent::new(8 * MIB, 90 * MIB);
+        let edges = [0, 8 * MIB, 90 * MIB];
+        let read =
+            probes(&standard(area), area, &GEOMETRY, &Seed([1; 32]), &edges, &ExtentSet::new()).extents;
+        assert!(read.iter().all(|extent| extent.intersect(area) == extent));
+    }
+}

@@ -1,0 +1,121 @@
+//! What failed, on which device, where, why, and what the person can do about it.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::range::Extent;
+
+/// The answer that an error leads to; each kind has one exit code (see [`crate::verdict`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The command line itself is wrong.
+    Usage,
+    /// The target must not be wiped as it is: nothing was written.
+    Refused,
+    /// This device cannot do what was asked: nothing was written.
+    Unsupported,
+    /// Somebody else holds the target, and may let go: nothing was written.
+    Busy,
+    /// The work was begun, or could not be begun, and did not succeed.
+    Failed,
+}
+
+/// One failure, told once: `device: what at range: why; way out`.
+#[derive(Debug, thiserror::Error)]
+pub struct Error {
+    pub kind: Kind,
+    what: String,
+    device: Option<PathBuf>,
+    at: Option<Extent>,
+    source: Option<io::Error>,
+    way_out: Option<String>,
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    fn new(kind: Kind, what: impl Into<String>) -> Error {
+        Error { kind, what: what.into(), device: None, at: None, source: None, way_out: None }
+    }
+
+    pub fn usage(what: impl Into<String>) -> Error {
+        Error::new(Kind::Usage, what)
+    }
+
+    pub fn refused(what: impl Into<String>) -> Error {
+        Error::new(Kind::Refused, what)
+    }
+
+    pub fn unsupported(what: impl Into<String>) -> Error {
+        Error::new(Kind::Unsupported, what)
+    }
+
+    pub fn busy(what: impl Into<String>) -> Error {
+        Error::new(Kind::Busy, what)
+    }
+
+    pub fn failed(what: impl Into<String>) -> Error {
+        Error::new(Kind::Failed, what)
+    }
+
+    /// Names the device; the innermost name wins, since it was there first.
+    pub fn on(mut self, device: &Path) -> Error {
+        self.device.get_or_insert_with(|| device.to_path_buf());
+        self
+    }
+
+    pub fn at(mut self, extent: Extent) -> Error {
+        self.at = Some(extent);
+        self
+    }
+
+    pub fn because(mut self, source: io::Error) -> Error {
+        self.source = Some(source);
+        self
+    }
+
+    pub fn way_out(mut self, way_out: impl Into<String>) -> Error {
+        self.way_out = Some(way_out.into());
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(device) = &self.device {
+            write!(f, "{}: ", device.display())?;
+        }
+        f.write_str(&self.what)?;
+        if let Some(at) = self.at {
+            write!(f, " at bytes {at}")?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, ": {source}")?;
+        }
+        if let Some(way_out) = &self.way_out {
+            write!(f, "; {way_out}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_sentence_that_names_everything() {
+        let error = Error::failed("write failed")
+            .at(Extent::new(4096, 8192))
+            .because(io::Error::from_raw_os_error(libc::EIO))
+            .way_out("replace the drive")
+            .on(Path::new("/dev/sdz"))
+            .on(Path::new("/dev/outer"));
+        assert_eq!(
+            error.to_string(),
+            "/dev/sdz: write failed at bytes 4096..8192: \
+             Input/output error (os error 5); replace the drive"
+        );
+    }
+}

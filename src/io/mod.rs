@@ -1,0 +1,137 @@
+//! The seam to the disk: owned operations go in, completions bring the buffers home.
+//!
+//! An operation that was accepted comes back exactly once, in any order, with its buffer; so the
+//! memory can neither be freed nor changed while the device uses it.
+
+use std::io;
+use std::time::Instant;
+
+use serde::Serialize;
+
+pub mod buffer;
+pub mod sim;
+mod sync;
+mod sys;
+mod uring;
+
+pub use buffer::Buf;
+pub(crate) use sys::{Access, Target};
+pub use sys::{PriorityClass, inherited, set_io_priority};
+
+/// What a device can be asked for, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Geometry {
+    pub size: u64,
+    /// Offsets and lengths are multiples of it (but where the size is none, its last bytes).
+    pub logical_block: u64,
+    /// A multiple of the logical block: what the media writes at once.
+    pub physical_block: u64,
+    /// The alignment of buffers in memory.
+    pub memory_align: u64,
+}
+
+/// How bytes get to the device, for the report: it decides what a read-back can prove.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct IoPath {
+    pub backend: &'static str,
+    /// O_DIRECT: reads come from the device, not from the kernel's page cache.
+    pub direct: bool,
+    /// What this kernel or user could not have, rung by rung, each with its reason.
+    pub fallbacks: Vec<String>,
+}
+
+#[derive(Debug)]
+pub enum Op {
+    Write {
+        at: u64,
+        buf: Buf,
+    },
+    Read {
+        at: u64,
+        buf: Buf,
+    },
+    /// Makes the range read as zeroes; the device may do it without writing.
+    Zero {
+        at: u64,
+        len: u64,
+    },
+    /// Tells the device that the range is not needed: guarantees nothing of what reads back.
+    Discard {
+        at: u64,
+        len: u64,
+    },
+}
+
+impl Op {
+    pub fn at(&self) -> u64 {
+        match self {
+            Op::Write { at, .. } | Op::Read { at, .. } | Op::Zero { at, .. } | Op::Discard { at, .. } => *at,
+        }
+    }
+
+    /// How many bytes it is about.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Op::Write { buf, .. } | Op::Read { buf, .. } => buf.len() as u64,
+            Op::Zero { len, .. } | Op::Discard { len, .. } => *len,
+        }
+    }
+
+    pub fn into_buf(self) -> Option<Buf> {
+        match self {
+            Op::Write { buf, .. } | Op::Read { buf, .. } => Some(buf),
+            Op::Zero { .. } | Op::Discard { .. } => None,
+        }
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Write { .. } => "write",
+            Op::Read { .. } => "read",
+            Op::Zero { .. } => "write-zeroes",
+            Op::Discard { .. } => "discard",
+        }
+    }
+}
+
+/// A finished operation: how many bytes of it were done (fewer than asked is no error), or why not.
+#[derive(Debug)]
+pub struct Done {
+    pub op: Op,
+    pub result: io::Result<u64>,
+}
+
+/// A disk, real or simulated.
+pub trait Disk {
+    fn geometry(&self) -> Geometry;
+
+    fn io_path(&self) -> &IoPath;
+
+    /// `count` buffers of `len` bytes that suit this disk, zeroed, in place of those given before.
+    /// Only when idle. A disk may prepare them (io_uring registers them with the kernel).
+    fn buffers(&mut self, count: usize, len: usize) -> io::Result<Vec<Buf>>;
+
+    /// Starts an operation. A full queue hands it back: reap, then try again.
+    fn submit(&mut self, op: Op) -> Result<(), Op>;
+
+    /// Waits for at least one completion and adds all that are there to `out`; adds none when
+    /// nothing is in flight, or when the time has come (a deadline, the pace, a signal).
+    fn reap(&mut self, out: &mut Vec<Done>, until: Option<Instant>) -> io::Result<()>;
+
+    /// Makes durable what was completed before. Only when idle; an error fails the whole epoch,
+    /// since the kernel reports a lost write once and forgets it.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// The best backend that this kernel and user allow, over an opened target.
+///
+/// Call it on the thread that will use the disk: the ring accepts no other.
+pub(crate) fn open_disk(target: Target, depth: usize) -> io::Result<Box<dyn Disk>> {
+    match uring::UringDisk::open(target, depth)? {
+        Ok(ring) => Ok(Box::new(ring)),
+        Err((target, reason)) => Ok(Box::new(sync::SyncDisk::new(target, reason))),
+    }
+}
+
+#[cfg(test)]
+mod contract;

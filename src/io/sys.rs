@@ -1,0 +1,251 @@
+//! Opened targets, and safe wrappers of the few syscalls that nix lacks.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+
+use super::{Buf, Geometry};
+
+mod ioctl {
+    // linux/fs.h. The size in BLKGETSIZE64's number is that of size_t; the kernel writes a u64.
+    nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
+    nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
+    nix::ioctl_read_bad!(blkpbszget, nix::request_code_none!(0x12, 123), libc::c_uint);
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
+    nix::ioctl_read!(blkgetdiskseq, 0x12, 128, u64);
+    nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
+    nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
+}
+
+/// An image has no block size of its own; these suit every file system with direct I/O.
+const IMAGE_LOGICAL: u64 = 512;
+const IMAGE_PHYSICAL: u64 = 4096;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Read,
+    /// For writing; of a block device, alone: O_EXCL keeps out mounts, dm, md and one another.
+    Exclusive,
+}
+
+/// An existing block device or image file, open.
+#[derive(Debug)]
+pub(crate) struct Target {
+    file: File,
+    geometry: Geometry,
+    image: bool,
+    direct: bool,
+}
+
+impl Target {
+    /// Never creates a file. Falls back to the page cache where O_DIRECT is refused.
+    pub(crate) fn open(path: &Path, access: Access) -> io::Result<Target> {
+        let flags = if access == Access::Exclusive { libc::O_EXCL } else { 0 };
+        let open = |flags| {
+            let write = access == Access::Exclusive;
+            File::options().read(true).write(write).custom_flags(flags | libc::O_CLOEXEC).open(path)
+        };
+        let direct = match open(flags | libc::O_DIRECT) {
+            Ok(file) => Some(Target::direct(file)?),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
+            Err(error) => return Err(error),
+        };
+        match direct.flatten() {
+            Some(target) => Ok(target),
+            None => Target::describe(open(flags)?, false),
+        }
+    }
+
+    /// None where this file takes no direct I/O, or not up to its last byte.
+    fn direct(file: File) -> io::Result<Option<Target>> {
+        let target = Target::describe(file, true)?;
+        let Geometry { size, logical_block, memory_align, .. } = target.geometry;
+        if target.image && !size.is_multiple_of(logical_block) {
+            return Ok(None);
+        }
+        // Some file systems accept the flag and refuse the transfer.
+        let mut probe = Buf::new(logical_block as usize, memory_align as usize);
+        match target.file.read_at(&mut probe, 0) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+            _ => Ok(Some(target)),
+        }
+    }
+
+    fn describe(file: File, direct: bool) -> io::Result<Target> {
+        let metadata = file.metadata()?;
+        let image = !metadata.file_type().is_block_device();
+        let geometry =
+            if image { image_geometry(&file, &metadata)? } else { block_geometry(&file, &metadata)? };
+        Ok(Target { file, geometry, image, direct })
+    }
+
+    pub(crate) fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    pub(crate) fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    pub(crate) fn is_read_only(&self) -> io::Result<bool> {
+        if self.image {
+            return Ok(false);
+        }
+        let mut read_only = 0;
+        // SAFETY: BLKROGET writes one int, and `read_only` is one.
+        unsafe { ioctl::blkroget(self.file.as_raw_fd(), &mut read_only) }?;
+        Ok(read_only != 0)
+    }
+
+    /// Counts up with every new disk, so that a node that was given away is noticed (5.15).
+    pub(crate) fn disk_sequence(&self) -> Option<u64> {
+        let mut sequence = 0;
+        // SAFETY: BLKGETDISKSEQ writes one u64, and `sequence` is one.
+        unsafe { ioctl::blkgetdiskseq(self.file.as_raw_fd(), &mut sequence) }.ok()?;
+        Some(sequence)
+    }
+
+    /// What no backend passes on: nothing, or something beyond the end (an image would grow).
+    pub(crate) fn check(&self, at: u64, len: u64) -> io::Result<()> {
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.geometry.size);
+        if len == 0 || !inside {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, at: u64, out: &mut [u8]) -> io::Result<u64> {
+        Ok(self.file.read_at(out, at)? as u64)
+    }
+
+    pub(crate) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<u64> {
+        Ok(self.file.write_at(bytes, at)? as u64)
+    }
+
+    /// Makes the range read as zeroes, by whatever the device has for it.
+    pub(crate) fn zero(&self, at: u64, len: u64) -> io::Result<()> {
+        if self.image {
+            return self.allocate(FallocateFlags::FALLOC_FL_ZERO_RANGE, at, len);
+        }
+        // SAFETY: BLKZEROOUT reads two u64, start and length, from the array.
+        unsafe { ioctl::blkzeroout(self.file.as_raw_fd(), &[at, len]) }?;
+        Ok(())
+    }
+
+    pub(crate) fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        if self.image {
+            return self.allocate(FallocateFlags::FALLOC_FL_PUNCH_HOLE, at, len);
+        }
+        // SAFETY: BLKDISCARD reads two u64, start and length, from the array.
+        unsafe { ioctl::blkdiscard(self.file.as_raw_fd(), &[at, len]) }?;
+        Ok(())
+    }
+
+    fn allocate(&self, how: FallocateFlags, at: u64, len: u64) -> io::Result<()> {
+        Ok(fallocate(&self.file, how | FallocateFlags::FALLOC_FL_KEEP_SIZE, at as i64, len as i64)?)
+    }
+
+    /// Makes durable what was written: the drive's cache too. Without direct I/O the page cache is
+    /// then dropped, so that a read-back has to ask the device (as far as the kernel follows).
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        if !self.direct {
+            posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Target {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn block_geometry(file: &File, metadata: &Metadata) -> io::Result<Geometry> {
+    let fd = file.as_raw_fd();
+    let (mut size, mut logical, mut physical) = (0, 0, 0);
+    // SAFETY: BLKGETSIZE64 writes one u64, and `size` is one.
+    unsafe { ioctl::blkgetsize64(fd, &mut size) }?;
+    // SAFETY: BLKSSZGET writes one int, and `logical` is one.
+    unsafe { ioctl::blksszget(fd, &mut logical) }?;
+    // SAFETY: BLKPBSZGET writes one unsigned int, and `physical` is one.
+    unsafe { ioctl::blkpbszget(fd, &mut physical) }?;
+    let logical_block = logical as u64;
+    let physical_block = u64::from(physical).max(logical_block);
+    let memory_align = dma_align(metadata.rdev()).unwrap_or(logical_block).next_power_of_two();
+    Ok(Geometry { size, logical_block, physical_block, memory_align })
+}
+
+/// From sysfs; a partition shares the queue of its disk.
+fn dma_align(device: u64) -> Option<u64> {
+    let folder =
+        format!("/sys/dev/block/{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let mask = ["queue", "../queue"].iter().find_map(|queue| {
+        let path = PathBuf::from(&folder).join(queue).join("dma_alignment");
+        std::fs::read_to_string(path).ok()
+    })?;
+    Some((mask.trim().parse::<u64>().ok()? + 1).max(IMAGE_LOGICAL))
+}
+
+fn image_geometry(file: &File, metadata: &Metadata) -> io::Result<Geometry> {
+    let (memory, offset) = direct_alignment(file)?.unwrap_or((IMAGE_LOGICAL, IMAGE_LOGICAL));
+    let logical_block = offset.max(IMAGE_LOGICAL);
+    Ok(Geometry {
+        size: metadata.len(),
+        logical_block,
+        physical_block: IMAGE_PHYSICAL.max(logical_block),
+        memory_align: memory.max(IMAGE_LOGICAL).next_power_of_two(),
+    })
+}
+
+/// The alignment of memory and of offsets that the file system asks for, where it tells (6.1).
+fn direct_alignment(file: &File) -> io::Result<Option<(u64, u64)>> {
+    // SAFETY: all-zero bytes are a valid statx.
+    let mut answer: libc::statx = unsafe { std::mem::zeroed() };
+    let (flags, mask) = (libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN);
+    // SAFETY: the path is an empty C string, and `answer` is a statx that outlives the call.
+    let done = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), flags, mask, &mut answer) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let told = answer.stx_mask & mask != 0 && answer.stx_dio_offset_align != 0;
+    Ok(told.then(|| (answer.stx_dio_mem_align.into(), answer.stx_dio_offset_align.into())))
+}
+
+/// The classes of I/O priority (linux/ioprio.h).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PriorityClass {
+    Realtime = 1,
+    BestEffort = 2,
+    Idle = 3,
+}
+
+/// Sets the I/O priority of this thread; threads that it starts inherit it.
+pub fn set_io_priority(class: PriorityClass, level: u8) -> io::Result<()> {
+    const CLASS_SHIFT: u32 = 13;
+    const WHO_PROCESS: libc::c_int = 1;
+    let priority = (class as libc::c_int) << CLASS_SHIFT | libc::c_int::from(level);
+    // SAFETY: ioprio_set takes three integers and touches no memory of ours.
+    let done = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, priority) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A copy of a descriptor that the calling program left open for us.
+pub fn inherited(fd: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes two integers; a number that is no descriptor gives EBADF.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}

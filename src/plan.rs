@@ -1,0 +1,467 @@
+//! What will be done: methods are data, a plan is a list of steps, and planning is pure.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::pattern::{Pattern, Seed, parse_constant};
+use crate::range::Extent;
+
+/// One pass of a method, before its seeds are drawn.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Pass {
+    /// These bytes, repeated from the device's first byte.
+    Constant(Cow<'static, [u8]>),
+    /// A random stream with a seed of its own.
+    Random,
+    /// A random byte, drawn once for each number, and its complement.
+    Byte(u8),
+    Complement(u8),
+    /// The kernel's write-zeroes command.
+    Zero,
+    Discard,
+    /// What the pass before it left is read back.
+    Check,
+}
+
+/// A named method.
+pub struct Scheme {
+    pub name: &'static str,
+    pub passes: &'static [Pass],
+    pub about: &'static str,
+}
+
+const fn bytes(bytes: &'static [u8]) -> Pass {
+    Pass::Constant(Cow::Borrowed(bytes))
+}
+
+use Pass::{Byte, Check, Complement, Discard, Random};
+
+/// The methods by name. Sources: coreutils' shred; DoD 5220.22-M and its ECE variant;
+/// NNSA NAP-14.1-C; HMG IS5; Schneier, Applied Cryptography (1996); Gutmann, Secure Deletion (1996).
+pub const SCHEMES: &[Scheme] = &[
+    Scheme { name: "zero", passes: &[bytes(&[0])], about: "one pass of 00 (the default)" },
+    Scheme {
+        name: "shred",
+        passes: &[bytes(&[0x55]), bytes(&[0xaa]), Random],
+        about: "55, AA, random: three passes, each verifiable at any offset",
+    },
+    Scheme { name: "random", passes: &[Random], about: "one random pass" },
+    Scheme {
+        name: "shred-random",
+        passes: &[Random, Random, Random],
+        about: "three random passes, as shred -n3",
+    },
+    Scheme {
+        name: "discard",
+        passes: &[Discard, Check],
+        about: "BLKDISCARD, then a check of what reads back",
+    },
+    Scheme {
+        name: "dod3",
+        passes: &[bytes(&[0]), bytes(&[0xff]), Random, Check],
+        about: "DoD 5220.22-M: 00, FF, random, verified",
+    },
+    Scheme {
+        name: "dod7",
+        passes: &[Byte(1), Complement(1), Random, Byte(2), Byte(3), Complement(3), Random],
+        about: "DoD 5220.22-M ECE: c, ~c, random, c, c, ~c, random",
+    },
+    Scheme {
+        name: "nnsa",
+        passes: &[Random, Random, bytes(&[0]), Check],
+        about: "NAP-14.1-C: random, random, 00, verified",
+    },
+    Scheme {
+        name: "is5-enhanced",
+        passes: &[bytes(&[0]), bytes(&[0xff]), Random, Check],
+        about: "HMG IS5 enhanced: 00, FF, random, verified",
+    },
+    Scheme {
+        name: "schneier",
+        passes: &[bytes(&[0xff]), bytes(&[0]), Random, Random, Random, Random, Random],
+        about: "FF, 00, five random passes",
+    },
+    Scheme {
+        name: "gutmann",
+        passes: GUTMANN,
+        about: "35 passes; its author calls them pointless on today's disks",
+    },
+];
+
+const GUTMANN: &[Pass] = &[
+    Random,
+    Random,
+    Random,
+    Random,
+    bytes(&[0x55]),
+    bytes(&[0xaa]),
+    bytes(&[0x92, 0x49, 0x24]),
+    bytes(&[0x49, 0x24, 0x92]),
+    bytes(&[0x24, 0x92, 0x49]),
+    bytes(&[0x00]),
+    bytes(&[0x11]),
+    bytes(&[0x22]),
+    bytes(&[0x33]),
+    bytes(&[0x44]),
+    bytes(&[0x55]),
+    bytes(&[0x66]),
+    bytes(&[0x77]),
+    bytes(&[0x88]),
+    bytes(&[0x99]),
+    bytes(&[0xaa]),
+    bytes(&[0xbb]),
+    bytes(&[0xcc]),
+    bytes(&[0xdd]),
+    bytes(&[0xee]),
+    bytes(&[0xff]),
+    bytes(&[0x92, 0x49, 0x24]),
+    bytes(&[0x49, 0x24, 0x92]),
+    bytes(&[0x24, 0x92, 0x49]),
+    bytes(&[0x6d, 0xb6, 0xdb]),
+    bytes(&[0xb6, 0xdb, 0x6d]),
+    bytes(&[0xdb, 0x6d, 0xb6]),
+    Random,
+    Random,
+    Random,
+    Random,
+];
+
+/// What to do, as somebody ordered it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Method {
+    pub name: String,
+    pub passes: Vec<Pass>,
+}
+
+impl Method {
+    pub fn named(name: &str) -> Result<Method> {
+        let scheme = SCHEMES.iter().find(|scheme| scheme.name == name).ok_or_else(|| {
+            let names: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.name).collect();
+            Error::usage(format!("unknown method '{name}'")).way_out(format!("one of {}", names.join(", ")))
+        })?;
+        Ok(Method { name: name.into(), passes: scheme.passes.to_vec() })
+    }
+
+    /// One's own passes: `0x00,0xff,0x55aa,random`.
+    pub fn from_list(list: &str) -> Result<Method> {
+        let passes = list
+            .split(',')
+            .map(|item| match item.trim() {
+                "random" => Ok(Random),
+                text => Ok(Pass::Constant(parse_constant(text)?.into())),
+            })
+            .collect::<Result<_>>()
+            .map_err(|error| {
+                error.way_out("list passes as 0x and hex bytes, or random: 0x00,0x55aa,random")
+            })?;
+        Ok(Method { name: "custom".into(), passes })
+    }
+
+    /// Adds a pass of zeroes, so that the next owner reads zeroes.
+    pub fn then_zero(mut self) -> Method {
+        self.passes.push(bytes(&[0]));
+        self
+    }
+
+    /// Hands the zeroes to the kernel's write-zeroes command instead of writing them.
+    pub fn offload_zeroes(mut self) -> Result<Method> {
+        let zero = bytes(&[0]);
+        if !self.passes.contains(&zero) {
+            return Err(Error::usage(format!(
+                "--zero-with offload: the method '{}' has no pass of zeroes",
+                self.name
+            ))
+            .way_out("leave the option out, or add --final-zero"));
+        }
+        self.passes.iter_mut().filter(|pass| **pass == zero).for_each(|pass| *pass = Pass::Zero);
+        Ok(self)
+    }
+
+    /// A method that includes a check cannot go without one.
+    pub fn allows(&self, policy: Policy) -> Result<()> {
+        if policy == Policy::None && self.passes.contains(&Check) {
+            return Err(Error::usage(format!("--verify none: the method '{}' includes a check", self.name))
+                .way_out("leave the option out, or choose another method"));
+        }
+        Ok(())
+    }
+}
+
+/// How much is read back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Policy {
+    None,
+    Standard,
+    High,
+    Full,
+}
+
+/// What a check reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Sample {
+    Full,
+    Stratified {
+        strata: u64,
+        per_stratum: u64,
+        block_bytes: u64,
+        /// In thousandths: 990 is 99 %.
+        confidence_per_mille: u64,
+    },
+}
+
+/// Below this many blocks a stratum says little more than reading it all.
+const STRATUM_BLOCKS_MIN: u64 = 8;
+const PROBE_BYTES_MIN: u64 = 4096;
+
+impl Sample {
+    /// What the policy reads of this area; nothing where it is none.
+    pub fn choose(policy: Policy, area: Extent, physical_block: u64) -> Option<Sample> {
+        let (strata, confidence_per_mille) = match policy {
+            Policy::None => return None,
+            Policy::Full => return Some(Sample::Full),
+            Policy::Standard => (2_304, 990),
+            Policy::High => (34_560, 999),
+        };
+        let block_bytes = physical_block.max(PROBE_BYTES_MIN);
+        if area.len() / block_bytes < strata * STRATUM_BLOCKS_MIN {
+            return Some(Sample::Full);
+        }
+        Some(Sample::Stratified { strata, per_stratum: 2, block_bytes, confidence_per_mille })
+    }
+}
+
+/// What a step does to every block of its area, once.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Act {
+    Write { pattern: Pattern },
+    Zero,
+    Discard,
+    Check { expect: Pattern, sample: Sample },
+}
+
+impl Act {
+    pub fn writes(&self) -> bool {
+        !matches!(self, Act::Check { .. })
+    }
+}
+
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Act::Write { pattern } => write!(f, "overwrite {pattern}"),
+            Act::Zero => f.write_str("write-zeroes"),
+            Act::Discard => f.write_str("discard"),
+            Act::Check { expect, sample: Sample::Full } => write!(f, "verify {expect}, all of it"),
+            Act::Check { expect, sample: Sample::Stratified { strata, per_stratum, .. } } => {
+                write!(f, "verify {expect}, {} probes", strata * per_stratum)
+            }
+        }
+    }
+}
+
+/// One job on one device: `steps`, in order, each over the whole `area`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Plan {
+    pub method: String,
+    pub area: Extent,
+    /// A part of the device only.
+    pub partial: bool,
+    pub steps: Vec<Act>,
+}
+
+/// What planning has to know of a device, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Device {
+    pub size: u64,
+    pub logical_block: u64,
+    pub physical_block: u64,
+}
+
+impl Device {
+    /// The part of the device that `--offset` and `--size` name.
+    pub fn area(&self, offset: Option<u64>, size: Option<u64>) -> Result<Extent> {
+        let start = offset.unwrap_or(0);
+        let device = format!("the device has {} bytes", self.size);
+        if start >= self.size {
+            return Err(Error::usage(format!("offset {start} lies beyond the end")).way_out(device));
+        }
+        let end =
+            size.map_or(Some(self.size), |size| start.checked_add(size)).filter(|end| *end <= self.size);
+        let Some(end) = end else {
+            let what = format!("{} bytes from offset {start} reach beyond the end", size.unwrap_or_default());
+            return Err(Error::usage(what).way_out(format!("{device}; leave --size out to go to its end")));
+        };
+        let aligned = |at: u64| at.is_multiple_of(self.logical_block) || at == self.size;
+        if start == end || !aligned(start) || !aligned(end) {
+            let what = format!("the part {start}..{end} is not made of whole logical blocks");
+            let way_out = format!("offset and size must be multiples of {} bytes", self.logical_block);
+            return Err(Error::usage(what).way_out(way_out));
+        }
+        Ok(Extent::new(start, end))
+    }
+}
+
+impl Plan {
+    /// `draw` gives the random seeds; all else follows from the arguments.
+    pub fn new(
+        method: &Method,
+        policy: Policy,
+        area: Extent,
+        device: &Device,
+        draw: &mut dyn FnMut() -> Result<Seed>,
+    ) -> Result<Plan> {
+        method.allows(policy)?;
+        let sample = Sample::choose(policy, area, device.physical_block);
+        let mut steps = acts(&method.passes, sample, draw)?;
+        if let (Some(Act::Write { .. } | Act::Zero | Act::Discard), Some(sample)) = (steps.last(), sample) {
+            steps.extend(check(steps.last(), sample));
+        }
+        Ok(Plan { method: method.name.clone(), area, partial: area != Extent::new(0, device.size), steps })
+    }
+
+    pub fn writes(&self) -> bool {
+        self.steps.iter().any(Act::writes)
+    }
+
+    /// A plan that only reads.
+    pub fn check(expect: Pattern, policy: Policy, area: Extent, device: &Device) -> Plan {
+        let sample = Sample::choose(policy, area, device.physical_block);
+        let steps = sample.map(|sample| Act::Check { expect, sample }).into_iter().collect();
+        Plan { method: "verify".into(), area, partial: area != Extent::new(0, device.size), steps }
+    }
+}
+
+fn acts(passes: &[Pass], sample: Option<Sample>, draw: &mut dyn FnMut() -> Result<Seed>) -> Result<Vec<Act>> {
+    let mut bytes_drawn = BTreeMap::new();
+    let mut acts: Vec<Act> = Vec::new();
+    for pass in passes {
+        let mut byte = |number: u8| -> Result<u8> {
+            if let Some(byte) = bytes_drawn.get(&number) {
+                return Ok(*byte);
+            }
+            let byte = draw()?.0[0];
+            bytes_drawn.insert(number, byte);
+            Ok(byte)
+        };
+        let act = match pass {
+            Pass::Constant(bytes) => Some(Act::Write { pattern: Pattern::constant(bytes) }),
+            Pass::Byte(number) => Some(Act::Write { pattern: Pattern::constant(&[byte(*number)?]) }),
+            Pass::Complement(number) => Some(Act::Write { pattern: Pattern::constant(&[!byte(*number)?]) }),
+            Pass::Random => Some(Act::Write { pattern: Pattern::Random { seed: draw()? } }),
+            Pass::Zero => Some(Act::Zero),
+            Pass::Discard => Some(Act::Discard),
+            Pass::Check => sample.and_then(|sample| check(acts.last(), sample)),
+        };
+        acts.extend(act);
+    }
+    Ok(acts)
+}
+
+/// Reads back what this act leaves.
+fn check(left_by: Option<&Act>, sample: Sample) -> Option<Act> {
+    let expect = match left_by? {
+        Act::Write { pattern } => pattern.clone(),
+        Act::Zero | Act::Discard => Pattern::zero(),
+        Act::Check { expect, .. } => expect.clone(),
+    };
+    Some(Act::Check { expect, sample })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEVICE: Device = Device { size: 1 << 30, logical_block: 512, physical_block: 4096 };
+
+    fn plan(method: &Method, policy: Policy) -> Result<Plan> {
+        let mut drawn = 0;
+        Plan::new(method, policy, Extent::new(0, DEVICE.size), &DEVICE, &mut || {
+            drawn += 1;
+            Ok(Seed([drawn; 32]))
+        })
+    }
+
+    fn told(name: &str, policy: Policy) -> Vec<String> {
+        plan(&Method::named(name).unwrap(), policy).unwrap().steps.iter().map(Act::to_string).collect()
+    }
+
+    #[test]
+    fn the_default_is_one_pass_and_a_check_of_it() {
+        assert_eq!(told("zero", Policy::Standard), ["overwrite 0x00", "verify 0x00, 4608 probes"]);
+        assert_eq!(told("zero", Policy::None), ["overwrite 0x00"]);
+    }
+
+    #[test]
+    fn schemes_are_what_their_sources_say() {
+        let shred = ["overwrite 0x55", "overwrite 0xaa", "overwrite random"];
+        assert_eq!(told("shred", Policy::None), shred);
+        let dod3 = ["overwrite 0x00", "overwrite 0xff", "overwrite random", "verify random, all of it"];
+        assert_eq!(told("dod3", Policy::Full), dod3);
+        let dod7 = ["0x01", "0xfe", "random", "0x03", "0x04", "0xfb", "random"];
+        assert_eq!(told("dod7", Policy::None), dod7.map(|pass| format!("overwrite {pass}")));
+        assert_eq!(told("gutmann", Policy::None).len(), 35);
+        assert_eq!(told("discard", Policy::Full), ["discard", "verify 0x00, all of it"]);
+    }
+
+    #[test]
+    fn each_random_pass_has_a_seed_of_its_own_and_the_check_expects_the_last() {
+        let steps = plan(&Method::named("shred-random").unwrap(), Policy::Full).unwrap().steps;
+        let random = |seed| Pattern::Random { seed: Seed([seed; 32]) };
+        assert_eq!(steps[0], Act::Write { pattern: random(1) });
+        assert_eq!(steps[2], Act::Write { pattern: random(3) });
+        assert_eq!(steps[3], Act::Check { expect: random(3), sample: Sample::Full });
+    }
+
+    #[test]
+    fn zeroes_at_the_end_are_checked_and_can_be_handed_to_the_kernel() {
+        let method = Method::named("random").unwrap().then_zero().offload_zeroes().unwrap();
+        let steps: Vec<String> =
+            plan(&method, Policy::Full).unwrap().steps.iter().map(Act::to_string).collect();
+        assert_eq!(steps, ["overwrite random", "write-zeroes", "verify 0x00, all of it"]);
+        assert!(Method::named("random").unwrap().offload_zeroes().is_err());
+    }
+
+    #[test]
+    fn a_scheme_that_includes_a_check_cannot_go_without() {
+        for scheme in ["dod3", "nnsa", "is5-enhanced", "discard"] {
+            assert!(plan(&Method::named(scheme).unwrap(), Policy::None).is_err(), "{scheme}");
+        }
+    }
+
+    #[test]
+    fn a_small_area_is_read_in_full() {
+        let blocks = |count: u64| Extent::new(0, count * 4096);
+        assert_eq!(Sample::choose(Policy::Standard, blocks(2_304 * 8 - 1), 512), Some(Sample::Full));
+        let sampled = Sample::choose(Policy::Standard, blocks(2_304 * 8), 512);
+        assert!(matches!(sampled, Some(Sample::Stratified { block_bytes: 4096, .. })));
+    }
+
+    #[test]
+    fn passes_are_listed_by_hand() {
+        let method = Method::from_list("0x00,0xff, 0x55aa,random").unwrap();
+        assert_eq!(method.passes[2], Pass::Constant(vec![0x55, 0xaa].into()));
+        for wrong in ["", "0x00,", "zero", "0x0", "random;0x00"] {
+            assert!(Method::from_list(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_made_of_whole_blocks_inside_the_device() {
+        let odd = Device { size: 1_000_100, logical_block: 512, physical_block: 512 };
+        assert_eq!(odd.area(None, None).unwrap(), Extent::new(0, 1_000_100));
+        assert_eq!(odd.area(Some(512), Some(1024)).unwrap(), Extent::new(512, 1536));
+        let wrong = [(100, 512), (512, 100), (0, 0), (0, 1_000_101), (999_936, u64::MAX), (999_936, 165)];
+        for (offset, size) in wrong {
+            assert!(odd.area(Some(offset), Some(size)).is_err(), "{offset} {size}");
+        }
+        assert!(odd.area(Some(999_936), None).is_ok());
+        assert!(odd.area(Some(2_000_000), None).is_err());
+    }
+}

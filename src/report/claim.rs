@@ -1,0 +1,119 @@
+//! What may be said after a job, in words and numbers, and what may not.
+
+use super::text::bytes;
+use crate::device::identity::{Identity, Kind};
+use crate::engine::job::{JobReport, Verification};
+use crate::pattern::Pattern;
+use crate::plan::{Act, Sample};
+use crate::verdict::Verdict;
+
+/// What the job did, and what its verification proves.
+pub fn claim(job: &JobReport) -> String {
+    let area = format!("bytes {} ({})", job.plan.area, bytes(job.plan.area.len()));
+    let verified =
+        job.verification.as_ref().map_or("Nothing was read back.".into(), |check| verified(job, check));
+    match job.verdict {
+        Verdict::Wiped => format!("{} {verified}", technique(job, &area)),
+        Verdict::Verified => format!("Of {area}: {verified}"),
+        Verdict::Residue => format!(
+            "Of {area}, {} could not be written and {} could not be read back: they may hold old data. \
+             What else there is was done. {verified}",
+            bytes(job.residue.bytes()),
+            bytes(job.unreadable.bytes())
+        ),
+        Verdict::Surviving => {
+            format!(
+                "Of what was read of {area}, {} does not hold what it should.",
+                bytes(job.surviving.bytes)
+            )
+        }
+        _ => format!("Nothing is claimed of {area}."),
+    }
+}
+
+fn technique(job: &JobReport, area: &str) -> String {
+    let acts: Vec<&Act> = job.plan.steps.iter().filter(|act| act.writes()).collect();
+    let passes: Vec<String> = acts.iter().map(ToString::to_string).collect();
+    let overwritten = acts.iter().all(|act| matches!(act, Act::Write { .. }));
+    let verb = if overwritten { "overwritten and flushed" } else { "treated and flushed" };
+    let times = if passes.len() == 1 { "once".into() } else { format!("{} times", passes.len()) };
+    format!("All of {area} was {verb} {times}: {}.", passes.join(", "))
+}
+
+fn verified(job: &JobReport, check: &Verification) -> String {
+    let read = bytes(check.bytes_read);
+    match (check.sample, check.probes, check.bound) {
+        (Sample::Full, ..) if job.unreadable.is_empty() && job.residue.is_empty() => {
+            format!("All of it was read ({read}), and every byte is what it should be.")
+        }
+        (Sample::Stratified { block_bytes, .. }, Some(probes), Some(bound)) => format!(
+            "{probes} blocks of {} drawn at random and the fixed places were read ({read}), and all are \
+             what they should be: with {} confidence at most {} of the blocks differ.",
+            bytes(block_bytes),
+            percent(bound.confidence_per_mille * 1_000_000),
+            percent(bound.differ_per_billion)
+        ),
+        _ => format!("{read} were read, and what could be read is what it should be."),
+    }
+}
+
+/// A share in parts per billion, as a percentage that is never rounded down.
+fn percent(per_billion: u64) -> String {
+    let hundred_thousandths = per_billion.div_ceil(100);
+    let text = format!("{}.{:05}", hundred_thousandths / 100_000, hundred_thousandths % 100_000);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// What the claim does not cover. Never empty: no software sees everything.
+pub fn limitations(job: &JobReport, identity: &Identity) -> Vec<String> {
+    let acts = &job.plan.steps;
+    let zeroes = |act: &Act| matches!(act, Act::Check { expect, .. } if *expect == Pattern::zero());
+    let all = [
+        (job.plan.partial, "Only a part of the device: the rest is as it was."),
+        (
+            identity.kind == Kind::Image,
+            "An image file: the file system below it may keep copies (journal, snapshots, moved blocks).",
+        ),
+        (identity.kind == Kind::Loop, "A loop device: what is below its backing file may keep copies."),
+        (
+            identity.rotational == Some(false),
+            "Flash: cells that the drive keeps aside are out of reach of any write from the host.",
+        ),
+        (
+            acts.iter().any(|act| matches!(act, Act::Zero)),
+            "Write-zeroes is a command to the device: the media need not have been written.",
+        ),
+        (
+            acts.iter().any(|act| matches!(act, Act::Discard)),
+            "Discard guarantees nothing: the old data may still lie on the media.",
+        ),
+        (
+            !job.io_path.direct,
+            "Direct I/O was refused: what was read back may have come from the page cache.",
+        ),
+        (
+            job.verification.as_ref().is_some_and(|check| check.probes.is_some()),
+            "A sample: a single stray block can go unseen.",
+        ),
+        (
+            acts.iter().any(zeroes),
+            "Zeroes look alike everywhere: aliased addresses cannot be seen, as a random pass would show them.",
+        ),
+    ];
+    let always = "A device that lies about its cache or hides blocks cannot be found out by reading it.";
+    let said = all.into_iter().filter_map(|(applies, text)| applies.then_some(text));
+    said.chain([always]).map(String::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentages_are_never_rounded_down() {
+        assert_eq!(percent(999_404), "0.09995 %");
+        assert_eq!(percent(990_000_000), "99 %");
+        assert_eq!(percent(999_000_000), "99.9 %");
+        assert_eq!(percent(1), "0.00001 %");
+    }
+}

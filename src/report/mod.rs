@@ -1,0 +1,94 @@
+//! What is told of the work: bars or plain lines while it runs, JSON for machines, a record at the end.
+
+mod bars;
+mod claim;
+mod jsonl;
+mod plain;
+pub mod record;
+mod text;
+
+use std::io::{IsTerminal, Write};
+use std::os::fd::OwnedFd;
+
+pub use bars::StderrLog;
+pub use record::Record;
+pub use text::{bytes, rate};
+
+use crate::engine::event::Event;
+use crate::verdict::Verdict;
+use bars::Bars;
+use jsonl::Lines;
+use plain::Plain;
+
+/// What the person asked to see.
+#[derive(Default)]
+pub struct Wanted {
+    /// Events and result as JSON lines on stdout, instead of the text.
+    pub json: bool,
+    /// The same lines on this descriptor too.
+    pub progress: Option<OwnedFd>,
+    /// Nothing but errors.
+    pub quiet: bool,
+}
+
+/// How progress is shown to a person.
+enum Show {
+    Bars(Bars),
+    Plain(Plain),
+    Nothing,
+}
+
+/// Everything that watches the jobs.
+pub struct Report {
+    show: Show,
+    lines: Vec<Lines>,
+    text: bool,
+}
+
+impl Report {
+    /// `devices` are the names of the jobs, in order.
+    pub fn new(wanted: Wanted, devices: &[String]) -> Report {
+        let show = match wanted.quiet {
+            true => Show::Nothing,
+            false if std::io::stderr().is_terminal() => Show::Bars(Bars::new(devices)),
+            false => Show::Plain(Plain::new(devices)),
+        };
+        let stdout = wanted.json.then(|| Lines::new(Box::new(std::io::stdout()), "stdout", devices));
+        let descriptor = wanted.progress.map(|fd| {
+            Lines::new(Box::new(std::fs::File::from(fd)), "the descriptor of --progress-fd", devices)
+        });
+        let text = !wanted.json && !wanted.quiet;
+        Report { show, lines: stdout.into_iter().chain(descriptor).collect(), text }
+    }
+
+    pub fn watch(&mut self, job: usize, event: &Event) {
+        match &mut self.show {
+            Show::Bars(bars) => bars.watch(job, event),
+            Show::Plain(plain) => plain.watch(job, event),
+            Show::Nothing => {}
+        }
+        self.lines.iter_mut().for_each(|lines| lines.event(job, event));
+    }
+
+    /// The last word: what each device's job came to, and all of them together.
+    pub fn end(mut self, records: &[Record]) -> Verdict {
+        if let Show::Bars(bars) = &self.show {
+            bars.end();
+        }
+        let verdict = Verdict::worst(records.iter().map(|record| record.verdict));
+        self.lines.iter_mut().for_each(|lines| lines.result(verdict, records));
+        if self.text {
+            let mut stdout = std::io::stdout().lock();
+            for record in records {
+                // A closed stdout changes nothing on the disk: the exit code still tells.
+                writeln!(stdout, "{}", text::render(record)).ok();
+            }
+        }
+        for record in records {
+            if let Some(error) = &record.error {
+                eprintln!("efface: {error}");
+            }
+        }
+        verdict
+    }
+}

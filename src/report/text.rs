@@ -1,0 +1,118 @@
+//! The record as a person reads it, in 80 columns.
+
+use std::fmt::{Display, Write};
+
+use console::{Style, style};
+use indicatif::BinaryBytes;
+
+use super::Record;
+use crate::engine::cover::StepReport;
+use crate::engine::job::JobReport;
+use crate::range::ExtentSet;
+use crate::verdict::Verdict;
+
+const WIDTH: usize = 80;
+const LABEL: usize = 12;
+/// Longer lists go to the JSON.
+const RANGES_SHOWN: usize = 8;
+
+/// `4.00 GiB`
+pub fn bytes(count: u64) -> String {
+    BinaryBytes(count).to_string()
+}
+
+/// `3.41 GB/s`
+pub fn rate(bytes: u64, milliseconds: u64) -> String {
+    let per_second = bytes as f64 * 1000.0 / milliseconds.max(1) as f64;
+    match per_second {
+        fast if fast >= 1e9 => format!("{:.2} GB/s", fast / 1e9),
+        slow => format!("{:.1} MB/s", slow / 1e6),
+    }
+}
+
+pub fn render(record: &Record) -> String {
+    let mut text = String::new();
+    let colour = match record.verdict {
+        Verdict::Wiped | Verdict::Verified => Style::new().green().bold(),
+        Verdict::Busy | Verdict::Interrupted | Verdict::Residue => Style::new().yellow().bold(),
+        _ => Style::new().red().bold(),
+    };
+    let verdict = colour.apply_to(record.verdict.word());
+    let code = record.verdict.exit_code();
+    writeln!(text, "{}: {verdict} (exit code {code})", style(record.device.display()).bold()).ok();
+    if let Some(identity) = &record.identity {
+        row(&mut text, "device", identity.describe());
+    }
+    if let Some(job) = &record.job {
+        render_job(&mut text, job);
+    }
+    row(&mut text, "claim", &record.claim);
+    for limitation in &record.limitations {
+        row(&mut text, "limitation", limitation);
+    }
+    text
+}
+
+fn render_job(text: &mut String, job: &JobReport) {
+    row(text, "method", &job.plan.method);
+    let part = if job.plan.partial { "a part" } else { "the whole device" };
+    let area = job.plan.area;
+    row(text, "area", format!("{part}: bytes {area} ({})", bytes(area.len())));
+    for (number, step) in job.steps.iter().enumerate() {
+        row(text, &format!("step {}", number + 1), describe_step(step));
+        if let Some(seed) = step.seed() {
+            row(text, "", format!("seed {seed}"));
+        }
+    }
+    if let Some(check) = &job.verification
+        && check.probes.is_some()
+    {
+        row(text, "drawn from", format!("seed {}", check.seed));
+    }
+    ranges(text, "residue", &job.residue, false);
+    ranges(text, "unreadable", &job.unreadable, false);
+    ranges(text, "surviving", &job.surviving.extents, job.surviving.more);
+    let direct = if job.io_path.direct { "O_DIRECT" } else { "page cache" };
+    row(text, "i/o", format!("{}, {direct}", job.io_path.backend));
+    for fallback in &job.io_path.fallbacks {
+        row(text, "", fallback);
+    }
+}
+
+fn describe_step(step: &StepReport) -> String {
+    let mut text = format!(
+        "{}: {} in {:.1} s, {}",
+        step.act,
+        bytes(step.bytes),
+        step.milliseconds as f64 / 1000.0,
+        rate(step.bytes, step.milliseconds)
+    );
+    if step.act.writes() {
+        text += if step.flushed { ", flushed" } else { ", NOT FLUSHED" };
+    }
+    if step.errors > 0 {
+        write!(text, ", {} I/Os failed", step.errors).ok();
+    }
+    text
+}
+
+fn ranges(text: &mut String, label: &str, set: &ExtentSet, more: bool) {
+    if set.is_empty() {
+        return;
+    }
+    let shown: Vec<String> = set.iter().take(RANGES_SHOWN).map(|extent| extent.to_string()).collect();
+    let rest = set.len().saturating_sub(RANGES_SHOWN);
+    let rest = match (rest, more) {
+        (0, false) => String::new(),
+        (rest, false) => format!(" and {rest} more (--json lists them)"),
+        (rest, true) => format!(" and {rest} or more (--json lists 4096)"),
+    };
+    row(text, label, format!("{} in bytes {}{rest}", bytes(set.bytes()), shown.join(", ")));
+}
+
+fn row(text: &mut String, label: &str, value: impl Display) {
+    let first = format!("  {label:LABEL$}");
+    let next = " ".repeat(first.len());
+    let options = textwrap::Options::new(WIDTH).initial_indent(&first).subsequent_indent(&next);
+    writeln!(text, "{}", textwrap::fill(&value.to_string(), options)).ok();
+}

@@ -1,0 +1,126 @@
+//! How a job ended, and the exit code that says so: one table.
+
+use serde::Serialize;
+
+use crate::error::Kind;
+
+/// How a job, or the whole command, ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Wiped,
+    /// Nothing was to be written, and what was read is what was expected.
+    Verified,
+    Failed,
+    Usage,
+    Refused,
+    Unsupported,
+    Residue,
+    Surviving,
+    Busy,
+    Interrupted,
+}
+
+/// Most severe first: what a command over several devices exits with. Only all of them wiped is 0.
+const BY_SEVERITY: [Verdict; 10] = [
+    Verdict::Surviving,
+    Verdict::Failed,
+    Verdict::Residue,
+    Verdict::Interrupted,
+    Verdict::Busy,
+    Verdict::Unsupported,
+    Verdict::Refused,
+    Verdict::Usage,
+    Verdict::Verified,
+    Verdict::Wiped,
+];
+
+impl Verdict {
+    /// The process's exit code. A signal ends the process itself, so that the parent sees it;
+    /// the shell then shows 130 for SIGINT and 143 for SIGTERM.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Wiped | Verdict::Verified => 0,
+            Verdict::Failed => 1,
+            Verdict::Usage => 2,
+            Verdict::Refused => 3,
+            Verdict::Unsupported => 4,
+            Verdict::Residue => 5,
+            Verdict::Surviving => 6,
+            Verdict::Busy => 7,
+            Verdict::Interrupted => 130,
+        }
+    }
+
+    /// In a word or two, for people.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Wiped => "wiped",
+            Verdict::Verified => "verified",
+            Verdict::Failed => "FAILED",
+            Verdict::Usage => "not started",
+            Verdict::Refused => "REFUSED",
+            Verdict::Unsupported => "not supported",
+            Verdict::Residue => "RESIDUE",
+            Verdict::Surviving => "DATA SURVIVES",
+            Verdict::Busy => "busy",
+            Verdict::Interrupted => "interrupted",
+        }
+    }
+
+    /// The verdict over several jobs; nothing done is not a success.
+    pub fn worst(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+        let severity = |verdict: &Verdict| BY_SEVERITY.iter().position(|each| each == verdict);
+        verdicts.into_iter().min_by_key(severity).unwrap_or(Verdict::Failed)
+    }
+}
+
+impl From<Kind> for Verdict {
+    fn from(kind: Kind) -> Verdict {
+        match kind {
+            Kind::Usage => Verdict::Usage,
+            Kind::Refused => Verdict::Refused,
+            Kind::Unsupported => Verdict::Unsupported,
+            Kind::Busy => Verdict::Busy,
+            Kind::Failed => Verdict::Failed,
+        }
+    }
+}
+
+/// The table as `--help` and the man page show it; the README is held to it by a test.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0        wiped, flushed and verified as asked (verify: it holds what was expected)
+  1        failed
+  2        the command line is wrong: nothing written
+  3        refused: nothing written
+  4        not supported by this device: nothing written
+  5        done with residue: the ranges are listed
+  6        verification found surviving data: the ranges are listed
+  7        busy: nothing written, try again
+  130/143  interrupted by SIGINT/SIGTERM: drained and flushed first
+  Several devices: the most severe of 6, 1, 5, signal, 7, 4, 3, 2, 0.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn severity_is_the_documented_order() {
+        let codes: Vec<u8> = BY_SEVERITY.iter().map(|verdict| verdict.exit_code()).collect();
+        assert_eq!(codes, [6, 1, 5, 130, 7, 4, 3, 2, 0, 0]);
+        for (index, worse) in BY_SEVERITY.iter().enumerate() {
+            for better in &BY_SEVERITY[index..] {
+                assert_eq!(Verdict::worst([*better, *worse]), *worse);
+            }
+        }
+        assert_eq!(Verdict::worst([]), Verdict::Failed);
+    }
+
+    #[test]
+    fn every_code_is_in_the_help() {
+        for verdict in BY_SEVERITY {
+            assert!(EXIT_CODES.contains(&format!("  {}", verdict.exit_code())), "{verdict:?}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Thousands of sick and lying disks, each from a seed: the verdict is never better than the disk.
+
+use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, settings};
+use efface::engine::Settings;
+use efface::engine::job::JobReport;
+use efface::io::sim::{Alias, Faults, SimDisk};
+use efface::pattern::Seed;
+use efface::plan::{Method, Plan, Policy};
+use efface::range::{Extent, ExtentSet};
+use efface::verdict::Verdict;
+use rand_chacha::rand_core::Rng;
+
+const SIZE: usize = 96 * 1024 + 512;
+const SEEDS: u64 = 4_000;
+
+fn extents(rng: &mut impl Rng, count: u64) -> ExtentSet {
+    let blocks = SIZE as u64 / LOGICAL;
+    (0..count)
+        .map(|_| {
+            let start = rng.next_u64() % blocks;
+            Extent::new(start * LOGICAL, (start + 1 + rng.next_u64() % 9).min(blocks) * LOGICAL)
+        })
+        .collect()
+}
+
+/// A disk with some of the faults, chosen by the seed.
+fn faults(seed: u64) -> Faults {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    let mut rng = Seed(key).rng();
+    let mut some = |chance: u64| if rng.next_u64().is_multiple_of(4) { rng.next_u64() % chance } else { 0 };
+    let (lose, tear, misdirect, stale) = (some(60), some(60), some(60), some(60));
+    let (transient, short) = (some(300), some(300));
+    let (bad_writes, bad_reads) = (some(4), some(3));
+    let alias = match some(8) {
+        1 => Some(Alias::Wrap { capacity: 64 * 1024 }),
+        2 => Some(Alias::StuckBit { bit: 16 * 1024 }),
+        _ => None,
+    };
+    let flush_fails_at = (some(4) == 1).then_some(1);
+    let vanish_at = (some(8) == 1).then_some((40, libc::ENXIO));
+    Faults {
+        lose,
+        tear,
+        misdirect,
+        stale,
+        transient,
+        short,
+        alias,
+        flush_fails_at,
+        vanish_at,
+        bad_writes: extents(&mut rng, bad_writes),
+        bad_reads: extents(&mut rng, bad_reads),
+        ..Faults::default()
+    }
+}
+
+fn honest(faults: &Faults) -> bool {
+    faults.lose == 0
+        && faults.tear == 0
+        && faults.misdirect == 0
+        && faults.stale == 0
+        && faults.alias.is_none()
+}
+
+/// What the report may say of this disk.
+fn judge(disk: &SimDisk, faults: &Faults, plan: &Plan, report: &JobReport, told: &str) {
+    let wanted = image(patterns(plan).last().unwrap(), SIZE);
+    let wrong: ExtentSet = Extent::new(0, SIZE as u64)
+        .chunks(LOGICAL)
+        .filter(|block| {
+            let range = block.start as usize..block.end as usize;
+            disk.durable()[range.clone()] != wanted[range]
+        })
+        .collect();
+    match report.verdict {
+        // On an aliased disk the bytes of one address are those of another: what reads well is well.
+        Verdict::Wiped | Verdict::Residue if faults.alias.is_some() => {}
+        Verdict::Wiped => assert!(wrong.is_empty(), "{told}: wiped, but {wrong:?}"),
+        Verdict::Residue => {
+            let told_of: ExtentSet = report.residue.iter().chain(report.unreadable.iter()).collect();
+            assert!(wrong.clone().without(&told_of).is_empty(), "{told}: residue hides {wrong:?}");
+        }
+        Verdict::Surviving => assert!(!honest(faults), "{told}: an honest disk accused"),
+        Verdict::Failed => assert!(
+            faults.flush_fails_at.is_some() || faults.vanish_at.is_some(),
+            "{told}: failed without a reason: {:?}",
+            report.error
+        ),
+        other => panic!("{told}: {other:?}"),
+    }
+    if faults.bad_writes.bytes() > 0 && faults.vanish_at.is_none() {
+        assert_ne!(report.verdict, Verdict::Wiped, "{told}: residue never is success");
+    }
+}
+
+#[test]
+fn no_verdict_is_better_than_its_disk() {
+    let methods = ["zero", "shred", "random", "nnsa"].map(|name| Method::named(name).unwrap());
+    let mut verdicts = std::collections::HashMap::new();
+    for seed in 0..SEEDS {
+        let faults = faults(seed);
+        let plan = plan(&methods[seed as usize % methods.len()], Policy::Full, SIZE as u64);
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, seed, faults.clone());
+        let (report, _) = run(&mut disk, plan.clone(), &settings());
+        judge(&disk, &faults, &plan, &report, &format!("seed {seed}"));
+        *verdicts.entry(report.verdict.exit_code()).or_insert(0) += 1;
+    }
+    assert!(verdicts.len() >= 4 && verdicts.values().all(|count| *count > 50), "one-sided: {verdicts:?}");
+}
+
+#[test]
+fn residue_is_exactly_the_bad_blocks() {
+    for (seed, name) in [(1, "zero"), (2, "shred"), (3, "discard")] {
+        let bad_writes = extents(&mut Seed([seed as u8; 32]).rng(), 5);
+        let faults = Faults { bad_writes: bad_writes.clone(), short: 20, ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, seed, faults);
+        let plan = plan(&Method::named(name).unwrap(), Policy::Full, SIZE as u64);
+        let (report, _) = run(&mut disk, plan, &settings());
+        assert_eq!(report.verdict, Verdict::Residue, "{name}: {:?}", report.error);
+        assert_eq!(report.residue, bad_writes, "{name}");
+        assert!(report.surviving.is_empty(), "what is known as residue is no surprise");
+    }
+}
+
+#[test]
+fn unreadable_blocks_are_told_apart_from_residue() {
+    let bad_reads = ExtentSet::from(Extent::at(8 * LOGICAL, 3 * LOGICAL));
+    let faults = Faults { bad_reads: bad_reads.clone(), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &settings());
+    assert_eq!((report.verdict, report.unreadable), (Verdict::Residue, bad_reads));
+    assert!(report.residue.is_empty());
+}
+
+#[test]
+fn a_block_that_only_the_first_pass_could_not_write_stays_residue() {
+    // The disk is gone in the middle of the second pass: what the first one knew is not forgotten.
+    let bad_writes = ExtentSet::from(Extent::at(0, LOGICAL));
+    let faults =
+        Faults { bad_writes: bad_writes.clone(), vanish_at: Some((60, libc::ENODEV)), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &settings());
+    assert_eq!((report.verdict, report.residue), (Verdict::Failed, bad_writes));
+}
+
+#[test]
+fn a_disk_that_fails_everywhere_is_given_up() {
+    let faults = Faults { transient: 1000, ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &Settings { errors_max: 50, ..settings() });
+    assert_eq!(report.verdict, Verdict::Failed);
+    assert!(report.error.unwrap().contains("given up after 50 failed I/Os"));
+    assert!(disk.operations() < 80, "{} operations", disk.operations());
+}
+
+#[test]
+fn a_failed_flush_fails_the_pass() {
+    for number in 0..4 {
+        let faults = Faults { flush_fails_at: Some(number), ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+        let (report, _) = run(&mut disk, plan, &settings());
+        assert_eq!(report.verdict, Verdict::Failed, "flush {number}");
+        assert!(!report.steps[0].flushed && report.error.unwrap().contains("the flush failed"));
+    }
+}
+
+#[test]
+fn a_discard_that_does_nothing_is_found() {
+    let faults = Faults { idle_discard: true, ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("discard").unwrap(), Policy::Standard, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &settings());
+    assert_eq!(report.verdict, Verdict::Surviving);
+    assert_eq!(report.surviving.extents, Extent::new(0, SIZE as u64).into());
+}
+
+#[test]
+fn a_part_leaves_the_rest_alone() {
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
+    let mut plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
+    plan.area = Extent::new(5 * LOGICAL, 99 * LOGICAL);
+    let (report, _) = run(&mut disk, plan.clone(), &settings());
+    assert_eq!(report.verdict, Verdict::Wiped);
+    let wanted = image(patterns(&plan).last().unwrap(), SIZE);
+    for (offset, byte) in disk.durable().iter().enumerate() {
+        let inside = (plan.area.start..plan.area.end).contains(&(offset as u64));
+        assert_eq!(*byte, if inside { wanted[offset] } else { SECRET }, "offset {offset}");
+    }
+}

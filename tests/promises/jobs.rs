@@ -1,0 +1,58 @@
+//! A job on a simulated disk, and everything that it claimed.
+
+use std::sync::mpsc::channel;
+
+use efface::engine::event::{Emitter, Event};
+use efface::engine::job::{self, JobReport};
+use efface::engine::{Settings, Stop};
+use efface::io::Disk;
+use efface::pattern::{Pattern, Seed};
+use efface::plan::{Act, Device, Method, Plan, Policy};
+
+pub const LOGICAL: u64 = 512;
+pub const PHYSICAL: u64 = 4096;
+
+/// What stood on the disk before: no pass writes it.
+pub const SECRET: u8 = b'S';
+
+/// Small chunks and epochs, so that a small disk sees many of them.
+pub fn settings() -> Settings {
+    Settings { chunk_bytes: 8192, depth: 4, epoch_bytes: 32768, ..Settings::default() }
+}
+
+pub fn plan(method: &Method, policy: Policy, size: u64) -> Plan {
+    let device = Device { size, logical_block: LOGICAL, physical_block: PHYSICAL };
+    let mut drawn = 0;
+    Plan::new(method, policy, device.area(None, None).unwrap(), &device, &mut || {
+        drawn += 1;
+        Ok(Seed([drawn; 32]))
+    })
+    .unwrap()
+}
+
+pub fn run(disk: &mut dyn Disk, plan: Plan, settings: &Settings) -> (JobReport, Vec<Event>) {
+    let (to, events) = channel();
+    let emitter = Emitter { job: 0, to };
+    let report = job::run(disk, plan, settings, &Stop::default(), &emitter, &mut || Ok(Seed([9; 32])));
+    drop(emitter);
+    (report, events.into_iter().map(|(_, event)| event).collect())
+}
+
+/// The patterns of a plan's passes, in order.
+pub fn patterns(plan: &Plan) -> Vec<Pattern> {
+    plan.steps
+        .iter()
+        .filter_map(|act| match act {
+            Act::Write { pattern } => Some(pattern.clone()),
+            Act::Zero | Act::Discard => Some(Pattern::zero()),
+            Act::Check { .. } => None,
+        })
+        .collect()
+}
+
+/// What a pattern's bytes are for a whole disk.
+pub fn image(pattern: &Pattern, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    pattern.fill(0, &mut bytes);
+    bytes
+}

@@ -1,0 +1,167 @@
+//! Real loop devices, wiped by the real program, and read again past it.
+
+use std::process::Command;
+
+use crate::jobs::image;
+use crate::loops::{Loop, efface, wipe};
+use efface::pattern::Pattern;
+use serde_json::Value;
+
+/// Bytes that no pattern makes by chance.
+fn secret(size: usize) -> Vec<u8> {
+    b"tenant's secret!".iter().copied().cycle().take(size).collect()
+}
+
+/// The last line of `--json`.
+fn result(stdout: &str) -> Value {
+    serde_json::from_str(stdout.lines().last().expect("a last line")).expect("JSON")
+}
+
+/// The pattern that a report says the last pass wrote.
+fn last_pattern(result: &Value) -> Pattern {
+    let steps = result["devices"][0]["job"]["plan"]["steps"].as_array().unwrap();
+    let last = steps.iter().rfind(|step| step["act"] != "check").unwrap();
+    match last["pattern"]["kind"].as_str() {
+        Some("random") => format!("random:{}", last["pattern"]["seed"].as_str().unwrap()).parse().unwrap(),
+        Some(_) => format!("0x{}", last["pattern"]["bytes"].as_str().unwrap()).parse().unwrap(),
+        None => Pattern::zero(),
+    }
+}
+
+const METHODS: [&[&str]; 9] = [
+    &["--method", "zero"],
+    &["--method", "shred"],
+    &["--method", "random"],
+    &["--method", "shred-random", "--final-zero"],
+    &["--method", "dod3"],
+    &["--passes", "0x924924,0x55aa"],
+    &["--method", "zero", "--zero-with", "offload"],
+    &["--method", "nnsa", "--verify", "full"],
+    &["--method", "discard"],
+];
+
+#[test]
+fn every_byte_is_what_the_report_says() {
+    // One block, an odd tail, less than a chunk, several chunks and a short one.
+    for (sector, sizes) in [
+        ("512", vec![512, 4096 * 3 + 512, 1_000_448, (9 << 20) + 1536]),
+        ("4096", vec![4096, (5 << 20) + 4096]),
+    ] {
+        for size in sizes {
+            for method in METHODS {
+                let Some(device) = Loop::new(&secret(size), &["--sector-size", sector]) else { return };
+                let told = format!("{method:?} on {size} bytes in blocks of {sector}");
+                let (code, stdout, stderr) = wipe(&device.node, &[&["--json"], method].concat());
+                assert_eq!(code, 0, "{told}: {stderr}");
+                let wanted = image(&last_pattern(&result(&stdout)), size);
+                assert!(device.content() == wanted, "{told}: the image differs");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_independent_reader_finds_only_zeroes() {
+    let Some(device) = Loop::new(&secret((80 << 20) + 512), &[]) else { return };
+    let (code, stdout, stderr) = wipe(&device.node, &[]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("4608 blocks of 4.00 KiB drawn at random"), "{stdout}");
+    let mut cmp = Command::new("cmp");
+    cmp.arg("--bytes").arg(device.content().len().to_string()).arg(&device.node).arg("/dev/zero");
+    assert!(cmp.status().unwrap().success(), "cmp found a byte that is not zero");
+}
+
+#[test]
+fn a_tail_that_the_device_never_serves_is_residue() {
+    let size = 4096 * 20 + 512;
+    let Some(device) = Loop::new(&secret(size), &["--sector-size", "4096"]) else { return };
+    let (code, stdout, stderr) = wipe(&device.node, &["--json"]);
+    if device.content()[..size] == image(&Pattern::zero(), size) {
+        panic!("this kernel serves the tail after all: exit {code}, {stderr}");
+    }
+    assert_eq!(code, 5, "{stderr}");
+    assert_eq!(result(&stdout)["devices"][0]["job"]["residue"][0]["start"], 4096 * 20);
+    assert!(device.content()[..4096 * 20].iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_part_is_wiped_and_the_rest_is_not() {
+    let Some(device) = Loop::new(&secret(4 << 20), &[]) else { return };
+    let (code, stdout, stderr) = wipe(&device.node, &["--offset", "1MiB", "--size", "1536K", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(result(&stdout)["devices"][0]["job"]["plan"]["partial"], true);
+    let (content, old) = (device.content(), secret(4 << 20));
+    assert!(content[1 << 20..(1 << 20) + (1536 << 10)].iter().all(|byte| *byte == 0));
+    assert!(content[..1 << 20] == old[..1 << 20]);
+    assert!(content[(1 << 20) + (1536 << 10)..] == old[(1 << 20) + (1536 << 10)..]);
+}
+
+#[test]
+fn several_devices_at_once_and_one_that_is_refused() {
+    let (Some(one), Some(two)) = (Loop::new(&secret(2 << 20), &[]), Loop::new(&secret(3 << 20), &[])) else {
+        return;
+    };
+    let Some(read_only) = Loop::new(&secret(1 << 20), &["--read-only"]) else { return };
+    let output = efface()
+        .args(["wipe", "--yes", "--json"])
+        .args([&one.node, &read_only.node, &two.node])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "the most severe: refused");
+    let result = result(std::str::from_utf8(&output.stdout).unwrap());
+    let verdicts: Vec<&str> = result["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|device| device["verdict"].as_str().unwrap())
+        .collect();
+    assert_eq!(verdicts, ["wiped", "refused", "wiped"]);
+    assert!(one.content().iter().chain(&two.content()).all(|byte| *byte == 0));
+    assert!(read_only.content() == secret(1 << 20));
+}
+
+#[test]
+fn the_device_is_free_the_moment_that_the_wipe_ends() {
+    let Some(device) = Loop::new(&secret(1 << 20), &[]) else { return };
+    for round in 0..100 {
+        let (code, _, stderr) = wipe(&device.node, &["--verify", "none", "--quiet"]);
+        assert_eq!(code, 0, "{stderr}");
+        device.open_exclusively().unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
+}
+
+#[test]
+fn verify_reads_only_and_tells_what_it_finds() {
+    let Some(device) = Loop::new(&vec![0; 3 << 20], &["--read-only"]) else { return };
+    let verify = |expect: &str| {
+        let output =
+            efface().arg("verify").arg(&device.node).args(["--expect", expect, "--json"]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, stdout) = verify("zero");
+    assert_eq!((code, result(&stdout)["verdict"].as_str()), (Some(0), Some("verified")));
+    let (code, stdout) = verify("0x55");
+    assert_eq!(code, Some(6));
+    let found = &result(&stdout)["devices"][0]["job"]["surviving"];
+    assert_eq!(
+        (&found["bytes"], &found["extents"][0]["end"]),
+        (&Value::from(3 << 20), &Value::from(3 << 20))
+    );
+}
+
+#[test]
+fn an_image_file_is_wiped_only_when_asked_and_keeps_its_size() {
+    for size in [1, 511, 4096, 1_000_001, (2 << 20) + 7] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), secret(size)).unwrap();
+        let (code, _, stderr) = wipe(file.path(), &[]);
+        assert_eq!(code, 3, "{stderr}");
+        assert!(std::fs::read(file.path()).unwrap() == secret(size), "a refused file is untouched");
+        let (code, stdout, stderr) = wipe(file.path(), &["--image", "--method", "shred", "--json"]);
+        assert_eq!(code, 0, "{size}: {stderr}");
+        let wanted = image(&last_pattern(&result(&stdout)), size);
+        assert!(std::fs::read(file.path()).unwrap() == wanted, "{size}");
+        let limitations = result(&stdout)["devices"][0]["limitations"].to_string();
+        assert!(limitations.contains("the file system below it may keep copies"), "{limitations}");
+    }
+}

@@ -1,98 +1,41 @@
-//! The only maker of a writable disk over a real device: it refuses what is in use, by name.
+//! The guard: the only maker of a writable disk over a real target. It never writes anything.
 //!
-//! A claim holds the descriptor that was checked (O_EXCL: no mount, dm, md or other exclusive
-//! opener can come) and the lock on the whole disk, until its disk is dropped.
+//! Every reason not to write is looked for before the target is opened, and again where the open
+//! fails: what the kernel's O_EXCL only calls busy, the guard calls by its name.
 
-use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::collections::BTreeMap;
+use std::fs::{self, File, FileType, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Tree;
-use super::identity::Identity;
-use super::lock::Lock;
-use super::sysfs::{Node, Number, loops};
-use crate::error::{Error, Result};
-use crate::io::{Access, open_disk};
-use crate::io::{Buf, Disk, Done, Geometry, IoPath, Op, Target};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
-/// How often a busy device is asked again.
-const PAUSE: Duration = Duration::from_millis(50);
+use super::identity::{Identity, Inode};
+use super::procfs;
+use super::sysfs::Block;
+use super::{DeviceNumber, Tree};
+use crate::error::{Error, Kind, Result};
+use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Op, Target};
 
 pub struct Request<'a> {
     pub path: &'a Path,
-    /// The target is to be an image file.
+    /// The user says that it is an image file.
     pub image: bool,
-    /// Until when a busy device is waited for.
+    /// Until then a busy target is tried again.
     pub deadline: Instant,
 }
 
-/// A target that may be written.
+/// The right to write to one target, which nobody else uses as long as the claim stands.
+#[derive(Debug)]
 pub struct Claim {
     target: Target,
     identity: Identity,
     lock: Arc<Lock>,
-}
-
-/// A target that is only read.
-pub struct Examined {
-    target: Target,
-    identity: Identity,
-}
-
-/// Checks the target, locks its disk, and opens it for this process alone.
-pub fn claim(tree: &Tree, request: &Request<'_>) -> Result<Claim> {
-    let told = |error: Error| error.on(request.path);
-    let metadata = target(request.path, request.image).map_err(told)?;
-    refuse_in_use(tree, &metadata).map_err(told)?;
-    let lock = lock(tree, request, &metadata).map_err(told)?;
-    let target = open_exclusively(tree, request, &metadata).map_err(told)?;
-    let identity = checked(tree, request.path, &metadata, &target).map_err(told)?;
-    if target.is_read_only().map_err(|error| opening(error).on(request.path))? {
-        return Err(read_only().on(request.path));
-    }
-    Ok(Claim { target, identity, lock })
-}
-
-/// Opens the target for reading, whoever else uses it.
-pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
-    let told = |error: Error| error.on(path);
-    let metadata = target(path, image).map_err(told)?;
-    let target = Target::open(path, Access::Read).map_err(|error| told(opening(error)))?;
-    let identity = checked(tree, path, &metadata, &target).map_err(told)?;
-    Ok(Examined { target, identity })
-}
-
-/// Refuses a list that names one disk's bytes twice, by whatever names.
-pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
-    let mut seen: HashMap<(bool, u64, u64), &Path> = HashMap::new();
-    for path in paths {
-        // What cannot be looked at is refused by its claim, with the reason.
-        let Ok(metadata) = fs::metadata(path) else { continue };
-        let block = metadata.file_type().is_block_device();
-        let own = if block { (true, 0, metadata.rdev()) } else { (false, metadata.dev(), metadata.ino()) };
-        if let Some(first) = seen.insert(own, path) {
-            return Err(Error::usage(format!("the same target as {}", first.display()))
-                .on(path)
-                .way_out("name each target once"));
-        }
-    }
-    let blocks = seen.iter().filter(|((block, ..), _)| *block);
-    for ((_, _, rdev), path) in blocks {
-        let Some(node) = Node::find(tree, Number::of(*rdev)) else { continue };
-        let disk = node.whole_disk().number;
-        let whole =
-            seen.iter().find(|((block, _, other), _)| *block && Number::of(*other) == disk && other != rdev);
-        if let Some((_, whole)) = whole {
-            return Err(Error::usage(format!("a partition of {}, which is named too", whole.display()))
-                .on(path)
-                .way_out("name the disk or its partitions"));
-        }
-    }
-    Ok(())
 }
 
 impl Claim {
@@ -104,12 +47,18 @@ impl Claim {
         self.target.geometry()
     }
 
-    /// On the thread that will use it.
+    /// The disk, on the thread that will use it, with up to `depth` operations in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
-        let path = self.identity.path;
-        let disk = open_disk(self.target, depth).map_err(|error| backend(error).on(&path))?;
-        Ok(Box::new(Claimed { disk, _lock: self.lock }))
+        let disk = start(self.target, &self.identity, depth)?;
+        Ok(Box::new(Locked { disk, _lock: self.lock }))
     }
+}
+
+/// A target that is read, whoever else uses it.
+#[derive(Debug)]
+pub struct Examined {
+    target: Target,
+    identity: Identity,
 }
 
 impl Examined {
@@ -121,19 +70,311 @@ impl Examined {
         self.target.geometry()
     }
 
-    /// On the thread that will use it.
+    /// The disk, on the thread that will use it, with up to `depth` reads in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
-        open_disk(self.target, depth).map_err(|error| backend(error).on(&self.identity.path))
+        start(self.target, &self.identity, depth)
     }
 }
 
-/// A disk whose lock is held as long as it lives. The disk is dropped first.
-struct Claimed {
+fn start(target: Target, identity: &Identity, depth: usize) -> Result<Box<dyn Disk>> {
+    crate::io::open_disk(target, depth)
+        .map_err(|error| Error::failed("no I/O can be set up").because(error).on(&identity.path))
+}
+
+/// Claims a target for writing, or says why it must not be written.
+pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
+    let &Request { path, image, deadline } = request;
+    let claim = || {
+        let candidate = Candidate::find(tree, path, image)?;
+        candidate.check_unused(tree)?;
+        let lock = until(deadline, || candidate.lock(tree))?;
+        let target = until(deadline, || candidate.open_alone(tree))?;
+        candidate.check_opened(&target)?;
+        check_writable(&target)?;
+        Ok(Claim { target, identity: candidate.identity, lock })
+    };
+    claim().map_err(|error: Error| error.on(path))
+}
+
+/// Opens a target for reading only: no lock, and no question of who uses it.
+pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
+    let examine = || {
+        let candidate = Candidate::find(tree, path, image)?;
+        let target = Target::open(&candidate.identity.node, Access::Read).map_err(not_opened)?;
+        candidate.check_opened(&target)?;
+        Ok(Examined { target, identity: candidate.identity })
+    };
+    examine().map_err(|error: Error| error.on(path))
+}
+
+/// The same target twice, or a disk together with one of its partitions, is a mistake of the
+/// command line; two partitions of one disk are none. Nothing is opened.
+pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
+    let mut seen: Vec<(&Path, Place, Option<Place>)> = Vec::new();
+    for path in paths {
+        // Of a path that leads nowhere the claim will tell.
+        let Ok(metadata) = fs::metadata(path) else { continue };
+        let place = Place::of(&metadata);
+        let disk = place.disk(tree);
+        for &(other, other_place, other_disk) in &seen {
+            if place == other_place {
+                return Err(Error::usage(format!("it is the same target as {}", other.display()))
+                    .way_out("give each target once")
+                    .on(path));
+            }
+            if disk == Some(other_place) || other_disk == Some(place) {
+                return Err(Error::usage(format!("it shares its bytes with {}", other.display()))
+                    .way_out("give the disk or its partition")
+                    .on(path));
+            }
+        }
+        seen.push((path, place, disk));
+    }
+    Ok(())
+}
+
+/// What a path leads to, whatever it is called.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Place {
+    Device(DeviceNumber),
+    File(Inode),
+}
+
+impl Place {
+    fn of(metadata: &Metadata) -> Place {
+        if metadata.file_type().is_block_device() {
+            Place::Device(DeviceNumber(metadata.rdev()))
+        } else {
+            Place::File(Inode::of(metadata))
+        }
+    }
+
+    /// None where nothing is there.
+    fn at(path: &Path) -> Option<Place> {
+        fs::metadata(path).ok().as_ref().map(Place::of)
+    }
+
+    /// The whole disk, of a partition.
+    fn disk(self, tree: &Tree) -> Option<Place> {
+        let Place::Device(number) = self else { return None };
+        let block = tree.block(number).ok().filter(Block::is_partition)?;
+        Some(Place::Device(block.disk().ok()?.number()))
+    }
+}
+
+/// A block device, or a file that the user calls an image, before anybody knows if it may be written.
+struct Candidate {
+    identity: Identity,
+    place: Place,
+    /// None of an image.
+    block: Option<Block>,
+}
+
+impl Candidate {
+    fn find(tree: &Tree, path: &Path, image: bool) -> Result<Candidate> {
+        let metadata = fs::metadata(path).map_err(not_found)?;
+        check_type(metadata.file_type(), image)?;
+        let node = path.canonicalize().map_err(not_found)?;
+        let place = Place::of(&metadata);
+        let (identity, block) = match place {
+            Place::Device(number) => {
+                let block = tree.block(number).map_err(unseen)?;
+                (Identity::of_block(path, node, &block).map_err(unseen)?, Some(block))
+            }
+            Place::File(_) => (Identity::of_image(path, node, &metadata), None),
+        };
+        Ok(Candidate { identity, place, block })
+    }
+
+    fn check_unused(&self, tree: &Tree) -> Result<()> {
+        match &self.block {
+            Some(block) => check_unused_device(tree, block),
+            None => check_unused_image(tree, self.place),
+        }
+    }
+
+    fn lock(&self, tree: &Tree) -> Result<Arc<Lock>> {
+        match &self.block {
+            Some(block) => {
+                let disk = block.disk().map_err(unseen)?;
+                lock_disk(Place::Device(disk.number()), || lock(tree, &self.node_of(tree, &disk)?))
+            }
+            None => lock(tree, &self.identity.node).map(Arc::new),
+        }
+    }
+
+    /// The node that everybody locks for this disk: udev's, else the one that was given.
+    fn node_of(&self, tree: &Tree, disk: &Block) -> Result<PathBuf> {
+        let node = tree.dev.join(disk.name());
+        let nodes = [node.clone(), self.identity.node.clone()];
+        nodes.into_iter().find(|node| Place::at(node) == Some(Place::Device(disk.number()))).ok_or_else(
+            || {
+                Error::refused(format!(
+                    "its disk has no node {}, so that it cannot be locked",
+                    node.display()
+                ))
+                .way_out("make the node, or run efface where it is")
+            },
+        )
+    }
+
+    fn open_alone(&self, tree: &Tree) -> Result<Target> {
+        Target::open(&self.identity.node, Access::Exclusive).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) => self.why_busy(tree),
+            _ => not_opened(error),
+        })
+    }
+
+    /// Somebody has the device for himself: a reason that has a name refuses, another may pass.
+    fn why_busy(&self, tree: &Tree) -> Error {
+        let devices = match (self.check_unused(tree), &self.block) {
+            (Err(used), _) => return used,
+            (Ok(()), Some(block)) => block.overlapping().unwrap_or_default(),
+            (Ok(()), None) => Vec::new(),
+        };
+        let numbers: Vec<DeviceNumber> = devices.iter().map(Block::number).collect();
+        let (ours, foreign): (Vec<_>, Vec<_>) =
+            procfs::openers(tree, &numbers).into_iter().partition(|process| process.command == "efface");
+        match (foreign.first(), ours.first()) {
+            (Some(process), _) => Error::refused(format!("{process} has it open"))
+                .way_out(format!("end that process first, if it may end: kill {}", process.id)),
+            (None, Some(process)) => Error::busy(format!("{process} has it open")).way_out(WAIT),
+            (None, None) => Error::busy("it is held by something that cannot be seen").way_out(WAIT),
+        }
+    }
+
+    /// A path can be given to another device between the look and the open.
+    fn check_opened(&self, target: &Target) -> Result<()> {
+        let metadata = target.metadata().map_err(not_opened)?;
+        let (seen, opened) = (self.identity.disk_sequence, target.disk_sequence());
+        let another_disk = seen.zip(opened).is_some_and(|(seen, opened)| seen != opened);
+        if Place::of(&metadata) != self.place || another_disk {
+            return Err(
+                Error::refused("another target took its place while it was being checked").way_out(LSBLK)
+            );
+        }
+        if target.geometry().size == 0 {
+            return Err(Error::refused("it has no bytes: its size is 0")
+                .way_out("attach a medium or a backing file, or name another device"));
+        }
+        Ok(())
+    }
+}
+
+fn check_type(file_type: FileType, image: bool) -> Result<()> {
+    let wanted = if image { file_type.is_file() } else { file_type.is_block_device() };
+    if wanted {
+        return Ok(());
+    }
+    let (what, way_out) = if file_type.is_block_device() {
+        ("a block device, not an image file", "leave --image away")
+    } else if file_type.is_file() {
+        ("a regular file, not a block device", "add --image if it is a disk image that may be wiped")
+    } else if file_type.is_dir() {
+        ("a directory, not a block device", LSBLK)
+    } else if file_type.is_char_device() {
+        ("a character device, not a block device", LSBLK)
+    } else if file_type.is_fifo() {
+        ("a fifo, not a block device", LSBLK)
+    } else {
+        ("a socket, not a block device", LSBLK)
+    };
+    Err(Error::refused(format!("it is {what}")).way_out(way_out))
+}
+
+/// Refuses where bytes of the device are bytes of something in use.
+fn check_unused_device(tree: &Tree, device: &Block) -> Result<()> {
+    let mounts = procfs::mounts(tree).map_err(unseen)?;
+    let swaps = procfs::swaps(tree).map_err(unseen)?;
+    for block in device.overlapping().map_err(unseen)? {
+        let (name, number) = (block.name(), block.number());
+        if let Some(mount) = mounts.iter().find(|mount| mount.is_of(number, tree)) {
+            let point = mount.point.display();
+            return Err(Error::refused(format!("{name} is mounted at {point}"))
+                .way_out(format!("unmount it first: umount {point}")));
+        }
+        if let Some(swap) = swaps.iter().find(|swap| tree.number_of(swap) == Some(number)) {
+            return Err(swapped_to(&name, swap));
+        }
+        if let Some(holder) = block.holders().map_err(unseen)?.first() {
+            return Err(held(&name, holder));
+        }
+    }
+    Ok(())
+}
+
+fn check_unused_image(tree: &Tree, image: Place) -> Result<()> {
+    let swaps = procfs::swaps(tree).map_err(unseen)?;
+    if let Some(swap) = swaps.iter().find(|swap| Place::at(swap) == Some(image)) {
+        return Err(swapped_to("it", swap));
+    }
+    let loops = tree.loop_files().map_err(unseen)?;
+    if let Some((name, _)) = loops.iter().find(|(_, file)| Place::at(file) == Some(image)) {
+        return Err(Error::refused(format!("it is attached to the loop device {name}"))
+            .way_out(format!("detach it first: losetup --detach /dev/{name}")));
+    }
+    Ok(())
+}
+
+fn swapped_to(name: &str, swap: &Path) -> Error {
+    Error::refused(format!("{name} is in use as swap"))
+        .way_out(format!("take it out of use first: swapoff {}", swap.display()))
+}
+
+fn held(name: &str, holder: &Block) -> Error {
+    let upper = holder.name();
+    match holder.attribute("dm/name") {
+        Some(map) => Error::refused(format!("{name} is held by {upper}, the device-mapper device {map}"))
+            .way_out(format!(
+                "deactivate that first: lvchange -an, cryptsetup close or dmsetup remove {map}"
+            )),
+        None if holder.has("md") => Error::refused(format!("{name} is a member of the md array {upper}"))
+            .way_out(format!("stop the array first: mdadm --stop /dev/{upper}")),
+        None => Error::refused(format!("{name} is held by {upper}"))
+            .way_out(format!("stop what runs on /dev/{upper} first")),
+    }
+}
+
+fn check_writable(target: &Target) -> Result<()> {
+    if target.is_read_only().map_err(not_opened)? { Err(read_only()) } else { Ok(()) }
+}
+
+/// A BSD lock, by the convention of systemd's BLOCK_DEVICE_LOCKING: it keeps udev and partition
+/// tools away from the whole disk.
+type Lock = Flock<File>;
+
+/// This process's locks: the jobs on two partitions of one disk share the disk's.
+static LOCKS: Mutex<BTreeMap<Place, Weak<Lock>>> = Mutex::new(BTreeMap::new());
+
+fn lock_disk(disk: Place, lock: impl FnOnce() -> Result<Lock>) -> Result<Arc<Lock>> {
+    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(held) = locks.get(&disk).and_then(Weak::upgrade) {
+        return Ok(held);
+    }
+    let lock = Arc::new(lock()?);
+    locks.insert(disk, Arc::downgrade(&lock));
+    Ok(lock)
+}
+
+fn lock(tree: &Tree, node: &Path) -> Result<Lock> {
+    let file = File::open(node).map_err(not_opened)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
+        if errno != Errno::EWOULDBLOCK {
+            return Error::failed("it cannot be locked").because(errno.into());
+        }
+        let holder = file.metadata().ok().and_then(|metadata| procfs::lock_holder(tree, &metadata));
+        let holder = holder.map_or("another process".into(), |process| process.to_string());
+        Error::busy(format!("{holder} has locked {}", node.display())).way_out(WAIT)
+    })
+}
+
+/// A disk whose lock goes when the disk has gone.
+struct Locked {
     disk: Box<dyn Disk>,
     _lock: Arc<Lock>,
 }
 
-impl Disk for Claimed {
+impl Disk for Locked {
     fn geometry(&self) -> Geometry {
         self.disk.geometry()
     }
@@ -159,279 +400,575 @@ impl Disk for Claimed {
     }
 }
 
-/// What stands at the path, where it is something that can be wiped.
-fn target(path: &Path, image: bool) -> Result<Metadata> {
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::usage("there is no such device").way_out("lsblk lists them"),
-        _ => Error::refused("it cannot be looked at").because(error),
-    })?;
-    let kind = metadata.file_type();
-    let what = match () {
-        _ if kind.is_block_device() && image => {
-            return Err(
-                Error::refused("a block device, though --image was given").way_out("leave --image out")
-            );
-        }
-        _ if kind.is_block_device() => return Ok(metadata),
-        _ if kind.is_file() && !image => {
-            let what = "a regular file, not a device";
-            return Err(
-                Error::refused(what).way_out("add --image where the file itself is to be overwritten")
-            );
-        }
-        _ if kind.is_file() && metadata.len() == 0 => {
-            return Err(Error::refused("an empty file: it has no bytes to work on"));
-        }
-        _ if kind.is_file() => return Ok(metadata),
-        _ if kind.is_dir() => "a directory",
-        _ if kind.is_char_device() => "a character device",
-        _ => "neither a block device nor a file",
-    };
-    Err(Error::refused(what).way_out("name a block device, as lsblk lists them"))
-}
+/// The ring of a killed efface holds its device for some milliseconds.
+const RETRY: Duration = Duration::from_millis(50);
 
-/// One line of mountinfo.
-pub struct Mount {
-    pub number: Number,
-    pub at: String,
-    source: String,
-}
-
-/// What is mounted in this process's namespace (proc_pid_mountinfo(5)).
-pub fn mounts(tree: &Tree) -> Vec<Mount> {
-    let text = fs::read_to_string(tree.proc.join("self/mountinfo")).unwrap_or_default();
-    let parse = |line: &str| {
-        let (fields, rest) = line.split_once(" - ")?;
-        let fields: Vec<&str> = fields.split(' ').collect();
-        let source = rest.split(' ').nth(1)?;
-        Some(Mount {
-            number: Number::parse(fields.get(2)?)?,
-            at: unescape(fields.get(4)?),
-            source: unescape(source),
-        })
-    };
-    text.lines().filter_map(parse).collect()
-}
-
-/// The kernel writes blanks in paths as octal.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_string(), |text, (escaped, plain)| text.replace(escaped, plain))
-}
-
-fn swaps(tree: &Tree) -> Vec<PathBuf> {
-    let text = fs::read_to_string(tree.proc.join("swaps")).unwrap_or_default();
-    text.lines().skip(1).filter_map(|line| Some(unescape(line.split_whitespace().next()?).into())).collect()
-}
-
-/// Refuses what is mounted, swapped on or held, itself or in one of its partitions.
-fn refuse_in_use(tree: &Tree, metadata: &Metadata) -> Result<()> {
-    if !metadata.file_type().is_block_device() {
-        return refuse_image_in_use(tree, metadata);
-    }
-    let number = Number::of(metadata.rdev());
-    let Some(node) = Node::find(tree, number) else {
-        let what = format!("sysfs does not know the device {number}");
-        return Err(
-            Error::refused(what).way_out("see that /sys is mounted: without it nothing can be checked")
-        );
-    };
-    for part in std::iter::once(node.clone()).chain(node.partitions()) {
-        refuse_mounted(tree, &part)?;
-        for swap in swaps(tree) {
-            if number_of(&swap) == Some(part.number) {
-                let what = format!("{} is in use as swap", part.name);
-                return Err(Error::refused(what).way_out(format!("swapoff {}", swap.display())));
-            }
-        }
-        if let Some(holder) = part.holders().first() {
-            let what = format!("{} is held by {holder}", part.name);
-            return Err(Error::refused(what)
-                .way_out("take it out of use first (vgchange -an, cryptsetup close, mdadm --stop)"));
-        }
-    }
-    Ok(())
-}
-
-fn refuse_mounted(tree: &Tree, part: &Node) -> Result<()> {
-    for mount in mounts(tree) {
-        // A btrfs has a number of its own; its source still names one of its devices.
-        let by_source =
-            || mount.source.starts_with('/') && number_of(Path::new(&mount.source)) == Some(part.number);
-        if mount.number == part.number || by_source() {
-            let what = format!("{} is mounted at {}", part.name, mount.at);
-            return Err(
-                Error::refused(what).way_out(format!("umount {}, if it is the right disk at all", mount.at))
-            );
-        }
-    }
-    Ok(())
-}
-
-fn refuse_image_in_use(tree: &Tree, metadata: &Metadata) -> Result<()> {
-    let same = |path: &Path| fs::metadata(path).is_ok_and(|other| same_file(&other, metadata));
-    if let Some(swap) = swaps(tree).iter().find(|swap| same(swap)) {
-        return Err(
-            Error::refused("the file is in use as swap").way_out(format!("swapoff {}", swap.display()))
-        );
-    }
-    if let Some((name, _)) = loops(tree).iter().find(|(_, backing)| same(backing)) {
-        let what = format!("the file is attached as {name}");
-        return Err(
-            Error::refused(what).way_out(format!("losetup --detach /dev/{name}, or wipe that device"))
-        );
-    }
-    Ok(())
-}
-
-fn same_file(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-fn number_of(path: &Path) -> Option<Number> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata.file_type().is_block_device().then(|| Number::of(metadata.rdev()))
-}
-
-/// Locks the whole disk, or the image file.
-fn lock(tree: &Tree, request: &Request<'_>, metadata: &Metadata) -> Result<Arc<Lock>> {
-    let (path, key) = match metadata.file_type().is_block_device() {
-        false => (request.path.to_path_buf(), (metadata.dev(), metadata.ino())),
-        true => whole_disk(tree, request.path, Number::of(metadata.rdev())),
-    };
+/// Tries until it is busy no more, or the deadline has passed.
+fn until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
-        if let Some(lock) = Lock::take(&path, key).map_err(opening)? {
-            return Ok(lock);
+        match attempt() {
+            Err(error) if error.kind == Kind::Busy && Instant::now() < deadline => thread::sleep(RETRY),
+            decided => return decided,
         }
-        if Instant::now() >= request.deadline {
-            let holder = fs::metadata(&path).ok().and_then(|locked| lock_holder(tree, &locked));
-            let holder = holder.map_or("another process".into(), |process| process.to_string());
-            let what = format!("{holder} holds the lock on {}", path.display());
-            return Err(Error::busy(what).way_out("try again when it is done, or wait longer with --wait"));
-        }
-        std::thread::sleep(PAUSE);
     }
 }
 
-/// The node of the disk that holds the device; the device's own where that has none.
-fn whole_disk(tree: &Tree, path: &Path, number: Number) -> (PathBuf, (u64, u64)) {
-    let own = (path.to_path_buf(), (number.major, number.minor));
-    let Some(disk) = Node::find(tree, number).map(|node| node.whole_disk()) else { return own };
-    if disk.number == number {
-        return own;
-    }
-    let node = tree.dev.join(&disk.name);
-    if number_of(&node) == Some(disk.number) { (node, (disk.number.major, disk.number.minor)) } else { own }
-}
+const LSBLK: &str = "see which block devices there are: lsblk";
+const WAIT: &str = "try again when it is free, or wait longer with --wait";
 
-/// Opens the target alone. A named holder refuses; an unnamed one, or another efface, is waited for.
-fn open_exclusively(tree: &Tree, request: &Request<'_>, metadata: &Metadata) -> Result<Target> {
-    loop {
-        let error = match Target::open(request.path, Access::Exclusive) {
-            Ok(target) => return Ok(target),
-            Err(error) => error,
-        };
-        if error.raw_os_error() != Some(libc::EBUSY) {
-            return Err(opening(error));
+fn not_found(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Error::usage("there is no such device").way_out(LSBLK)
         }
-        refuse_in_use(tree, metadata)?;
-        let holder = opener(tree, metadata.rdev());
-        if let Some(foreign) = holder.as_ref().filter(|process| !process.is_efface()) {
-            let what = format!("{foreign} has it open");
-            return Err(Error::refused(what).way_out("end that program, if it is the right disk at all"));
-        }
-        if Instant::now() >= request.deadline {
-            let holder =
-                holder.map_or("something that cannot be found".into(), |process| process.to_string());
-            return Err(
-                Error::busy(format!("held by {holder}")).way_out("try again, or wait longer with --wait")
-            );
-        }
-        std::thread::sleep(PAUSE);
+        _ => Error::failed("it cannot be looked up")
+            .because(error)
+            .way_out("check the path and its permissions"),
     }
 }
 
-/// The opened descriptor is what was checked, and has bytes.
-fn checked(tree: &Tree, path: &Path, before: &Metadata, target: &Target) -> Result<Identity> {
-    let now = target.metadata().map_err(opening)?;
-    let same = match before.file_type().is_block_device() {
-        true => now.file_type().is_block_device() && now.rdev() == before.rdev(),
-        false => same_file(&now, before),
-    };
-    if !same {
-        return Err(Error::refused("the path was given to something else while it was checked"));
-    }
-    if target.geometry().size == 0 {
-        return Err(Error::refused("the device has no bytes (is a medium in it, a file attached?)"));
-    }
-    Ok(Identity::read(tree, path, &now, target.geometry(), target.disk_sequence()))
+/// What cannot be seen is taken for used.
+fn unseen(error: io::Error) -> Error {
+    Error::refused("it cannot be seen who uses it")
+        .because(error)
+        .way_out("efface needs /sys and /proc of this machine: mount them")
 }
 
-fn opening(error: io::Error) -> Error {
+fn not_opened(error: io::Error) -> Error {
     match error.raw_os_error() {
+        Some(libc::EROFS) => read_only(),
         Some(libc::EACCES | libc::EPERM) => Error::refused("it may not be opened")
             .because(error)
-            .way_out("run efface as root, or see that it is not read-only"),
-        Some(libc::EROFS) => read_only().because(error),
-        Some(libc::ENXIO | libc::ENOMEDIUM) => {
-            Error::refused("there is nothing behind this node").because(error)
-        }
-        _ => Error::failed("it cannot be opened").because(error),
+            .way_out("run efface as root, or as a member of the group that owns it (disk)"),
+        _ => Error::failed("it cannot be opened")
+            .because(error)
+            .way_out("see what the kernel says of it: dmesg"),
     }
 }
 
 fn read_only() -> Error {
-    Error::refused("the device is read-only").way_out("blockdev --setrw, if it is the right disk at all")
+    Error::refused("it is read-only")
+        .way_out("lift the write protection (blockdev --setrw), if it may be lifted")
 }
 
-fn backend(error: io::Error) -> Error {
-    Error::failed("no I/O can be set up").because(error)
-}
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::{OpenOptionsExt, symlink};
+    use std::os::unix::net::UnixListener;
+    use std::process::{Child, Command, Stdio};
 
-/// A process, as far as it can be seen.
-struct Process {
-    pid: u32,
-    command: String,
-}
+    use nix::unistd::{geteuid, mkfifo};
+    use tempfile::{NamedTempFile, TempDir};
 
-impl Process {
-    fn at(tree: &Tree, pid: u32) -> Process {
-        let command = fs::read_to_string(tree.proc.join(pid.to_string()).join("comm")).unwrap_or_default();
-        Process { pid, command: command.trim().into() }
+    use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
+    use super::*;
+
+    static CONTENT: [u8; 1 << 20] = [b'x'; 1 << 20];
+
+    /// A loop device of the test's own, detached when the test ends, however it ends.
+    struct Loop {
+        image: NamedTempFile,
+        node: PathBuf,
     }
 
-    fn is_efface(&self) -> bool {
-        self.command == "efface"
+    impl Loop {
+        fn new() -> Option<Loop> {
+            Loop::over(&CONTENT, &[])
+        }
+
+        /// None, said aloud, where none can be had.
+        fn over(content: &[u8], options: &[&str]) -> Option<Loop> {
+            if !geteuid().is_root() {
+                eprintln!("SKIPPED: only root makes loop devices");
+                return None;
+            }
+            let image = image(content);
+            let losetup =
+                Command::new("losetup").args(["--find", "--show"]).args(options).arg(image.path()).output();
+            match losetup {
+                Ok(losetup) if losetup.status.success() => {
+                    let node = String::from_utf8(losetup.stdout).unwrap().trim().into();
+                    Some(Loop { image, node })
+                }
+                failed => {
+                    eprintln!("SKIPPED: losetup gave no loop device: {failed:?}");
+                    None
+                }
+            }
+        }
+
+        /// Two partitions of 256 KiB in a table of the old kind.
+        fn partitioned() -> Option<Loop> {
+            let mut content = CONTENT;
+            content[440..512].fill(0);
+            for (entry, first) in [(446, 512_u32), (462, 1024)] {
+                content[entry + 4] = 0x83;
+                content[entry + 8..entry + 12].copy_from_slice(&first.to_le_bytes());
+                content[entry + 12..entry + 16].copy_from_slice(&512_u32.to_le_bytes());
+            }
+            content[510..512].copy_from_slice(&[0x55, 0xaa]);
+            let device = Loop::over(&content, &["--partscan"])?;
+            if !device.partition(2).exists() {
+                eprintln!("SKIPPED: this kernel, or this /dev, shows no partitions of loop devices");
+                return None;
+            }
+            Some(device)
+        }
+
+        fn partition(&self, number: u32) -> PathBuf {
+            format!("{}p{number}", self.node.display()).into()
+        }
+
+        /// Past the loop device.
+        fn content(&self) -> Vec<u8> {
+            fs::read(self.image.path()).unwrap()
+        }
+
+        fn claim(&self, wait: Duration) -> Result<Claim> {
+            claim_at(&self.node, false, wait)
+        }
+
+        /// The guard's answer, after a look that every byte is as it was.
+        fn refusal(&self, wait: Duration) -> Error {
+            let before = self.content();
+            let error = self.claim(wait).expect_err("the guard must refuse this device");
+            assert!(self.content() == before, "the guard wrote to {}", self.node.display());
+            assert!(error.to_string().starts_with(self.node.to_str().unwrap()), "{error}");
+            error
+        }
     }
-}
 
-impl std::fmt::Display for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {} ({})", self.pid, self.command)
+    impl Drop for Loop {
+        fn drop(&mut self) {
+            Command::new("losetup").arg("--detach").arg(&self.node).status().ok();
+        }
     }
-}
 
-/// Another process with a descriptor on the device.
-fn opener(tree: &Tree, rdev: u64) -> Option<Process> {
-    let processes = fs::read_dir(&tree.proc).ok()?.flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let has_it = |pid: &u32| {
-        let descriptors =
-            fs::read_dir(tree.proc.join(pid.to_string()).join("fd")).into_iter().flatten().flatten();
-        descriptors
-            .filter_map(|entry| fs::metadata(entry.path()).ok())
-            .any(|opened| opened.file_type().is_block_device() && opened.rdev() == rdev)
-    };
-    pids.filter(|pid| *pid != std::process::id()).find(has_it).map(|pid| Process::at(tree, pid))
-}
+    /// Long enough for what udev does to a new device.
+    const PATIENCE: Duration = Duration::from_secs(5);
+    const SHORT: Duration = Duration::from_millis(200);
 
-/// The process that /proc/locks names for this file.
-fn lock_holder(tree: &Tree, locked: &Metadata) -> Option<Process> {
-    let file = Number::of(locked.dev());
-    let place = format!("{:02x}:{:02x}:{}", file.major, file.minor, locked.ino());
-    let text = fs::read_to_string(tree.proc.join("locks")).ok()?;
-    let line = text.lines().find(|line| line.contains(" FLOCK ") && line.contains(&place))?;
-    let pid = line.split_whitespace().nth(4)?.parse().ok()?;
-    Some(Process::at(tree, pid))
+    fn claim_at(path: &Path, image: bool, wait: Duration) -> Result<Claim> {
+        claim(&Tree::real(), &Request { path, image, deadline: Instant::now() + wait })
+    }
+
+    fn image(content: &[u8]) -> NamedTempFile {
+        let image = NamedTempFile::with_prefix("efface-test-").unwrap();
+        fs::write(image.path(), content).unwrap();
+        image
+    }
+
+    fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
+        let text = error.to_string();
+        assert_eq!(error.kind, kind, "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?} in: {text}");
+    }
+
+    /// A process of ours that lets go when it is dropped.
+    struct Helper(Child);
+
+    impl Helper {
+        /// Starts it, and waits until it says that it holds what it should.
+        fn start(command: &mut Command) -> Helper {
+            let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert!(lines.any(|line| line.unwrap().contains("held")), "{command:?} does not hold it");
+            Helper(child)
+        }
+
+        /// A process of this name that has the device open for itself alone.
+        fn opener(node: &Path, name: &str) -> Helper {
+            let mut command = Command::new(env::current_exe().unwrap());
+            command.args(["--ignored", "--nocapture", "--exact", "device::guard::tests::holds_a_device"]);
+            Helper::start(command.env("HOLD_NODE", node).env("HOLD_AS", name))
+        }
+
+        fn id(&self) -> String {
+            self.0.id().to_string()
+        }
+    }
+
+    impl Drop for Helper {
+        fn drop(&mut self) {
+            // The end of its input ends it.
+            drop(self.0.stdin.take());
+            self.0.wait().ok();
+        }
+    }
+
+    #[test]
+    #[ignore = "the process that other tests start"]
+    fn holds_a_device() {
+        let (Ok(node), Ok(name)) = (env::var("HOLD_NODE"), env::var("HOLD_AS")) else { return };
+        fs::write("/proc/self/comm", name).unwrap();
+        let _held = File::options().read(true).write(true).custom_flags(libc::O_EXCL).open(node).unwrap();
+        println!("held");
+        io::stdin().read_line(&mut String::new()).unwrap();
+    }
+
+    #[test]
+    fn a_free_device_is_claimed_and_is_ours_until_its_disk_is_dropped() {
+        let Some(device) = Loop::new() else { return };
+        let claim = device.claim(PATIENCE).unwrap();
+        assert_eq!(claim.geometry().size, 1 << 20);
+        let identity = claim.identity();
+        assert_eq!(
+            (&identity.path, &identity.node, identity.size_bytes),
+            (&device.node, &device.node, 1 << 20)
+        );
+        assert_eq!(identity.backing_file.as_deref(), Some(device.image.path()));
+
+        let disk = claim.open(1).unwrap();
+        let locks = || {
+            let flock = Command::new("flock")
+                .args(["--nonblock", "--exclusive"])
+                .arg(&device.node)
+                .arg("true")
+                .status();
+            flock.unwrap().success()
+        };
+        assert!(!locks(), "another process got the lock of a claimed disk");
+        let again = File::options().write(true).custom_flags(libc::O_EXCL).open(&device.node);
+        assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::EBUSY));
+        drop(disk);
+        assert!(locks(), "the lock outlives the disk");
+        device.claim(PATIENCE).unwrap();
+        assert!(device.content() == CONTENT);
+    }
+
+    #[test]
+    fn a_process_that_has_the_device_open_is_named() {
+        let Some(device) = Loop::new() else { return };
+        let holder = Helper::opener(&device.node, "qemu-system");
+        let error = device.refusal(PATIENCE);
+        assert_says(&error, Kind::Refused, &["qemu-system", &holder.id()]);
+    }
+
+    #[test]
+    fn another_efface_is_waited_for() {
+        let Some(device) = Loop::new() else { return };
+        let holder = Helper::opener(&device.node, "efface");
+        assert_says(&device.refusal(SHORT), Kind::Busy, &["efface", &holder.id()]);
+
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(SHORT);
+                drop(holder);
+            });
+            device.claim(PATIENCE).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_locked_disk_is_busy_and_its_holder_is_named() {
+        let Some(device) = Loop::new() else { return };
+        let holder =
+            Helper::start(Command::new("flock").arg(&device.node).args(["sh", "-c", "echo held; cat"]));
+        assert_says(&device.refusal(SHORT), Kind::Busy, &["flock", &holder.id(), "locked"]);
+    }
+
+    #[test]
+    fn a_read_only_device_is_refused() {
+        let Some(device) = Loop::over(&CONTENT, &["--read-only"]) else { return };
+        assert_says(&device.refusal(PATIENCE), Kind::Refused, &["read-only"]);
+    }
+
+    #[test]
+    fn a_device_without_bytes_is_refused() {
+        let Some(device) = Loop::over(&[], &[]) else { return };
+        assert_says(&device.refusal(PATIENCE), Kind::Refused, &["size is 0"]);
+    }
+
+    /// Undoes what a command did.
+    struct Undo(Command);
+
+    impl Drop for Undo {
+        fn drop(&mut self) {
+            let undone = self.0.status();
+            assert!(
+                undone.is_ok_and(|undone| undone.success()) || thread::panicking(),
+                "{:?} failed",
+                self.0
+            );
+        }
+    }
+
+    /// Whether each of the commands worked; says it aloud where one did not.
+    fn ran(commands: &mut [&mut Command]) -> bool {
+        commands.iter_mut().all(|command| {
+            let output = command.output();
+            let worked = output.as_ref().is_ok_and(|output| output.status.success());
+            if !worked {
+                eprintln!("SKIPPED: {command:?}: {output:?}");
+            }
+            worked
+        })
+    }
+
+    #[test]
+    fn a_mounted_device_is_refused_by_its_mount_point() {
+        let Some(device) = Loop::new() else { return };
+        let folder = TempDir::with_prefix("efface test ").unwrap();
+        let mut mkfs = Command::new("mkfs.ext2");
+        let mut mount = Command::new("mount");
+        mkfs.args(["-q", "-F"]).arg(&device.node);
+        mount.args(["-o", "ro"]).arg(&device.node).arg(folder.path());
+        if !ran(&mut [&mut mkfs, &mut mount]) {
+            return;
+        }
+        let mut umount = Command::new("umount");
+        umount.arg(folder.path());
+        let _undo = Undo(umount);
+        let point = folder.path().to_str().unwrap();
+        assert_says(&device.refusal(PATIENCE), Kind::Refused, &["mounted", &format!("umount {point}")]);
+    }
+
+    #[test]
+    fn a_device_that_is_swapped_to_is_refused() {
+        let Some(device) = Loop::new() else { return };
+        let (mut mkswap, mut swapon) = (Command::new("mkswap"), Command::new("swapon"));
+        if !ran(&mut [mkswap.arg(&device.node), swapon.arg(&device.node)]) {
+            return;
+        }
+        let mut swapoff = Command::new("swapoff");
+        swapoff.arg(&device.node);
+        let _undo = Undo(swapoff);
+        let node = device.node.to_str().unwrap();
+        assert_says(&device.refusal(PATIENCE), Kind::Refused, &["swap", &format!("swapoff {node}")]);
+    }
+
+    #[test]
+    fn two_partitions_of_one_disk_share_its_lock() {
+        let Some(device) = Loop::partitioned() else { return };
+        let (one, two) = (device.partition(1), device.partition(2));
+        let first = claim_at(&one, false, PATIENCE).unwrap();
+        let second = claim_at(&two, false, PATIENCE).unwrap();
+        assert!(Arc::ptr_eq(&first.lock, &second.lock));
+        assert_eq!(second.geometry().size, 256 << 10);
+        // The kernel knows that the whole disk is taken; the guard does not blame itself.
+        assert_says(&device.refusal(SHORT), Kind::Busy, &[]);
+
+        drop(first);
+        let flock = Command::new("flock").arg("--nonblock").arg(&device.node).arg("true").status().unwrap();
+        assert!(!flock.success(), "the second partition's claim must keep the disk locked");
+    }
+
+    #[test]
+    fn a_target_given_twice_is_a_mistake_of_the_command_line() {
+        let Some(device) = Loop::partitioned() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("by-another-name");
+        symlink(&device.node, &link).unwrap();
+        let (one, two) = (device.partition(1), device.partition(2));
+        let distinct = |paths: &[&PathBuf]| {
+            let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+            super::distinct(&Tree::real(), &paths)
+        };
+        distinct(&[&one, &two, &"/no/such/device".into()]).unwrap();
+        assert_says(&distinct(&[&device.node, &device.node]).unwrap_err(), Kind::Usage, &["the same target"]);
+        assert_says(&distinct(&[&device.node, &link]).unwrap_err(), Kind::Usage, &["by-another-name"]);
+        assert_says(&distinct(&[&one, &link]).unwrap_err(), Kind::Usage, &["shares its bytes"]);
+        assert_says(&distinct(&[&link, &two]).unwrap_err(), Kind::Usage, &["shares its bytes"]);
+    }
+
+    #[test]
+    fn examining_reads_what_others_use_and_writes_nothing() {
+        let Some(device) = Loop::new() else { return };
+        let _holder = Helper::opener(&device.node, "qemu-system");
+        let examined = examine(&Tree::real(), &device.node, false).unwrap();
+        assert_eq!(examined.geometry().size, 1 << 20);
+        let mut disk = examined.open(1).unwrap();
+        let buf = disk.buffers(1, 4096).unwrap().remove(0);
+        disk.submit(Op::Write { at: 0, buf }).unwrap();
+        let mut done = Vec::new();
+        disk.reap(&mut done, None).unwrap();
+        assert!(done[0].result.is_err(), "an examined target took a write");
+        assert!(device.content() == CONTENT);
+    }
+
+    #[test]
+    fn an_image_is_one_mans_only() {
+        let image = image(&CONTENT);
+        let first = claim_at(image.path(), true, PATIENCE).unwrap();
+        assert_eq!(first.identity().kind, super::super::identity::Kind::Image);
+        let error = claim_at(image.path(), true, SHORT).unwrap_err();
+        assert_says(&error, Kind::Busy, &["locked", &std::process::id().to_string()]);
+        drop(first);
+        claim_at(image.path(), true, PATIENCE).unwrap();
+        assert!(fs::read(image.path()).unwrap() == CONTENT);
+    }
+
+    #[test]
+    fn an_image_that_is_attached_to_a_loop_device_is_refused() {
+        let Some(device) = Loop::new() else { return };
+        let error = claim_at(device.image.path(), true, PATIENCE).unwrap_err();
+        assert_says(
+            &error,
+            Kind::Refused,
+            &["loop device", &format!("losetup --detach {}", device.node.display())],
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_swapped_to_is_refused() {
+        let (fake, image) = (FakeTree::new(), image(&CONTENT));
+        let path = image.path();
+        fake.write("proc/swaps", format!("{SWAPS_HEADER}{}  file  1020  0  -2\n", path.display()));
+        let request = Request { path, image: true, deadline: Instant::now() };
+        let error = claim(&fake.tree, &request).unwrap_err();
+        assert_says(&error, Kind::Refused, &["swap", "swapoff"]);
+    }
+
+    #[test]
+    fn an_empty_image_is_refused() {
+        let error = claim_at(image(&[]).path(), true, PATIENCE).unwrap_err();
+        assert_says(&error, Kind::Refused, &["size is 0"]);
+    }
+
+    #[test]
+    fn what_is_no_block_device_is_called_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, socket) = (folder.path().join("fifo"), folder.path().join("socket"));
+        mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let file = image(&CONTENT);
+        let missing = folder.path().join("missing");
+        let below_a_file = file.path().join("below");
+        let cases: [(&Path, bool, Kind, &str); 8] = [
+            (&missing, false, Kind::Usage, "no such device"),
+            (&below_a_file, true, Kind::Usage, "no such device"),
+            (folder.path(), false, Kind::Refused, "a directory"),
+            (folder.path(), true, Kind::Refused, "a directory"),
+            (Path::new("/dev/null"), false, Kind::Refused, "a character device"),
+            (&fifo, false, Kind::Refused, "a fifo"),
+            (&socket, false, Kind::Refused, "a socket"),
+            (file.path(), false, Kind::Refused, "--image"),
+        ];
+        for (path, image, kind, word) in cases {
+            let error = claim_at(path, image, SHORT).unwrap_err();
+            assert_says(&error, kind, &[word, path.to_str().unwrap()]);
+            assert_says(&examine(&Tree::real(), path, image).unwrap_err(), kind, &[word]);
+        }
+        assert!(fs::read(file.path()).unwrap() == CONTENT);
+    }
+
+    #[test]
+    fn a_block_device_is_no_image() {
+        let Some(device) = Loop::new() else { return };
+        let error = claim_at(&device.node, true, PATIENCE).unwrap_err();
+        assert_says(&error, Kind::Refused, &["block device", "--image"]);
+    }
+
+    #[test]
+    fn a_path_that_was_given_to_another_target_is_refused() {
+        let (checked, other) = (image(&CONTENT), image(&CONTENT));
+        let candidate = Candidate::find(&Tree::real(), checked.path(), true).unwrap();
+        candidate.check_opened(&Target::open(checked.path(), Access::Read).unwrap()).unwrap();
+        let swapped = Target::open(other.path(), Access::Read).unwrap();
+        assert_says(&candidate.check_opened(&swapped).unwrap_err(), Kind::Refused, &["another target"]);
+    }
+
+    #[test]
+    fn a_node_that_was_given_to_another_disk_is_refused() {
+        let Some(device) = Loop::new() else { return };
+        let mut candidate = Candidate::find(&Tree::real(), &device.node, false).unwrap();
+        let target = Target::open(&device.node, Access::Read).unwrap();
+        candidate.check_opened(&target).unwrap();
+        // What a detach and an attach between the look and the open would have shown.
+        let Some(sequence) = candidate.identity.disk_sequence.as_mut() else {
+            return eprintln!("SKIPPED: this kernel has no diskseq");
+        };
+        *sequence -= 1;
+        assert_says(&candidate.check_opened(&target).unwrap_err(), Kind::Refused, &["another target"]);
+    }
+
+    #[test]
+    fn a_device_that_may_not_be_opened_says_who_may() {
+        for errno in [libc::EACCES, libc::EPERM] {
+            assert_says(&not_opened(io::Error::from_raw_os_error(errno)), Kind::Refused, &["root", "disk"]);
+        }
+        assert_says(&not_opened(io::Error::from_raw_os_error(libc::EROFS)), Kind::Refused, &["read-only"]);
+    }
+
+    /// A disk sda with a partition sda1, in use as told; the answers for the disk and the partition.
+    fn in_use(set_up: impl FnOnce(&FakeTree)) -> [Option<Error>; 2] {
+        let fake = FakeTree::new();
+        let targets = [fake.device(SDA, "8:0"), fake.partition(SDA, "8:1")];
+        set_up(&fake);
+        targets.map(|target| check_unused_device(&fake.tree, &fake.tree.block(target).unwrap()).err())
+    }
+
+    fn mount(fake: &FakeTree, line: &str) {
+        fake.write("proc/self/mountinfo", format!("22 27 0:21 / /proc rw - proc proc rw\n{line}\n"));
+    }
+
+    #[test]
+    fn a_device_that_nobody_uses_passes() {
+        let answers = in_use(|fake| {
+            mount(fake, "27 1 8:16 / / rw,relatime shared:1 - ext4 /dev/sdb rw");
+            fake.write("proc/swaps", format!("{SWAPS_HEADER}/dev/sdb2 partition 1020 0 -2\n"));
+        });
+        assert!(answers.iter().all(Option::is_none), "{answers:?}");
+    }
+
+    #[test]
+    fn each_use_of_a_disk_or_its_partition_refuses_both() {
+        type SetUp = fn(&FakeTree);
+        let cases: [(SetUp, &[&str]); 8] = [
+            (
+                |fake| mount(fake, "27 1 8:0 / /mnt rw - ext4 /dev/sda rw"),
+                &["sda is mounted at /mnt", "umount /mnt"],
+            ),
+            (|fake| mount(fake, "27 1 8:1 / / rw shared:1 - ext4 /dev/root rw"), &["sda1 is mounted at /"]),
+            (|fake| mount(fake, "27 1 0:41 / /b rw - btrfs /dev/sda1 rw"), &["sda1 is mounted at /b"]),
+            (
+                |fake| fake.write("proc/swaps", format!("{SWAPS_HEADER}/dev/sda1 partition 1020 0 -2\n")),
+                &["sda1 is in use as swap", "swapoff /dev/sda1"],
+            ),
+            (
+                |fake| {
+                    fake.device("virtual/block/dm-3", "253:3");
+                    fake.write("sys/devices/virtual/block/dm-3/dm/name", "vg-root\n");
+                    fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-3");
+                },
+                &["sda1 is held by dm-3", "dmsetup remove vg-root"],
+            ),
+            (
+                |fake| {
+                    fake.device("virtual/block/md127", "9:127");
+                    fake.write("sys/devices/virtual/block/md127/md/level", "raid1\n");
+                    fake.hold(SDA, "virtual/block/md127");
+                },
+                &["sda is a member of the md array md127", "mdadm --stop /dev/md127"],
+            ),
+            (
+                |fake| {
+                    fake.device("virtual/block/bcache0", "251:0");
+                    fake.hold(SDA, "virtual/block/bcache0");
+                },
+                &["sda is held by bcache0"],
+            ),
+            (|fake| fake.write("proc/self/mountinfo", "cut off"), &["cannot be seen", "mountinfo"]),
+        ];
+        for (set_up, words) in cases {
+            for answer in in_use(set_up) {
+                assert_says(&answer.expect("refused"), Kind::Refused, words);
+            }
+        }
+    }
+
+    #[test]
+    fn a_partition_is_free_while_its_neighbour_is_mounted() {
+        let fake = FakeTree::new();
+        let disk = fake.device(SDA, "8:0");
+        let neighbour = fake.partition(SDA, "8:1");
+        let folder = format!("{SDA}/sda2");
+        let free = fake.device(&folder, "8:2");
+        fake.write(&format!("sys/devices/{folder}/partition"), "2\n");
+        mount(&fake, "27 1 8:1 / / rw - ext4 /dev/sda1 rw");
+        let passes = |number| check_unused_device(&fake.tree, &fake.tree.block(number).unwrap()).is_ok();
+        assert_eq!([disk, neighbour, free].map(passes), [false, false, true]);
+    }
 }

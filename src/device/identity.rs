@@ -1,16 +1,16 @@
-//! Which device this is.
+//! Which disk it is: what the kernel knows of it, for the person, the report and the comparison.
 
-use std::fs::Metadata;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::Tree;
-use super::guard::mounts;
-use super::sysfs::{Node, Number};
-use crate::io::Geometry;
+use super::procfs::{self, Mount};
+use super::sysfs::Block;
+use super::{DeviceNumber, Tree};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -23,78 +23,116 @@ pub enum Kind {
     Image,
 }
 
-/// What sets a device apart, as far as the kernel tells it. Sizes in bytes.
+/// What a target is. What the kernel does not tell is none.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Identity {
-    /// As the person gave it.
+    /// As the user gave it.
     pub path: PathBuf,
+    /// The node or the file that the path leads to, past every link.
+    pub node: PathBuf,
     pub kind: Kind,
-    /// The kernel's name, `sda1`; an image has none.
-    pub kernel_name: Option<String>,
-    pub number: Option<Number>,
-    pub size: u64,
-    pub logical_block: u64,
-    pub physical_block: u64,
-    pub vendor: Option<String>,
+    /// None for an image.
+    pub number: Option<DeviceNumber>,
+    /// None for a device.
+    pub inode: Option<Inode>,
+    pub size_bytes: u64,
+    pub logical_block: Option<u64>,
+    pub physical_block: Option<u64>,
     pub model: Option<String>,
     pub serial: Option<String>,
+    /// World wide name, with its kind before it: `naa.…`, `eui.…`, `t10.…`.
     pub wwn: Option<String>,
     pub firmware: Option<String>,
+    pub transport: Option<&'static str>,
     pub rotational: Option<bool>,
-    pub backing_file: Option<String>,
+    /// Of a loop device.
+    pub backing_file: Option<PathBuf>,
     pub dm_name: Option<String>,
-    /// Counts up with every disk that the kernel sees (BLKGETDISKSEQ).
+    /// Counts up with every new disk or medium (kernel 5.15).
     pub disk_sequence: Option<u64>,
-    /// An image's file system and inode.
-    pub inode: Option<(u64, u64)>,
 }
 
+/// A file's place on this machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+pub struct Inode {
+    pub device: u64,
+    pub inode: u64,
+}
+
+impl Inode {
+    pub(super) fn of(file: &Metadata) -> Inode {
+        Inode { device: file.dev(), inode: file.ino() }
+    }
+}
+
+/// What a disk hangs on, by the first folder of its sysfs path that begins like this.
+const TRANSPORTS: [(&str, &str); 9] = [
+    ("usb", "usb"),
+    ("ata", "sata"),
+    ("end_device-", "sas"),
+    ("rport-", "fc"),
+    ("session", "iscsi"),
+    ("nvme", "nvme"),
+    ("mmc_host", "mmc"),
+    ("virtio", "virtio"),
+    ("vbd-", "xen"),
+];
+
 impl Identity {
-    pub fn read(
-        tree: &Tree,
-        path: &Path,
-        metadata: &Metadata,
-        geometry: Geometry,
-        disk_sequence: Option<u64>,
-    ) -> Identity {
-        let block = metadata.file_type().is_block_device();
-        let number = block.then(|| Number::of(metadata.rdev()));
-        let node = number.and_then(|number| Node::find(tree, number));
-        let disk = node.as_ref().map(Node::whole_disk);
-        let of_disk =
-            |names: &[&str]| disk.as_ref().and_then(|disk| names.iter().find_map(|name| disk.read(name)));
-        let of_node = |name| node.as_ref().and_then(|node| node.read(name));
-        let model = of_disk(&["device/model"]);
-        // Whether a loop or dm device seeks is its parents' matter: it only repeats a default.
-        let rotational = of_disk(&["queue/rotational"]).filter(|_| model.is_some()).map(|flag| flag == "1");
+    pub(super) fn of_block(path: &Path, node: PathBuf, block: &Block) -> io::Result<Identity> {
+        // A partition has of its own only the size; all else is the disk's.
+        let disk = block.disk()?;
+        let first = |names: &[&str]| names.iter().find_map(|name| disk.attribute(name));
+        Ok(Identity {
+            path: path.into(),
+            node,
+            kind: kind(block),
+            number: Some(block.number()),
+            inode: None,
+            size_bytes: block.size_bytes(),
+            logical_block: disk.number_attribute("queue/logical_block_size"),
+            physical_block: disk.number_attribute("queue/physical_block_size"),
+            model: first(&["device/model", "device/name"]),
+            serial: first(&["serial", "device/serial"]).or_else(|| unit_serial_number(&disk)),
+            wwn: first(&["wwid", "device/wwid"]),
+            firmware: first(&["device/firmware_rev", "device/rev", "device/fwrev"]),
+            transport: transport(disk.folder()),
+            rotational: disk.number_attribute("queue/rotational").map(|flag| flag != 0),
+            backing_file: disk.attribute("loop/backing_file").map(PathBuf::from),
+            dm_name: disk.attribute("dm/name"),
+            disk_sequence: disk.number_attribute("diskseq"),
+        })
+    }
+
+    pub(super) fn of_image(path: &Path, node: PathBuf, file: &Metadata) -> Identity {
         Identity {
             path: path.into(),
-            kind: if block { kind(node.as_ref()) } else { Kind::Image },
-            kernel_name: node.as_ref().map(|node| node.name.clone()),
-            number,
-            size: geometry.size,
-            logical_block: geometry.logical_block,
-            physical_block: geometry.physical_block,
-            vendor: of_disk(&["device/vendor"]),
-            model,
-            serial: of_disk(&["device/serial", "serial"]),
-            wwn: of_disk(&["wwid", "device/wwid"]),
-            firmware: of_disk(&["device/firmware_rev", "device/rev"]),
-            rotational,
-            backing_file: of_node("loop/backing_file"),
-            dm_name: of_node("dm/name"),
-            disk_sequence,
-            inode: (!block).then(|| (metadata.dev(), metadata.ino())),
+            node,
+            kind: Kind::Image,
+            number: None,
+            inode: Some(Inode::of(file)),
+            size_bytes: file.len(),
+            logical_block: None,
+            physical_block: None,
+            model: None,
+            serial: None,
+            wwn: None,
+            firmware: None,
+            transport: None,
+            rotational: None,
+            backing_file: None,
+            dm_name: None,
+            disk_sequence: None,
         }
     }
 
-    /// What a person types to confirm: `sda`, or an image's file name.
+    /// What a person types to confirm.
     pub fn name(&self) -> String {
-        let file_name = || self.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        self.kernel_name.clone().or_else(file_name).unwrap_or_else(|| self.path.display().to_string())
+        let node = || self.node.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.dm_name.clone().unwrap_or_else(node)
     }
 
-    /// `sda, disk, 4.00 TiB, ACME X100, serial 1234`
+    /// What it is, on one line.
     pub fn describe(&self) -> String {
         let kind = match self.kind {
             Kind::Disk => "disk",
@@ -104,47 +142,178 @@ impl Identity {
             Kind::Md => "md array",
             Kind::Image => "image file",
         };
-        let told = |what: &str, value: &Option<String>| value.as_ref().map(|value| format!("{what}{value}"));
-        let parts = [
-            Some(self.name()),
-            Some(kind.to_string()),
-            Some(BinaryBytes(self.size).to_string()),
-            told("", &self.vendor),
-            told("", &self.model),
-            told("serial ", &self.serial),
-            told("WWN ", &self.wwn),
-            told("over ", &self.backing_file),
-            told("named ", &self.dm_name),
+        let medium = self.rotational.filter(|_| self.kind == Kind::Disk);
+        let facts = [
+            Some(format!("{}: {kind}", self.node.display())),
+            self.dm_name.clone(),
+            Some(BinaryBytes(self.size_bytes).to_string()),
+            self.model.clone(),
+            self.serial.as_ref().map(|serial| format!("serial {serial}")),
+            self.transport.map(String::from),
+            medium.map(|rotational| if rotational { "rotational" } else { "flash" }.into()),
+            self.backing_file.as_ref().map(|file| format!("over {}", file.display())),
         ];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        facts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
-    /// What the device holds, a line each, as far as the kernel knows without reading it.
+    /// What is on it, line by line, as the kernel knows it: partitions, holders, mount points.
     pub fn contents(&self, tree: &Tree) -> Vec<String> {
-        let Some(node) = self.number.and_then(|number| Node::find(tree, number)) else { return Vec::new() };
-        let mut lines = Vec::new();
-        for part in std::iter::once(node.clone()).chain(node.partitions()) {
-            if part.number != node.number {
-                let sectors: u64 = part.read("size").and_then(|size| size.parse().ok()).unwrap_or(0);
-                lines.push(format!("partition {}, {}", part.name, BinaryBytes(sectors * 512)));
-            }
-            let mounted = mounts(tree).into_iter().filter(|mount| mount.number == part.number);
-            lines.extend(mounted.map(|mount| format!("{} is mounted at {}", part.name, mount.at)));
-            lines.extend(part.holders().iter().map(|holder| format!("{} is held by {holder}", part.name)));
-        }
+        let Some(number) = self.number else { return vec!["a file: what is in it was not looked at".into()] };
+        let lines = contents(tree, number)
+            .unwrap_or_else(|error| vec![format!("what it holds cannot be seen: {error}")]);
         if lines.is_empty() {
-            lines.push("no partitions, mounts or holders known to the kernel".into());
+            vec!["the kernel knows no partition on it and no user of it".into()]
+        } else {
+            lines
         }
-        lines
     }
 }
 
-fn kind(node: Option<&Node>) -> Kind {
-    match node {
-        Some(node) if node.has("partition") => Kind::Partition,
-        Some(node) if node.name.starts_with("loop") => Kind::Loop,
-        Some(node) if node.has("dm") => Kind::DeviceMapper,
-        Some(node) if node.has("md") => Kind::Md,
+fn kind(block: &Block) -> Kind {
+    match block {
+        _ if block.is_partition() => Kind::Partition,
+        // One without a backing file has no folder `loop`.
+        _ if block.name().starts_with("loop") => Kind::Loop,
+        _ if block.has("dm") => Kind::DeviceMapper,
+        _ if block.has("md") => Kind::Md,
         _ => Kind::Disk,
+    }
+}
+
+/// The serial number of a SCSI disk: VPD page 80h, four bytes of header before it (SPC-5).
+fn unit_serial_number(disk: &Block) -> Option<String> {
+    let page = fs::read(disk.folder().join("device/vpd_pg80")).ok()?;
+    let serial = String::from_utf8_lossy(page.get(4..)?).trim_matches([' ', '\0']).to_string();
+    (!serial.is_empty()).then_some(serial)
+}
+
+fn transport(folder: &Path) -> Option<&'static str> {
+    folder.components().find_map(|component| {
+        let component = component.as_os_str().to_str()?;
+        TRANSPORTS.iter().find(|(begin, _)| component.starts_with(begin)).map(|(_, transport)| *transport)
+    })
+}
+
+fn contents(tree: &Tree, number: DeviceNumber) -> io::Result<Vec<String>> {
+    let block = tree.block(number)?;
+    let mounts = procfs::mounts(tree)?;
+    let mut lines = users(tree, &mounts, &block)?;
+    for partition in block.partitions()? {
+        let size = BinaryBytes(partition.size_bytes());
+        let what =
+            [vec![format!("partition {}, {size}", partition.name())], users(tree, &mounts, &partition)?];
+        lines.push(what.concat().join(", "));
+    }
+    Ok(lines)
+}
+
+fn users(tree: &Tree, mounts: &[Mount], block: &Block) -> io::Result<Vec<String>> {
+    let mounts = mounts.iter().filter(|mount| mount.is_of(block.number(), tree));
+    let mounted = mounts.map(|mount| format!("mounted at {}", mount.point.display()));
+    let held = block.holders()?.into_iter().map(|holder| match holder.attribute("dm/name") {
+        Some(name) => format!("held by {} ({name})", holder.name()),
+        None => format!("held by {}", holder.name()),
+    });
+    Ok(mounted.chain(held).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeTree, SDA};
+    use super::*;
+
+    fn identity(fake: &FakeTree, number: DeviceNumber) -> Identity {
+        let block = fake.tree.block(number).unwrap();
+        Identity::of_block(Path::new("/given"), format!("/dev/{}", block.name()).into(), &block).unwrap()
+    }
+
+    #[test]
+    fn a_sata_disk_and_its_partition_tell_the_same_of_the_drive() {
+        let fake = FakeTree::new();
+        let (disk, partition) = (fake.device(SDA, "8:0"), fake.partition(SDA, "8:1"));
+        let write = |name: &str, content: &[u8]| fake.write(&format!("sys/devices/{SDA}/{name}"), content);
+        write("device/model", b"ST4000NM0035-1V4\n");
+        write("device/rev", b"TN04\n");
+        write("device/wwid", b"naa.5000c500a1b2c3d4\n");
+        write("device/vpd_pg80", b"\0\x80\0\x14            ZC18XYZ9");
+        write("queue/logical_block_size", b"512\n");
+        write("queue/physical_block_size", b"4096\n");
+        write("queue/rotational", b"1\n");
+        write("diskseq", b"9\n");
+        for (number, kind) in [(disk, Kind::Disk), (partition, Kind::Partition)] {
+            let found = identity(&fake, number);
+            assert_eq!((found.kind, found.number, found.size_bytes), (kind, Some(number), 1 << 20));
+            assert_eq!((found.logical_block, found.physical_block), (Some(512), Some(4096)));
+            assert_eq!(found.model.as_deref(), Some("ST4000NM0035-1V4"));
+            assert_eq!(found.serial.as_deref(), Some("ZC18XYZ9"));
+            assert_eq!(found.wwn.as_deref(), Some("naa.5000c500a1b2c3d4"));
+            assert_eq!(found.firmware.as_deref(), Some("TN04"));
+            assert_eq!((found.transport, found.rotational), (Some("sata"), Some(true)));
+            assert_eq!(found.disk_sequence, Some(9));
+        }
+        assert_eq!(
+            identity(&fake, disk).describe(),
+            "/dev/sda: disk, 1.00 MiB, ST4000NM0035-1V4, serial ZC18XYZ9, sata, rotational"
+        );
+        assert_eq!(identity(&fake, disk).name(), "sda");
+    }
+
+    #[test]
+    fn each_kind_is_known_by_its_folder() {
+        let fake = FakeTree::new();
+        let nvme = fake.device("pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1", "259:0");
+        let virtio = fake.device("pci0000:00/0000:00:02.0/virtio1/block/vda", "254:0");
+        let bound = fake.device("virtual/block/loop0", "7:0");
+        let unbound = fake.device("virtual/block/loop1", "7:1");
+        let mapped = fake.device("virtual/block/dm-3", "253:3");
+        let array = fake.device("virtual/block/md127", "9:127");
+        fake.write("sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1/wwid", "eui.0025385b71b0f1a2\n");
+        fake.write("sys/devices/pci0000:00/0000:00:02.0/virtio1/block/vda/serial", "overlayblk\n");
+        fake.write("sys/devices/virtual/block/loop0/loop/backing_file", "/tmp/disk.img\n");
+        fake.write("sys/devices/virtual/block/dm-3/dm/name", "vg-root\n");
+        fake.write("sys/devices/virtual/block/md127/md/level", "raid1\n");
+
+        let found = |number| {
+            let identity = identity(&fake, number);
+            (identity.kind, identity.transport, identity.name())
+        };
+        assert_eq!(found(nvme), (Kind::Disk, Some("nvme"), "nvme0n1".into()));
+        assert_eq!(found(virtio), (Kind::Disk, Some("virtio"), "vda".into()));
+        assert_eq!(found(bound), (Kind::Loop, None, "loop0".into()));
+        assert_eq!(found(unbound), (Kind::Loop, None, "loop1".into()));
+        assert_eq!(found(mapped), (Kind::DeviceMapper, None, "vg-root".into()));
+        assert_eq!(found(array), (Kind::Md, None, "md127".into()));
+        assert_eq!(identity(&fake, nvme).wwn.as_deref(), Some("eui.0025385b71b0f1a2"));
+        assert_eq!(identity(&fake, virtio).serial.as_deref(), Some("overlayblk"));
+        assert_eq!(identity(&fake, bound).backing_file.as_deref(), Some(Path::new("/tmp/disk.img")));
+    }
+
+    #[test]
+    fn contents_names_partitions_holders_and_mount_points() {
+        let fake = FakeTree::new();
+        let disk = fake.device(SDA, "8:0");
+        let nothing = identity(&fake, disk).contents(&fake.tree);
+        assert_eq!(nothing, ["the kernel knows no partition on it and no user of it"]);
+
+        fake.partition(SDA, "8:1");
+        fake.device("virtual/block/dm-3", "253:3");
+        fake.write("sys/devices/virtual/block/dm-3/dm/name", "vg-root\n");
+        fake.hold(SDA, "virtual/block/dm-3");
+        fake.write("proc/self/mountinfo", "36 27 8:1 / /boot rw - ext4 /dev/sda1 rw\n");
+        assert_eq!(
+            identity(&fake, disk).contents(&fake.tree),
+            ["held by dm-3 (vg-root)", "partition sda1, 1.00 MiB, mounted at /boot"]
+        );
+    }
+
+    #[test]
+    fn an_image_is_its_inode() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(5000).unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        let found = Identity::of_image(file.path(), file.path().into(), &metadata);
+        assert_eq!((found.kind, found.size_bytes), (Kind::Image, 5000));
+        assert_eq!(found.inode, Some(Inode { device: metadata.dev(), inode: metadata.ino() }));
+        assert_eq!(found.number, None);
     }
 }

@@ -1,13 +1,20 @@
-//! Which device this is, and whether it may be wiped.
+//! Block devices as the kernel shows them, and the guard that stands before them.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use nix::sys::stat::{major, makedev, minor};
+use serde::{Serialize, Serializer};
 
 pub mod guard;
 pub mod identity;
-mod lock;
+mod procfs;
 mod sysfs;
 
-use std::path::PathBuf;
-
-/// Where the kernel's file trees are: a fake one tests what no test may do to a real disk.
+/// Where the kernel shows its devices; a test gives a tree of its own.
 #[derive(Clone, Debug)]
 pub struct Tree {
     pub sys: PathBuf,
@@ -18,5 +25,136 @@ pub struct Tree {
 impl Tree {
     pub fn real() -> Tree {
         Tree { sys: "/sys".into(), proc: "/proc".into(), dev: "/dev".into() }
+    }
+
+    /// The device that the kernel calls by this path, as in /proc/swaps. Such a path was true for
+    /// whoever gave it to the kernel: where our own /dev has no such node, sysfs knows the name.
+    fn number_of(&self, path: &Path) -> Option<DeviceNumber> {
+        let name = path.strip_prefix("/dev").ok()?;
+        match fs::metadata(self.dev.join(name)) {
+            Ok(node) if node.file_type().is_block_device() => Some(DeviceNumber(node.rdev())),
+            _ => {
+                let kernel_name = name.to_str()?.replace('/', "!");
+                let number = fs::read_to_string(self.sys.join("class/block").join(kernel_name).join("dev"));
+                number.ok()?.trim().parse().ok()
+            }
+        }
+    }
+}
+
+/// The number of a block device, written `major:minor`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DeviceNumber(libc::dev_t);
+
+impl fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", major(self.0), minor(self.0))
+    }
+}
+
+impl FromStr for DeviceNumber {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<DeviceNumber, ()> {
+        let (major, minor) = text.split_once(':').ok_or(())?;
+        Ok(DeviceNumber(makedev(major.parse().map_err(drop)?, minor.parse().map_err(drop)?)))
+    }
+}
+
+impl Serialize for DeviceNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod fake {
+    //! A tree of our own, in the shape that real kernels show.
+
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    pub struct FakeTree {
+        root: TempDir,
+        pub tree: Tree,
+    }
+
+    impl FakeTree {
+        /// Where nothing is mounted but the kernel's own file systems.
+        pub fn new() -> FakeTree {
+            let root = tempfile::tempdir().unwrap();
+            let at = |name| root.path().join(name);
+            let fake = FakeTree { tree: Tree { sys: at("sys"), proc: at("proc"), dev: at("dev") }, root };
+            for folder in ["sys/block", "sys/class/block", "sys/dev/block", "proc/self", "dev"] {
+                fs::create_dir_all(fake.root.path().join(folder)).unwrap();
+            }
+            fake.write("proc/self/mountinfo", "22 27 0:21 / /proc rw,relatime - proc proc rw\n");
+            fake.write("proc/swaps", SWAPS_HEADER);
+            fake
+        }
+
+        pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+
+        /// A device of 1 MiB at a folder below sys/devices; gives its number.
+        pub fn device(&self, folder: &str, number: &str) -> DeviceNumber {
+            let below = format!("sys/devices/{folder}");
+            self.write(&format!("{below}/dev"), format!("{number}\n"));
+            self.write(&format!("{below}/size"), "2048\n");
+            fs::create_dir_all(self.root.path().join(&below).join("holders")).unwrap();
+            let (target, name) = (self.root.path().join(&below), folder.rsplit('/').next().unwrap());
+            symlink(&target, self.tree.sys.join("dev/block").join(number)).unwrap();
+            symlink(&target, self.tree.sys.join("class/block").join(name)).unwrap();
+            number.parse().unwrap()
+        }
+
+        /// The first partition of a disk, /dev/sda1 of /dev/sda.
+        pub fn partition(&self, disk: &str, number: &str) -> DeviceNumber {
+            let folder = format!("{disk}/{}1", disk.rsplit('/').next().unwrap());
+            self.write(&format!("sys/devices/{folder}/partition"), "1\n");
+            self.device(&folder, number)
+        }
+
+        /// The upper device stands on the lower one.
+        pub fn hold(&self, lower: &str, upper: &str) {
+            let devices = self.root.path().join("sys/devices");
+            let name = upper.rsplit('/').next().unwrap();
+            symlink(devices.join(upper), devices.join(lower).join("holders").join(name)).unwrap();
+        }
+    }
+
+    pub const SWAPS_HEADER: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";
+    pub const SDA: &str = "pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/block/sda";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fake::{FakeTree, SDA};
+    use super::*;
+
+    #[test]
+    fn a_device_number_is_read_as_it_is_written() {
+        for text in ["7:0", "254:16", "259:1048575"] {
+            assert_eq!(text.parse::<DeviceNumber>().unwrap().to_string(), text);
+        }
+        assert!("7".parse::<DeviceNumber>().is_err());
+    }
+
+    #[test]
+    fn sysfs_knows_a_name_that_dev_lacks() {
+        let fake = FakeTree::new();
+        let sda = fake.device(SDA, "8:0");
+        let array = fake.device("pci0000:00/0000:01:00.0/cciss0/c0d0/block/cciss!c0d0", "104:0");
+        assert_eq!(fake.tree.number_of(Path::new("/dev/sda")), Some(sda));
+        assert_eq!(fake.tree.number_of(Path::new("/dev/cciss/c0d0")), Some(array));
+        assert_eq!(fake.tree.number_of(Path::new("/dev/sdb")), None);
+        assert_eq!(fake.tree.number_of(Path::new("/swapfile")), None);
+        assert_eq!(fake.tree.number_of(Path::new("tmpfs")), None);
     }
 }

@@ -76,7 +76,7 @@ pub fn limitations(job: &JobReport, identity: &Identity) -> Vec<String> {
         ),
         (identity.kind == Kind::Loop, "A loop device: what is below its backing file may keep copies."),
         (
-            identity.rotational == Some(false),
+            identity.kind != Kind::Loop && identity.rotational == Some(false),
             "Flash: cells that the drive keeps aside are out of reach of any write from the host.",
         ),
         (

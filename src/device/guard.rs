@@ -203,19 +203,15 @@ impl Candidate {
         }
     }
 
-    /// The node that everybody locks for this disk: udev's, else the one that was given.
+    /// The node that everybody locks for this disk: the kernel's name below /dev, else the given one.
     fn node_of(&self, tree: &Tree, disk: &Block) -> Result<PathBuf> {
-        let node = tree.dev.join(disk.name());
-        let nodes = [node.clone(), self.identity.node.clone()];
-        nodes.into_iter().find(|node| Place::at(node) == Some(Place::Device(disk.number()))).ok_or_else(
-            || {
-                Error::refused(format!(
-                    "its disk has no node {}, so that it cannot be locked",
-                    node.display()
-                ))
-                .way_out("make the node, or run efface where it is")
-            },
-        )
+        let usual = tree.dev.join(disk.name());
+        let leads_there = |node: &&PathBuf| Place::at(node) == Some(Place::Device(disk.number()));
+        let node = [&usual, &self.identity.node].into_iter().find(leads_there).cloned();
+        node.ok_or_else(|| {
+            Error::refused(format!("the disk that it lies on cannot be locked without {}", usual.display()))
+                .way_out("run efface where that node is, or make it")
+        })
     }
 
     fn open_alone(&self, tree: &Tree) -> Result<Target> {
@@ -225,7 +221,7 @@ impl Candidate {
         })
     }
 
-    /// Somebody has the device for himself: a reason that has a name refuses, another may pass.
+    /// Another has the device for itself alone: a user with a name refuses, one without may let go.
     fn why_busy(&self, tree: &Tree) -> Error {
         let devices = match (self.check_unused(tree), &self.block) {
             (Err(used), _) => return used,
@@ -431,7 +427,7 @@ fn not_found(error: io::Error) -> Error {
 fn unseen(error: io::Error) -> Error {
     Error::refused("it cannot be seen who uses it")
         .because(error)
-        .way_out("efface needs /sys and /proc of this machine: mount them")
+        .way_out("see that /sys and /proc are mounted, and that lsblk shows the device")
 }
 
 fn not_opened(error: io::Error) -> Error {
@@ -454,10 +450,10 @@ fn read_only() -> Error {
 #[cfg(test)]
 mod tests {
     use std::env;
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Read};
     use std::os::unix::fs::{OpenOptionsExt, symlink};
     use std::os::unix::net::UnixListener;
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, ChildStdout, Command, Stdio};
 
     use nix::unistd::{geteuid, mkfifo};
     use tempfile::{NamedTempFile, TempDir};
@@ -499,22 +495,15 @@ mod tests {
             }
         }
 
-        /// Two partitions of 256 KiB in a table of the old kind.
+        /// With two partitions of 256 KiB.
         fn partitioned() -> Option<Loop> {
-            let mut content = CONTENT;
-            content[440..512].fill(0);
-            for (entry, first) in [(446, 512_u32), (462, 1024)] {
-                content[entry + 4] = 0x83;
-                content[entry + 8..entry + 12].copy_from_slice(&first.to_le_bytes());
-                content[entry + 12..entry + 16].copy_from_slice(&512_u32.to_le_bytes());
-            }
-            content[510..512].copy_from_slice(&[0x55, 0xaa]);
-            let device = Loop::over(&content, &["--partscan"])?;
-            if !device.partition(2).exists() {
-                eprintln!("SKIPPED: this kernel, or this /dev, shows no partitions of loop devices");
-                return None;
-            }
-            Some(device)
+            let device = Loop::over(&CONTENT, &["--partscan"])?;
+            let mut add = [["1", "512", "512"], ["2", "1024", "512"]].map(|number_start_sectors| {
+                let mut addpart = Command::new("addpart");
+                addpart.arg(&device.node).args(number_start_sectors);
+                addpart
+            });
+            ran(&mut add).then_some(device)
         }
 
         fn partition(&self, number: u32) -> PathBuf {
@@ -567,15 +556,20 @@ mod tests {
     }
 
     /// A process of ours that lets go when it is dropped.
-    struct Helper(Child);
+    struct Helper {
+        child: Child,
+        /// Kept open, since it may say more.
+        _output: BufReader<ChildStdout>,
+    }
 
     impl Helper {
         /// Starts it, and waits until it says that it holds what it should.
         fn start(command: &mut Command) -> Helper {
             let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            let mut output = BufReader::new(child.stdout.take().unwrap());
+            let mut lines = output.by_ref().lines();
             assert!(lines.any(|line| line.unwrap().contains("held")), "{command:?} does not hold it");
-            Helper(child)
+            Helper { child, _output: output }
         }
 
         /// A process of this name that has the device open for itself alone.
@@ -586,16 +580,27 @@ mod tests {
         }
 
         fn id(&self) -> String {
-            self.0.id().to_string()
+            self.child.id().to_string()
         }
     }
 
     impl Drop for Helper {
         fn drop(&mut self) {
             // The end of its input ends it.
-            drop(self.0.stdin.take());
-            self.0.wait().ok();
+            drop(self.child.stdin.take());
+            self.child.wait().ok();
         }
+    }
+
+    /// The device is claimed as soon as its holder has let go.
+    fn assert_waits_for(holder: Helper, device: &Loop) {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(SHORT);
+                drop(holder);
+            });
+            device.claim(PATIENCE).unwrap();
+        });
     }
 
     #[test]
@@ -651,14 +656,7 @@ mod tests {
         let Some(device) = Loop::new() else { return };
         let holder = Helper::opener(&device.node, "efface");
         assert_says(&device.refusal(SHORT), Kind::Busy, &["efface", &holder.id()]);
-
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                thread::sleep(SHORT);
-                drop(holder);
-            });
-            device.claim(PATIENCE).unwrap();
-        });
+        assert_waits_for(holder, &device);
     }
 
     #[test]
@@ -667,6 +665,7 @@ mod tests {
         let holder =
             Helper::start(Command::new("flock").arg(&device.node).args(["sh", "-c", "echo held; cat"]));
         assert_says(&device.refusal(SHORT), Kind::Busy, &["flock", &holder.id(), "locked"]);
+        assert_waits_for(holder, &device);
     }
 
     #[test]
@@ -696,7 +695,7 @@ mod tests {
     }
 
     /// Whether each of the commands worked; says it aloud where one did not.
-    fn ran(commands: &mut [&mut Command]) -> bool {
+    fn ran(commands: &mut [Command]) -> bool {
         commands.iter_mut().all(|command| {
             let output = command.output();
             let worked = output.as_ref().is_ok_and(|output| output.status.success());
@@ -711,11 +710,10 @@ mod tests {
     fn a_mounted_device_is_refused_by_its_mount_point() {
         let Some(device) = Loop::new() else { return };
         let folder = TempDir::with_prefix("efface test ").unwrap();
-        let mut mkfs = Command::new("mkfs.ext2");
-        let mut mount = Command::new("mount");
+        let (mut mkfs, mut mount) = (Command::new("mkfs.ext2"), Command::new("mount"));
         mkfs.args(["-q", "-F"]).arg(&device.node);
         mount.args(["-o", "ro"]).arg(&device.node).arg(folder.path());
-        if !ran(&mut [&mut mkfs, &mut mount]) {
+        if !ran(&mut [mkfs, mount]) {
             return;
         }
         let mut umount = Command::new("umount");
@@ -729,7 +727,9 @@ mod tests {
     fn a_device_that_is_swapped_to_is_refused() {
         let Some(device) = Loop::new() else { return };
         let (mut mkswap, mut swapon) = (Command::new("mkswap"), Command::new("swapon"));
-        if !ran(&mut [mkswap.arg(&device.node), swapon.arg(&device.node)]) {
+        mkswap.arg(&device.node);
+        swapon.arg(&device.node);
+        if !ran(&mut [mkswap, swapon]) {
             return;
         }
         let mut swapoff = Command::new("swapoff");
@@ -789,7 +789,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_one_mans_only() {
+    fn an_image_that_is_claimed_is_locked() {
         let image = image(&CONTENT);
         let first = claim_at(image.path(), true, PATIENCE).unwrap();
         assert_eq!(first.identity().kind, super::super::identity::Kind::Image);

@@ -238,6 +238,9 @@ impl Disk for UringDisk {
         // `in_flight` until its completion has been collected (or is leaked by `drop`).
         unsafe { self.ring.submission().push(&entry) }.expect("as many entries as places");
         self.in_flight[place] = Some(op);
+        // At once, so that the device works while the next buffer is filled. What the kernel does
+        // not take now stays queued, and is handed over at the next wait.
+        self.ring.submit().ok();
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::engine::event::Event;
 
-const BAR: &str = "{prefix:>10.bold} {msg:27} {wide_bar:.cyan/dim} {percent:>3} % \
+const BAR: &str = "{prefix:>9.bold} {msg:30} {wide_bar:.cyan/dim} {percent:>3} % \
                    {binary_total_bytes:>10} {decimal_bytes_per_sec:>11} {eta:>4}";
 
 /// One for the process: log lines go above the bars that it draws.

@@ -131,3 +131,14 @@ fn the_rules_can_be_broken() {
     let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(FUNCTION_LINES_MAX));
     assert_eq!(long_functions(&long).len(), 1);
 }
+
+#[test]
+fn the_readme_has_the_exit_codes_and_every_method() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for line in efface::verdict::EXIT_CODES.lines().skip(1) {
+        assert!(readme.contains(line), "the README lacks: {line}");
+    }
+    for scheme in efface::plan::SCHEMES {
+        assert!(readme.contains(&format!("| `{}`", scheme.name)), "the README lacks {}", scheme.name);
+    }
+}

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(StderrLog).init();
 
     let verdict = cli.run();
-    if verdict == Verdict::Interrupted {
+    if matches!(verdict, Verdict::Interrupted | Verdict::Terminated) {
         signals::raise_again();
     }
     ExitCode::from(verdict.exit_code())

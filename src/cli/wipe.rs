@@ -94,7 +94,7 @@ pub struct Transfer {
     block_size: u64,
 
     /// I/Os in flight on each device
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
     queue_depth: u16,
 
     /// At most this much a second on each device (200MiB/s)

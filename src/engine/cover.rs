@@ -18,6 +18,7 @@ use crate::io::{Buf, Disk, Done, Geometry, Op};
 use crate::pattern::{Pattern, Seed};
 use crate::plan::Act;
 use crate::range::{Extent, ExtentSet, align_down, align_up};
+use crate::verdict::Verdict;
 
 /// How often a waiting loop looks up: for a signal, and to tell its progress.
 const TICK: Duration = Duration::from_millis(100);
@@ -98,7 +99,8 @@ impl StepReport {
 /// Why a step ended before its area did.
 #[derive(Debug)]
 pub enum Halt {
-    Asked,
+    /// Somebody asked for it; the verdict says how.
+    Asked(Verdict),
     Failed(Error),
 }
 
@@ -248,8 +250,8 @@ impl<'a> Cover<'a> {
 
     fn run(&mut self) {
         loop {
-            if self.halt.is_none() && self.stop.is_asked() {
-                self.halt = Some(Halt::Asked);
+            if self.halt.is_none() {
+                self.halt = self.stop.verdict().map(Halt::Asked);
             }
             let wake = self.feed();
             if !self.flying.is_empty() {

@@ -60,7 +60,7 @@ pub fn run(
     let verdict = job.verdict(&halt, plan.writes());
     let error = match halt {
         Some(Halt::Failed(error)) => Some(error.to_string()),
-        Some(Halt::Asked) | None => None,
+        Some(Halt::Asked(_)) | None => None,
     };
     let Job { steps, residue, unreadable, surviving, verification, .. } = job;
     JobReport { verdict, plan, geometry, io_path, steps, residue, unreadable, surviving, verification, error }
@@ -197,7 +197,7 @@ impl<'a> Job<'a> {
             // Surviving data is the worst news, whatever came after it.
             _ if !self.surviving.is_empty() => Verdict::Surviving,
             Some(Halt::Failed(error)) => self.failed(error),
-            Some(Halt::Asked) => Verdict::Interrupted,
+            Some(Halt::Asked(verdict)) => *verdict,
             None if unusable && writes => Verdict::Residue,
             None if unusable => Verdict::Failed,
             None if writes => Verdict::Wiped,

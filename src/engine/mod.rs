@@ -8,9 +8,10 @@ pub mod pace;
 pub mod sampling;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::plan::Act;
+use crate::plan::{Act, Sample};
+use crate::verdict::Verdict;
 
 /// How a job does its I/O.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +30,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { chunk_bytes: 1 << 20, depth: 16, epoch_bytes: 4 << 30, errors_max: 10_000, rate: None }
+        Settings { chunk_bytes: 1 << 20, depth: 8, epoch_bytes: 4 << 30, errors_max: 10_000, rate: None }
     }
 }
 
@@ -49,7 +50,7 @@ impl Settings {
     fn transfers(&self, act: &Act) -> (u64, usize) {
         match act {
             Act::Zero | Act::Discard => (COMMAND_BYTES, 1),
-            Act::Check { sample: crate::plan::Sample::Stratified { .. }, .. } => {
+            Act::Check { sample: Sample::Stratified { .. }, .. } => {
                 (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH)
             }
             Act::Write { .. } | Act::Check { .. } => (self.chunk_bytes, self.depth),
@@ -57,16 +58,23 @@ impl Settings {
     }
 }
 
-/// Asks running jobs to end: they stop submitting, drain and flush.
+/// Asks running jobs to end: they stop submitting, drain and flush. Holds the number of the signal
+/// that asked, 0 while none did.
 #[derive(Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    pub fn new(flag: Arc<AtomicBool>) -> Stop {
-        Stop(flag)
+    pub fn new(signal: Arc<AtomicUsize>) -> Stop {
+        Stop(signal)
     }
 
-    pub fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// What to call a job that was asked to end; none while nobody asks.
+    pub fn verdict(&self) -> Option<Verdict> {
+        const SIGTERM: usize = 15;
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            SIGTERM => Some(Verdict::Terminated),
+            _ => Some(Verdict::Interrupted),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! as root, on loop devices with both sizes of logical block.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -41,20 +41,22 @@ struct Loop(PathBuf);
 impl Loop {
     fn over(image: &Path, options: &[&str]) -> Option<Loop> {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: only root makes loop devices");
-            return None;
+            return skipped("only root makes loop devices");
         }
         let losetup = Command::new("losetup").args(["--find", "--show"]).args(options).arg(image).output();
         match losetup {
             Ok(made) if made.status.success() => {
                 Some(Loop(PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())))
             }
-            other => {
-                eprintln!("SKIPPED: no loop device: {other:?}");
-                None
-            }
+            other => skipped(&format!("no loop device: {other:?}")),
         }
     }
+}
+
+/// Past the test runner, which swallows what a passing test prints.
+fn skipped<T>(why: &str) -> Option<T> {
+    writeln!(io::stderr(), "SKIPPED {}: {why}", thread::current().name().unwrap_or("a test")).ok();
+    None
 }
 
 impl Drop for Loop {

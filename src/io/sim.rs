@@ -51,6 +51,8 @@ pub struct Faults {
     pub short: PerMille,
     /// Discards that answer well and change nothing, as a drive may.
     pub idle_discard: bool,
+    /// The disk knows no discard.
+    pub no_discard: bool,
 }
 
 /// Two addresses, one block.
@@ -245,6 +247,9 @@ impl SimDisk {
         if bad.iter().any(|extent| !extent.intersect(asked).is_empty()) || self.strikes(self.faults.transient)
         {
             return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        if self.faults.no_discard && matches!(op, Op::Discard { .. }) {
+            return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
         let short = self.strikes(self.faults.short);
         let len = if short { self.rng.next_u64() % asked.len() } else { asked.len() };

@@ -34,7 +34,9 @@ pub fn render(record: &Record) -> String {
     let mut text = String::new();
     let colour = match record.verdict {
         Verdict::Wiped | Verdict::Verified => Style::new().green().bold(),
-        Verdict::Busy | Verdict::Interrupted | Verdict::Residue => Style::new().yellow().bold(),
+        Verdict::Busy | Verdict::Interrupted | Verdict::Terminated | Verdict::Residue => {
+            Style::new().yellow().bold()
+        }
         _ => Style::new().red().bold(),
     };
     let verdict = colour.apply_to(record.verdict.word());

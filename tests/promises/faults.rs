@@ -11,7 +11,11 @@ use efface::verdict::Verdict;
 use rand_chacha::rand_core::Rng;
 
 const SIZE: usize = 96 * 1024 + 512;
-const SEEDS: u64 = 4_000;
+
+/// `scripts/soak` asks for more.
+fn seeds() -> u64 {
+    std::env::var("EFFACE_SEEDS").map_or(4_000, |seeds| seeds.parse().expect("EFFACE_SEEDS is a number"))
+}
 
 fn extents(rng: &mut impl Rng, count: u64) -> ExtentSet {
     let blocks = SIZE as u64 / LOGICAL;
@@ -98,7 +102,7 @@ fn judge(disk: &SimDisk, faults: &Faults, plan: &Plan, report: &JobReport, told:
 fn no_verdict_is_better_than_its_disk() {
     let methods = ["zero", "shred", "random", "nnsa"].map(|name| Method::named(name).unwrap());
     let mut verdicts = std::collections::HashMap::new();
-    for seed in 0..SEEDS {
+    for seed in 0..seeds() {
         let faults = faults(seed);
         let plan = plan(&methods[seed as usize % methods.len()], Policy::Full, SIZE as u64);
         let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, seed, faults.clone());
@@ -177,6 +181,17 @@ fn a_discard_that_does_nothing_is_found() {
     let (report, _) = run(&mut disk, plan, &settings());
     assert_eq!(report.verdict, Verdict::Surviving);
     assert_eq!(report.surviving.extents, Extent::new(0, SIZE as u64).into());
+}
+
+#[test]
+fn a_device_without_discard_is_told_so_and_not_touched() {
+    let faults = Faults { no_discard: true, ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("discard").unwrap(), Policy::Standard, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &settings());
+    assert_eq!(report.verdict, Verdict::Unsupported);
+    assert!(report.error.unwrap().contains("does not support discard"));
+    assert!(disk.live().iter().all(|byte| *byte == SECRET));
 }
 
 #[test]

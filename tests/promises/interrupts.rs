@@ -12,7 +12,7 @@ use serde_json::Value;
 
 #[test]
 fn a_signal_drains_flushes_and_is_raised_again() {
-    for (signal, number) in [(Signal::SIGINT, 2), (Signal::SIGTERM, 15)] {
+    for (signal, number, word) in [(Signal::SIGINT, 2, "interrupted"), (Signal::SIGTERM, 15, "terminated")] {
         let Some(device) = Loop::new(&vec![b'x'; 64 << 20], &[]) else { return };
         let mut child = efface()
             .arg("wipe")
@@ -30,7 +30,8 @@ fn a_signal_drains_flushes_and_is_raised_again() {
         let status = child.wait().unwrap();
         assert_eq!(status.signal(), Some(number), "the parent sees the signal");
         let result = rest.last().unwrap();
-        assert_eq!((&result["event"], &result["verdict"]), (&"result".into(), &"interrupted".into()));
+        assert_eq!((&result["event"], &result["verdict"]), (&"result".into(), &word.into()));
+        assert_eq!(result["exit_code"], 128 + number);
         let checkpoint = rest.iter().find(|line| line["event"] == "checkpoint").expect("flushed");
         let upto = checkpoint["upto"].as_u64().unwrap() as usize;
         let content = device.content();

@@ -1,6 +1,7 @@
 //! Loop devices that a test makes for itself, and that are gone when it ends, however it ends.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,18 +29,15 @@ impl Loop {
 
     fn over(image: NamedTempFile, options: &[&str]) -> Option<Loop> {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: only root makes loop devices");
-            return None;
+            return skipped("only root makes loop devices");
         }
         let losetup =
             Command::new("losetup").args(["--find", "--show"]).args(options).arg(image.path()).output();
         let Ok(losetup) = losetup else {
-            eprintln!("SKIPPED: there is no losetup");
-            return None;
+            return skipped("there is no losetup");
         };
         if !losetup.status.success() {
-            eprintln!("SKIPPED: no loop device: {}", String::from_utf8_lossy(&losetup.stderr).trim());
-            return None;
+            return skipped(&format!("no loop device: {}", String::from_utf8_lossy(&losetup.stderr).trim()));
         }
         let node = PathBuf::from(String::from_utf8(losetup.stdout).unwrap().trim());
         Some(Loop { image, node })
@@ -60,6 +58,12 @@ impl Drop for Loop {
     fn drop(&mut self) {
         Command::new("losetup").arg("--detach").arg(&self.node).status().ok();
     }
+}
+
+/// Says why a test did not run, past the test runner, which swallows what a passing test prints.
+pub fn skipped<T>(why: &str) -> Option<T> {
+    writeln!(std::io::stderr(), "SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test")).ok();
+    None
 }
 
 /// The program under test.

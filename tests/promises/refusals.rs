@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::loops::{Loop, efface};
+use crate::loops::{Loop, efface, skipped};
 
 /// Runs efface without a terminal; gives the exit code and stderr.
 fn refuse(arguments: &[&str]) -> (i32, String) {
@@ -120,7 +120,8 @@ fn a_mounted_device_is_refused_by_its_mount_point() {
     let made = Command::new("mkfs.ext4").arg("-q").arg(&device.node).status();
     let mounted = Command::new("mount").arg(&device.node).arg(folder.path()).status();
     if !made.is_ok_and(|made| made.success()) || !mounted.is_ok_and(|mounted| mounted.success()) {
-        return eprintln!("SKIPPED: no ext4 can be made and mounted here");
+        skipped::<()>("no ext4 can be made and mounted here");
+        return;
     }
     std::fs::write(folder.path().join("file"), "precious").unwrap();
     nix::unistd::sync();
@@ -131,4 +132,31 @@ fn a_mounted_device_is_refused_by_its_mount_point() {
     assert_eq!(code, 3, "{stderr}");
     assert!(stderr.contains(folder.path().to_str().unwrap()), "{stderr}");
     assert!(before == after);
+}
+
+/// On a terminal it shows the device and takes only its name for a yes.
+#[test]
+fn only_the_devices_name_is_a_yes() {
+    for (answer, code) in [("yes\n", 3), ("\n", 3), ("NAME\n", 0)] {
+        let content = vec![b'x'; 1 << 20];
+        let Some(device) = Loop::new(&content, &[]) else { return };
+        let name = device.node.file_name().unwrap().to_str().unwrap();
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let side = || Stdio::from(terminal.slave.try_clone().unwrap());
+        let mut child = efface()
+            .arg("wipe")
+            .arg(&device.node)
+            .stdin(side())
+            .stderr(side())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        nix::unistd::write(&terminal.master, answer.replace("NAME", name).as_bytes()).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{answer:?}");
+        assert_eq!(device.content() == content, code == 3, "{answer:?}");
+        let mut seen = vec![0; 4096];
+        let count = nix::unistd::read(&terminal.master, &mut seen).unwrap();
+        let seen = String::from_utf8_lossy(&seen[..count]);
+        assert!(seen.contains(&format!("Type {name} to destroy")), "{seen}");
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::unistd::geteuid;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
@@ -17,10 +17,19 @@ const DATA: &[u8; 64] = b"data of the previous tenant, which the next one must n
 const READ_BYTES: u64 = 1 << 20;
 
 pub struct Scratch {
-    image: NamedTempFile,
-    /// The loop device, detached by the kernel when its last descriptor goes: at a kill -9 too.
-    attached: Option<(PathBuf, File)>,
+    image: File,
+    at: Place,
     size: u64,
+}
+
+enum Place {
+    /// The image has no name any more, and the kernel detaches the device when its last descriptor
+    /// goes: nothing is left, at a kill -9 either.
+    Loop {
+        node: PathBuf,
+        _held: File,
+    },
+    Image(TempPath),
 }
 
 impl Scratch {
@@ -34,19 +43,26 @@ impl Scratch {
         }
         writer.flush().map_err(failed)?;
         drop(writer);
-        let attached = if geteuid().is_root() { attach(image.path()) } else { None };
-        if attached.is_none() {
-            println!("(No loop device to be had: an image file stands in. Root gets a loop device.)\n");
-        }
-        Ok(Scratch { image, attached, size })
+        let (image, path) = image.into_parts();
+        let at = match attach(&path) {
+            Some((node, held)) => Place::Loop { node, _held: held },
+            None => {
+                println!("(No loop device to be had: an image file stands in. Root gets a loop device.)\n");
+                Place::Image(path)
+            }
+        };
+        Ok(Scratch { image, at, size })
     }
 
     pub fn path(&self) -> PathBuf {
-        self.attached.as_ref().map_or_else(|| self.image.path().into(), |(node, _)| node.clone())
+        match &self.at {
+            Place::Loop { node, .. } => node.clone(),
+            Place::Image(path) => path.to_path_buf(),
+        }
     }
 
     pub fn is_image(&self) -> bool {
-        self.attached.is_none()
+        matches!(self.at, Place::Image(_))
     }
 
     /// Reads the image itself, by another way than the wipe took: each byte is the pattern's.
@@ -54,7 +70,7 @@ impl Scratch {
         let failed = |error| Error::failed("the scratch image cannot be read").because(error);
         let (mut found, mut wanted) = (vec![0; READ_BYTES as usize], vec![0; READ_BYTES as usize]);
         for piece in Extent::new(0, self.size).chunks(READ_BYTES) {
-            self.image.as_file().read_exact_at(&mut found, piece.start).map_err(failed)?;
+            self.image.read_exact_at(&mut found, piece.start).map_err(failed)?;
             pattern.fill(piece.start, &mut wanted);
             if found != wanted {
                 return Err(Error::failed("the scratch image does not hold what was written").at(piece));
@@ -66,6 +82,9 @@ impl Scratch {
 
 /// A loop device over the image, by the node that losetup names; none where there is no losetup.
 fn attach(image: &Path) -> Option<(PathBuf, File)> {
+    if !geteuid().is_root() {
+        return None;
+    }
     let losetup = Command::new("losetup").args(["--find", "--show"]).arg(image).output().ok()?;
     if !losetup.status.success() {
         return None;

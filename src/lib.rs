@@ -15,3 +15,7 @@ pub mod plan;
 pub mod range;
 pub mod report;
 pub mod verdict;
+
+#[cfg(test)]
+#[path = "../tests/support/loops.rs"]
+mod loops;

@@ -455,49 +455,23 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::process::{Child, ChildStdout, Command, Stdio};
 
-    use nix::unistd::{geteuid, mkfifo};
+    use nix::unistd::mkfifo;
     use tempfile::{NamedTempFile, TempDir};
 
     use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
     use super::*;
+    use crate::loops::{Loop, skipped};
 
     static CONTENT: [u8; 1 << 20] = [b'x'; 1 << 20];
 
-    /// A loop device of the test's own, detached when the test ends, however it ends.
-    struct Loop {
-        image: NamedTempFile,
-        node: PathBuf,
+    fn loop_device() -> Option<Loop> {
+        Loop::new(&CONTENT, &[])
     }
 
     impl Loop {
-        fn new() -> Option<Loop> {
-            Loop::over(&CONTENT, &[])
-        }
-
-        /// None, said aloud, where none can be had.
-        fn over(content: &[u8], options: &[&str]) -> Option<Loop> {
-            if !geteuid().is_root() {
-                eprintln!("SKIPPED: only root makes loop devices");
-                return None;
-            }
-            let image = image(content);
-            let losetup =
-                Command::new("losetup").args(["--find", "--show"]).args(options).arg(image.path()).output();
-            match losetup {
-                Ok(losetup) if losetup.status.success() => {
-                    let node = String::from_utf8(losetup.stdout).unwrap().trim().into();
-                    Some(Loop { image, node })
-                }
-                failed => {
-                    eprintln!("SKIPPED: losetup gave no loop device: {failed:?}");
-                    None
-                }
-            }
-        }
-
         /// With two partitions of 256 KiB.
         fn partitioned() -> Option<Loop> {
-            let device = Loop::over(&CONTENT, &["--partscan"])?;
+            let device = Loop::new(&CONTENT, &["--partscan"])?;
             let mut add = [["1", "512", "512"], ["2", "1024", "512"]].map(|number_start_sectors| {
                 let mut addpart = Command::new("addpart");
                 addpart.arg(&device.node).args(number_start_sectors);
@@ -508,11 +482,6 @@ mod tests {
 
         fn partition(&self, number: u32) -> PathBuf {
             format!("{}p{number}", self.node.display()).into()
-        }
-
-        /// Past the loop device.
-        fn content(&self) -> Vec<u8> {
-            fs::read(self.image.path()).unwrap()
         }
 
         fn claim(&self, wait: Duration) -> Result<Claim> {
@@ -526,12 +495,6 @@ mod tests {
             assert!(self.content() == before, "the guard wrote to {}", self.node.display());
             assert!(error.to_string().starts_with(self.node.to_str().unwrap()), "{error}");
             error
-        }
-    }
-
-    impl Drop for Loop {
-        fn drop(&mut self) {
-            Command::new("losetup").arg("--detach").arg(&self.node).status().ok();
         }
     }
 
@@ -615,7 +578,7 @@ mod tests {
 
     #[test]
     fn a_free_device_is_claimed_and_is_ours_until_its_disk_is_dropped() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let claim = device.claim(PATIENCE).unwrap();
         assert_eq!(claim.geometry().size, 1 << 20);
         let identity = claim.identity();
@@ -645,7 +608,7 @@ mod tests {
 
     #[test]
     fn a_process_that_has_the_device_open_is_named() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let holder = Helper::opener(&device.node, "qemu-system");
         let error = device.refusal(PATIENCE);
         assert_says(&error, Kind::Refused, &["qemu-system", &holder.id()]);
@@ -653,7 +616,7 @@ mod tests {
 
     #[test]
     fn another_efface_is_waited_for() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let holder = Helper::opener(&device.node, "efface");
         assert_says(&device.refusal(SHORT), Kind::Busy, &["efface", &holder.id()]);
         assert_waits_for(holder, &device);
@@ -661,7 +624,7 @@ mod tests {
 
     #[test]
     fn a_locked_disk_is_busy_and_its_holder_is_named() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let holder =
             Helper::start(Command::new("flock").arg(&device.node).args(["sh", "-c", "echo held; cat"]));
         assert_says(&device.refusal(SHORT), Kind::Busy, &["flock", &holder.id(), "locked"]);
@@ -670,13 +633,13 @@ mod tests {
 
     #[test]
     fn a_read_only_device_is_refused() {
-        let Some(device) = Loop::over(&CONTENT, &["--read-only"]) else { return };
+        let Some(device) = Loop::new(&CONTENT, &["--read-only"]) else { return };
         assert_says(&device.refusal(PATIENCE), Kind::Refused, &["read-only"]);
     }
 
     #[test]
     fn a_device_without_bytes_is_refused() {
-        let Some(device) = Loop::over(&[], &[]) else { return };
+        let Some(device) = Loop::new(&[], &[]) else { return };
         assert_says(&device.refusal(PATIENCE), Kind::Refused, &["size is 0"]);
     }
 
@@ -700,7 +663,7 @@ mod tests {
             let output = command.output();
             let worked = output.as_ref().is_ok_and(|output| output.status.success());
             if !worked {
-                eprintln!("SKIPPED: {command:?}: {output:?}");
+                skipped::<()>(&format!("{command:?}: {output:?}"));
             }
             worked
         })
@@ -708,7 +671,7 @@ mod tests {
 
     #[test]
     fn a_mounted_device_is_refused_by_its_mount_point() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let folder = TempDir::with_prefix("efface test ").unwrap();
         let (mut mkfs, mut mount) = (Command::new("mkfs.ext2"), Command::new("mount"));
         mkfs.args(["-q", "-F"]).arg(&device.node);
@@ -725,7 +688,7 @@ mod tests {
 
     #[test]
     fn a_device_that_is_swapped_to_is_refused() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let (mut mkswap, mut swapon) = (Command::new("mkswap"), Command::new("swapon"));
         mkswap.arg(&device.node);
         swapon.arg(&device.node);
@@ -775,7 +738,7 @@ mod tests {
 
     #[test]
     fn examining_reads_what_others_use_and_writes_nothing() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let _holder = Helper::opener(&device.node, "qemu-system");
         let examined = examine(&Tree::real(), &device.node, false).unwrap();
         assert_eq!(examined.geometry().size, 1 << 20);
@@ -802,7 +765,7 @@ mod tests {
 
     #[test]
     fn an_image_that_is_attached_to_a_loop_device_is_refused() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let error = claim_at(device.image.path(), true, PATIENCE).unwrap_err();
         assert_says(
             &error,
@@ -856,7 +819,7 @@ mod tests {
 
     #[test]
     fn a_block_device_is_no_image() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let error = claim_at(&device.node, true, PATIENCE).unwrap_err();
         assert_says(&error, Kind::Refused, &["block device", "--image"]);
     }
@@ -872,13 +835,14 @@ mod tests {
 
     #[test]
     fn a_node_that_was_given_to_another_disk_is_refused() {
-        let Some(device) = Loop::new() else { return };
+        let Some(device) = loop_device() else { return };
         let mut candidate = Candidate::find(&Tree::real(), &device.node, false).unwrap();
         let target = Target::open(&device.node, Access::Read).unwrap();
         candidate.check_opened(&target).unwrap();
         // What a detach and an attach between the look and the open would have shown.
         let Some(sequence) = candidate.identity.disk_sequence.as_mut() else {
-            return eprintln!("SKIPPED: this kernel has no diskseq");
+            skipped::<()>("this kernel has no diskseq");
+            return;
         };
         *sequence -= 1;
         assert_says(&candidate.check_opened(&target).unwrap_err(), Kind::Refused, &["another target"]);

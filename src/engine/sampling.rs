@@ -139,7 +139,7 @@ mod tests {
     use crate::plan::Policy;
 
     const GEOMETRY: Geometry =
-        Geometry { size: 100 * MIB + 512 * 7, logical_block: 512, physical_block: 512, memory_align: 512 };
+        Geometry { size: 104 * MIB + 512 * 7, logical_block: 512, physical_block: 512, memory_align: 512 };
 
     fn standard(area: Extent) -> Sample {
         Sample::choose(Policy::Standard, area, GEOMETRY.physical_block).unwrap()

@@ -2,9 +2,8 @@
 //! as root, on loop devices with both sizes of logical block.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::io;
+use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
@@ -17,6 +16,7 @@ use super::sim::{Faults, SimDisk};
 use super::sync::SyncDisk;
 use super::uring::UringDisk;
 use super::{Access, Disk, Done, Op, Target, open_disk};
+use crate::loops::Loop;
 
 const SIZE: u64 = 1 << 20;
 const DEPTH: usize = 8;
@@ -34,36 +34,6 @@ const PROMISES: [Promise; 8] = [
     the_last_block_is_reached,
     buffers_can_be_asked_for_again,
 ];
-
-/// A loop device that goes when the test ends, however it ends.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn over(image: &Path, options: &[&str]) -> Option<Loop> {
-        if !nix::unistd::geteuid().is_root() {
-            return skipped("only root makes loop devices");
-        }
-        let losetup = Command::new("losetup").args(["--find", "--show"]).args(options).arg(image).output();
-        match losetup {
-            Ok(made) if made.status.success() => {
-                Some(Loop(PathBuf::from(String::from_utf8(made.stdout).unwrap().trim())))
-            }
-            other => skipped(&format!("no loop device: {other:?}")),
-        }
-    }
-}
-
-/// Past the test runner, which swallows what a passing test prints.
-fn skipped<T>(why: &str) -> Option<T> {
-    writeln!(io::stderr(), "SKIPPED {}: {why}", thread::current().name().unwrap_or("a test")).ok();
-    None
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        Command::new("losetup").arg("--detach").arg(&self.0).status().ok();
-    }
-}
 
 fn image(size: u64) -> NamedTempFile {
     let image = NamedTempFile::with_prefix("efface-test-").unwrap();
@@ -93,13 +63,11 @@ fn every_disk_keeps_every_promise() {
         let file = image(SIZE);
         promise(&mut ring(file.path()), "io_uring on an image");
         for sector in ["512", "4096"] {
-            let options = ["--sector-size", sector];
-            let file = image(SIZE);
-            let Some(device) = Loop::over(file.path(), &options) else { continue };
-            promise(&mut ring(&device.0), &format!("io_uring on a loop device, {sector}"));
-            let file = image(SIZE);
-            let Some(device) = Loop::over(file.path(), &options) else { continue };
-            promise(&mut synchronous(&device.0), &format!("sync on a loop device, {sector}"));
+            let content = vec![OLD; SIZE as usize];
+            let Some(device) = Loop::new(&content, &["--sector-size", sector]) else { continue };
+            promise(&mut ring(&device.node), &format!("io_uring on a loop device, {sector}"));
+            let Some(device) = Loop::new(&content, &["--sector-size", sector]) else { continue };
+            promise(&mut synchronous(&device.node), &format!("sync on a loop device, {sector}"));
         }
     }
 }
@@ -267,10 +235,9 @@ fn the_odd_tail_of_an_image_is_written_and_the_image_does_not_grow() {
 
 #[test]
 fn a_ring_lets_go_of_its_device_at_once() {
-    let file = image(SIZE);
-    let Some(device) = Loop::over(file.path(), &[]) else { return };
+    let Some(device) = Loop::new(&vec![OLD; SIZE as usize], &[]) else { return };
     for round in 0..100 {
-        let target = Target::open(&device.0, Access::Exclusive);
+        let target = Target::open(&device.node, Access::Exclusive);
         let target = target.unwrap_or_else(|error| panic!("reopen {round}: {error}"));
         let mut disk =
             UringDisk::open(target, DEPTH).unwrap().unwrap_or_else(|(_, reason)| panic!("{reason}"));

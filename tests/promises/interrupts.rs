@@ -5,7 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::loops::{Loop, efface};
+use crate::loops::Loop;
+use crate::program::efface;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -65,7 +66,7 @@ fn a_reader_that_goes_away_does_not_stop_the_wipe() {
 
 #[test]
 fn progress_goes_to_a_descriptor_of_its_own() {
-    let Some(device) = Loop::sparse(1 << 20, &[]) else { return };
+    let Some(device) = Loop::new(&vec![0; 1 << 20], &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let progress = folder.path().join("progress");
     let script = format!(
@@ -86,7 +87,7 @@ fn progress_goes_to_a_descriptor_of_its_own() {
 /// The limit is a limit. (That it is reached is for the benchmarks: tests do not time.)
 #[test]
 fn a_rate_is_kept() {
-    let Some(device) = Loop::sparse(8 << 20, &[]) else { return };
+    let Some(device) = Loop::new(&vec![0; 8 << 20], &[]) else { return };
     let started = Instant::now();
     let status = efface()
         .arg("wipe")

@@ -1,9 +1,12 @@
 //! Real loop devices, wiped by the real program, and read again past it.
 
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 
 use crate::jobs::image;
-use crate::loops::{Loop, efface, wipe};
+use crate::loops::Loop;
+use crate::program::{efface, wipe};
 use efface::pattern::Pattern;
 use serde_json::Value;
 
@@ -120,13 +123,17 @@ fn several_devices_at_once_and_one_that_is_refused() {
     assert!(read_only.content() == secret(1 << 20));
 }
 
+fn open_exclusively(device: &Loop) -> std::io::Result<File> {
+    File::options().read(true).write(true).custom_flags(nix::libc::O_EXCL).open(&device.node)
+}
+
 #[test]
 fn the_device_is_free_the_moment_that_the_wipe_ends() {
     let Some(device) = Loop::new(&secret(1 << 20), &[]) else { return };
     for round in 0..100 {
         let (code, _, stderr) = wipe(&device.node, &["--verify", "none", "--quiet"]);
         assert_eq!(code, 0, "{stderr}");
-        device.open_exclusively().unwrap_or_else(|error| panic!("round {round}: {error}"));
+        open_exclusively(&device).unwrap_or_else(|error| panic!("round {round}: {error}"));
     }
 }
 

@@ -1,10 +1,12 @@
-//! What efface promises, a file each; `jobs` and `loops` are what the tests work with.
+//! What efface promises, a file each; `jobs`, `loops` and `program` are what the tests work with.
 
 mod faults;
 mod house;
 mod interrupts;
 mod jobs;
 mod loop_devices;
+#[path = "../support/loops.rs"]
 mod loops;
 mod power_cut;
+mod program;
 mod refusals;

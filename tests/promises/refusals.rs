@@ -4,7 +4,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::loops::{Loop, efface, skipped};
+use crate::loops::{Loop, skipped};
+use crate::program::efface;
 
 /// Runs efface without a terminal; gives the exit code and stderr.
 fn refuse(arguments: &[&str]) -> (i32, String) {
@@ -91,7 +92,7 @@ fn what_is_no_disk_is_refused_by_name() {
 /// Two at once: the second waits its time, and says who holds the device.
 #[test]
 fn a_second_efface_is_told_that_the_device_is_busy() {
-    let Some(device) = Loop::sparse(64 << 20, &[]) else { return };
+    let Some(device) = Loop::new(&vec![0; 64 << 20], &[]) else { return };
     let mut first = efface()
         .arg("wipe")
         .arg(&device.node)
@@ -115,7 +116,7 @@ fn a_second_efface_is_told_that_the_device_is_busy() {
 
 #[test]
 fn a_mounted_device_is_refused_by_its_mount_point() {
-    let Some(device) = Loop::sparse(8 << 20, &[]) else { return };
+    let Some(device) = Loop::new(&vec![0; 8 << 20], &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let made = Command::new("mkfs.ext4").arg("-q").arg(&device.node).status();
     let mounted = Command::new("mount").arg(&device.node).arg(folder.path()).status();
@@ -154,9 +155,13 @@ fn only_the_devices_name_is_a_yes() {
         nix::unistd::write(&terminal.master, answer.replace("NAME", name).as_bytes()).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(code), "{answer:?}");
         assert_eq!(device.content() == content, code == 3, "{answer:?}");
-        let mut seen = vec![0; 4096];
-        let count = nix::unistd::read(&terminal.master, &mut seen).unwrap();
-        let seen = String::from_utf8_lossy(&seen[..count]);
+        drop(terminal.slave);
+        let (mut seen, mut part) = (Vec::new(), [0; 4096]);
+        // A terminal that nobody has open any more answers EIO at its end.
+        while let Ok(count @ 1..) = nix::unistd::read(&terminal.master, &mut part) {
+            seen.extend_from_slice(&part[..count]);
+        }
+        let seen = String::from_utf8_lossy(&seen);
         assert!(seen.contains(&format!("Type {name} to destroy")), "{seen}");
     }
 }

@@ -1,0 +1,50 @@
+//! Loop devices that a test makes for itself, and that are gone when it ends, however it ends.
+//! For the tests beside the code and for those of `tests/promises`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::NamedTempFile;
+
+pub struct Loop {
+    pub image: NamedTempFile,
+    pub node: PathBuf,
+}
+
+impl Loop {
+    /// A loop device over an image with this content. None, said aloud, where none can be had.
+    pub fn new(content: &[u8], options: &[&str]) -> Option<Loop> {
+        if !nix::unistd::geteuid().is_root() {
+            return skipped("only root makes loop devices");
+        }
+        let image = NamedTempFile::with_prefix("efface-test-").unwrap();
+        std::fs::write(image.path(), content).unwrap();
+        let losetup =
+            Command::new("losetup").args(["--find", "--show"]).args(options).arg(image.path()).output();
+        match losetup {
+            Ok(made) if made.status.success() => {
+                let node = String::from_utf8(made.stdout).unwrap().trim().into();
+                Some(Loop { image, node })
+            }
+            failed => skipped(&format!("losetup gave no loop device: {failed:?}")),
+        }
+    }
+
+    /// What the image holds, read past the loop device.
+    pub fn content(&self) -> Vec<u8> {
+        std::fs::read(self.image.path()).unwrap()
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        Command::new("losetup").arg("--detach").arg(&self.node).status().ok();
+    }
+}
+
+/// Says why a test did not run, past the test runner, which swallows what a passing test prints.
+pub fn skipped<T>(why: &str) -> Option<T> {
+    writeln!(std::io::stderr(), "SKIPPED {}: {why}", std::thread::current().name().unwrap_or("a test")).ok();
+    None
+}

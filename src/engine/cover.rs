@@ -333,15 +333,16 @@ impl<'a> Cover<'a> {
     fn reap(&mut self, wake: Option<Instant>) {
         let tick = Instant::now() + TICK;
         let mut done = std::mem::take(&mut self.done);
-        if let Err(error) = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick)))) {
-            self.fail(Error::failed("the disk's queue broke").because(error));
-            // What is still in flight stays with the disk, which outlives it or leaks it.
-            self.flying.clear();
-        }
+        let reaped = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick))));
         for done in done.drain(..) {
             self.settle(done);
         }
         self.done = done;
+        if let Err(error) = reaped {
+            self.fail(Error::failed("the disk's queue broke").because(error));
+            // What is still in flight stays with the disk, which outlives it or leaks it.
+            self.flying.clear();
+        }
         if self.told_at.elapsed() >= TICK {
             self.told_at = Instant::now();
             self.emitter.emit(Event::Progress { step: self.step, bytes: self.report.bytes });

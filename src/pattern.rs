@@ -4,18 +4,16 @@
 //! pattern tells where a block belongs: it catches misdirected writes and aliased addresses,
 //! which a constant cannot.
 
+mod chacha;
+
 use std::fmt;
 use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-use rayon::prelude::*;
+use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-
-/// What one core makes of a random stream at a time: a fast device takes more than one core makes.
-const PART_BYTES: usize = 128 << 10;
 
 /// Longer constants have no use in any known scheme (gutmann's are three bytes long).
 const BYTES_MAX: usize = 16;
@@ -80,11 +78,7 @@ impl Pattern {
     pub fn fill(&self, at: u64, out: &mut [u8]) {
         match self {
             Pattern::Constant { bytes } => fill_constant(bytes, at, out),
-            Pattern::Random { seed } if out.len() <= PART_BYTES => fill_random(seed, at, out),
-            Pattern::Random { seed } => out
-                .par_chunks_mut(PART_BYTES)
-                .enumerate()
-                .for_each(|(number, part)| fill_random(seed, at + (number * PART_BYTES) as u64, part)),
+            Pattern::Random { seed } => chacha::fill(seed, at, out),
         }
     }
 
@@ -110,20 +104,6 @@ fn fill_constant(bytes: &[u8], at: u64, out: &mut [u8]) {
         out.copy_within(..more, filled);
         filled += more;
     }
-}
-
-fn fill_random(seed: &Seed, at: u64, out: &mut [u8]) {
-    let mut rng = seed.rng();
-    rng.set_word_pos(u128::from(at / 4));
-    let skip = (at % 4) as usize;
-    if skip == 0 {
-        rng.fill_bytes(out);
-        return;
-    }
-    let word = rng.next_u32().to_le_bytes();
-    let (head, rest) = out.split_at_mut(out.len().min(4 - skip));
-    head.copy_from_slice(&word[skip..skip + head.len()]);
-    rng.fill_bytes(rest);
 }
 
 impl fmt::Display for Pattern {
@@ -181,7 +161,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_part_is_the_same_as_the_whole(
-            pattern in patterns(), base in 0u64..1 << 60, from in 0usize..3000, len in 0usize..3 * PART_BYTES,
+            pattern in patterns(), base in 0u64..1 << 60, from in 0usize..3000, len in 0usize..9000,
         ) {
             let mut whole = vec![0; from + len];
             pattern.fill(base, &mut whole);

@@ -51,6 +51,10 @@ impl Disk for NullDisk {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn unchanged(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn patterns(c: &mut Criterion) {

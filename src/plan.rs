@@ -27,6 +27,20 @@ pub enum Pass {
     Check,
 }
 
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pass::Constant(bytes) => write!(f, "overwrite 0x{}", hex::encode(bytes)),
+            Pass::Random => f.write_str("overwrite random"),
+            Pass::Byte(number) => write!(f, "overwrite random byte {number}"),
+            Pass::Complement(number) => write!(f, "overwrite complement of byte {number}"),
+            Pass::Zero => f.write_str("write-zeroes"),
+            Pass::Discard => f.write_str("discard"),
+            Pass::Check => f.write_str("read back"),
+        }
+    }
+}
+
 /// A named method.
 pub struct Scheme {
     pub name: &'static str,
@@ -215,6 +229,15 @@ pub enum Sample {
     },
 }
 
+impl fmt::Display for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sample::Full => f.write_str("all of it"),
+            Sample::Stratified { strata, per_stratum, .. } => write!(f, "{} probes", strata * per_stratum),
+        }
+    }
+}
+
 /// Below this many blocks a stratum says little more than reading it all.
 const STRATUM_BLOCKS_MIN: u64 = 8;
 const PROBE_BYTES_MIN: u64 = 4096;
@@ -258,10 +281,7 @@ impl fmt::Display for Act {
             Act::Write { pattern } => write!(f, "overwrite {pattern}"),
             Act::Zero => f.write_str("write-zeroes"),
             Act::Discard => f.write_str("discard"),
-            Act::Check { expect, sample: Sample::Full } => write!(f, "verify {expect}, all of it"),
-            Act::Check { expect, sample: Sample::Stratified { strata, per_stratum, .. } } => {
-                write!(f, "verify {expect}, {} probes", strata * per_stratum)
-            }
+            Act::Check { expect, sample } => write!(f, "verify {expect}, {sample}"),
         }
     }
 }
@@ -328,6 +348,16 @@ impl Plan {
 
     pub fn writes(&self) -> bool {
         self.steps.iter().any(Act::writes)
+    }
+
+    /// The steps without what is drawn for each run: the same method gives the same outline.
+    pub fn outline(&self, method: &Method) -> Vec<String> {
+        let mut passes = method.passes.iter().filter(|pass| **pass != Pass::Check);
+        let told = |act: &Act| match act {
+            Act::Check { sample, .. } => format!("read back, {sample}"),
+            _ => passes.next().map(ToString::to_string).expect("a pass for each step that writes"),
+        };
+        self.steps.iter().map(told).collect()
     }
 
     /// A plan that only reads.
@@ -433,6 +463,25 @@ mod tests {
         for scheme in ["dod3", "nnsa", "is5-enhanced", "discard"] {
             assert!(plan(&Method::named(scheme).unwrap(), Policy::None).is_err(), "{scheme}");
         }
+    }
+
+    #[test]
+    fn an_outline_does_not_change_with_what_is_drawn() {
+        let method = Method::named("dod7").unwrap();
+        let outline = |mut drawn: u8| {
+            let mut draw = || {
+                drawn += 1;
+                Ok(Seed([drawn; 32]))
+            };
+            let area = Extent::new(0, DEVICE.size);
+            Plan::new(&method, Policy::Standard, area, &DEVICE, &mut draw).unwrap().outline(&method)
+        };
+        assert_eq!(outline(0), outline(77));
+        assert_eq!(
+            outline(0)[..3],
+            ["overwrite random byte 1", "overwrite complement of byte 1", "overwrite random"]
+        );
+        assert_eq!(outline(0).last().unwrap(), "read back, 4608 probes");
     }
 
     #[test]

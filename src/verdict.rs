@@ -11,6 +11,8 @@ pub enum Verdict {
     Wiped,
     /// Nothing was to be written, and what was read is what was expected.
     Verified,
+    /// Nothing was to be done but to look: `list`, `plan`.
+    Shown,
     Failed,
     Usage,
     Refused,
@@ -25,7 +27,7 @@ pub enum Verdict {
 }
 
 /// Most severe first: what a command over several devices exits with. Only all of them wiped is 0.
-const BY_SEVERITY: [Verdict; 11] = [
+const BY_SEVERITY: [Verdict; 12] = [
     Verdict::Surviving,
     Verdict::Failed,
     Verdict::Residue,
@@ -35,6 +37,7 @@ const BY_SEVERITY: [Verdict; 11] = [
     Verdict::Unsupported,
     Verdict::Refused,
     Verdict::Usage,
+    Verdict::Shown,
     Verdict::Verified,
     Verdict::Wiped,
 ];
@@ -44,7 +47,7 @@ impl Verdict {
     /// these are the codes that a shell then shows.
     pub fn exit_code(self) -> u8 {
         match self {
-            Verdict::Wiped | Verdict::Verified => 0,
+            Verdict::Wiped | Verdict::Verified | Verdict::Shown => 0,
             Verdict::Failed => 1,
             Verdict::Usage => 2,
             Verdict::Refused => 3,
@@ -62,6 +65,7 @@ impl Verdict {
         match self {
             Verdict::Wiped => "wiped",
             Verdict::Verified => "verified",
+            Verdict::Shown => "shown",
             Verdict::Failed => "FAILED",
             Verdict::Usage => "not started",
             Verdict::Refused => "REFUSED",
@@ -95,7 +99,8 @@ impl From<Kind> for Verdict {
 /// The table as `--help` and the man page show it; the README is held to it by a test.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0        wiped, flushed and verified as asked (verify: it holds what was expected)
+  0        wiped, flushed and verified as asked (verify: it holds what was expected;
+           plan: nothing speaks against it)
   1        failed
   2        the command line is wrong: nothing written
   3        refused: nothing written
@@ -113,7 +118,7 @@ mod tests {
     #[test]
     fn severity_is_the_documented_order() {
         let codes: Vec<u8> = BY_SEVERITY.iter().map(|verdict| verdict.exit_code()).collect();
-        assert_eq!(codes, [6, 1, 5, 130, 143, 7, 4, 3, 2, 0, 0]);
+        assert_eq!(codes, [6, 1, 5, 130, 143, 7, 4, 3, 2, 0, 0, 0]);
         for (index, worse) in BY_SEVERITY.iter().enumerate() {
             for better in &BY_SEVERITY[index..] {
                 assert_eq!(Verdict::worst([*better, *worse]), *worse);

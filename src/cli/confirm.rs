@@ -3,20 +3,24 @@
 use std::io::{IsTerminal, Write, stderr, stdin};
 
 use crate::device::Tree;
+use crate::device::guard::Findings;
 use crate::device::identity::Identity;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
 /// Goes on only where a person typed the device's name.
-pub fn confirm(tree: &Tree, identity: &Identity, plan: &Plan) -> Result<()> {
+pub fn confirm(tree: &Tree, identity: &Identity, findings: &Findings, plan: &Plan) -> Result<()> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return Err(Error::refused("nobody confirmed that this device may be wiped")
             .way_out("run it on a terminal, or add --yes where a program has made sure"));
     }
     let name = identity.name();
     eprintln!("{}", identity.describe());
-    for line in identity.contents(tree) {
+    for line in identity.contents(tree, &findings.signatures) {
         eprintln!("  {line}");
+    }
+    for forced in &findings.forced {
+        eprintln!("  forced: {}", forced.what);
     }
     let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     eprintln!("  will be wiped: bytes {}, {}", plan.area, steps.join(", "));

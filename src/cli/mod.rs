@@ -3,6 +3,9 @@
 mod arguments;
 mod confirm;
 mod ionice;
+mod list;
+mod order;
+mod plan;
 mod selftest;
 pub mod signals;
 mod verify;
@@ -21,7 +24,7 @@ pub struct Cli {
     command: Command,
 
     /// Tell more on stderr (twice: much more)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, display_order = 1000, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
@@ -29,6 +32,10 @@ pub struct Cli {
 enum Command {
     /// Overwrite devices, and verify what reads back
     Wipe(wipe::Wipe),
+    /// Show the disks, what is on them, and which of them a wipe would take
+    List(list::List),
+    /// Show what a wipe would do, and what it could claim; writes nothing
+    Plan(plan::Plan),
     /// Read a device, and say whether it holds what is expected; writes nothing
     Verify(verify::Verify),
     /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
@@ -39,6 +46,8 @@ impl Cli {
     pub fn run(self) -> Verdict {
         match self.command {
             Command::Wipe(wipe) => told(wipe.run()),
+            Command::List(list) => told(list.run()),
+            Command::Plan(plan) => told(plan.run()),
             Command::Verify(verify) => told(verify.run()),
             Command::Selftest(selftest) => told(selftest.run()),
         }

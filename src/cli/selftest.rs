@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::order::device;
 use super::signals;
-use super::wipe::{Job, device, run_jobs};
+use super::wipe::{Job, run_jobs};
 use crate::device::Tree;
 use crate::device::guard::{self, Request};
 use crate::engine::{Settings, Stop};
@@ -46,15 +47,14 @@ impl Selftest {
 fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
     let path = scratch.path();
     let deadline = Instant::now() + Duration::from_secs(10);
-    let request = Request { path: &path, image: scratch.is_image(), deadline };
+    let request = Request { path: &path, image: scratch.is_image(), deadline, force: &[] };
     let claim = guard::claim(&Tree::real(), &request).map_err(|error| error.on(&path))?;
     let geometry = device(&claim.geometry());
     let seed = Seed::from_kernel()?;
     let area = geometry.area(None, None)?;
     let plan = Plan::new(&Method::named("shred")?, Policy::Standard, area, &geometry, &mut || Ok(seed))?;
     let settings = Settings::default();
-    let (identity, depth) = (claim.identity().clone(), settings.depth_max());
-    let job = Job { device: path.clone(), identity, open: Box::new(move || claim.open(depth)), plan };
+    let job = Job::wipe(path.clone(), claim, plan, &settings);
     let verdict = run_jobs(vec![job], Vec::new(), &[path], &settings, stop, Wanted::default());
     Ok((verdict, Pattern::Random { seed }))
 }

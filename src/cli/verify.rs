@@ -1,23 +1,23 @@
 //! `efface verify`: reads, and says whether the device holds what is expected.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
+use super::order::{Part, Verification, device};
 use super::signals;
-use super::wipe::{Job, Output, Part, Transfer, Verification, device, run_jobs};
-use crate::device::{Tree, guard};
+use super::wipe::{Job, Output, Transfer, run_jobs};
+use crate::device::{Tree, guard, select};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::plan::Plan;
+use crate::report::record::Subject;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Verify {
-    /// A block device (or a file, with --image)
+    /// A block device by path, serial:… or wwn:… (or a file, with --image)
     #[arg(value_name = "DEVICE")]
-    device: PathBuf,
+    device: String,
 
     /// What it should hold: zero, 0x55aa, or random:SEED with the seed that the wipe reported
     #[arg(long, value_name = "PATTERN")]
@@ -46,16 +46,17 @@ impl Verify {
         }
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
-        let target = guard::examine(&Tree::real(), &self.device, self.part.image)
-            .map_err(|error| error.on(&self.device))?;
+        let tree = Tree::real();
+        let path = select(&tree, &self.device)?;
+        let target = guard::examine(&tree, &path, self.part.image)?;
         let device = device(&target.geometry());
-        let area = self.part.area(&device).map_err(|error| error.on(&self.device))?;
+        let area = self.part.area(&device).map_err(|error| error.on(&path))?;
         let plan = Plan::check(self.expect, self.policy.into(), area, &device);
         let settings = self.transfer.settings([target.geometry()].into_iter())?;
-        let identity = target.identity().clone();
+        let (identity, findings) = (target.identity().clone(), target.findings().clone());
+        let subject = Subject { device: path.clone(), identity, findings };
         let depth = settings.depth_max();
-        let job =
-            Job { device: self.device.clone(), identity, open: Box::new(move || target.open(depth)), plan };
-        Ok(run_jobs(vec![job], Vec::new(), &[self.device], &settings, &signals::listen(), wanted))
+        let job = Job { subject, open: Box::new(move || target.open(depth)), plan };
+        Ok(run_jobs(vec![job], Vec::new(), &[path], &settings, &signals::listen(), wanted))
     }
 }

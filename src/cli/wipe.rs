@@ -4,56 +4,45 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use jiff::Timestamp;
 
-use super::arguments::{rate, size, some_size};
+use super::arguments::{rate, some_size};
 use super::confirm::confirm;
 use super::ionice::IoNice;
+use super::order::{Expect, Order};
+use super::plan::{PlanFile, Planning};
 use super::signals;
-use crate::device::Tree;
 use crate::device::guard::{self, Claim, Request};
-use crate::device::identity::Identity;
+use crate::device::{Tree, select};
 use crate::engine::fleet::{self, Opener};
 use crate::engine::{Settings, Stop};
 use crate::error::{Error, Kind, Result};
 use crate::io::Geometry;
-use crate::pattern::Seed;
-use crate::plan::{Device, Method, Plan, Policy, SCHEMES};
+use crate::plan::Plan;
+use crate::report::record::Subject;
 use crate::report::{Record, Report, Wanted};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct Wipe {
-    /// Block devices (or files, with --image)
-    #[arg(required = true, value_name = "DEVICE")]
-    devices: Vec<PathBuf>,
-
-    /// What to write
-    #[arg(long, default_value = "zero", value_name = "NAME", hide_possible_values = true,
-          value_parser = PossibleValuesParser::new(SCHEMES.iter().map(|scheme| scheme.name)),
-          long_help = methods())]
-    method: String,
-
-    /// Passes of your own, as in 0x00,0xff,0x55aa,random
-    #[arg(long, value_name = "LIST", conflicts_with = "method")]
-    passes: Option<String>,
-
-    /// Add a pass of zeroes, so that the next owner reads zeroes
-    #[arg(long)]
-    final_zero: bool,
-
-    /// Write the zeroes, or let the kernel make them (reported as write-zeroes, never as overwrite)
-    #[arg(long, default_value = "write", value_name = "HOW")]
-    zero_with: ZeroWith,
-
-    /// How much to read back
-    #[arg(long, default_value = "standard", value_name = "POLICY")]
-    verify: Verification,
+    /// Block devices by path, serial:… or wwn:… (or files, with --image)
+    #[arg(required_unless_present = "plan", value_name = "DEVICE")]
+    devices: Vec<String>,
 
     #[command(flatten)]
-    part: Part,
+    order: Order,
+
+    #[command(flatten)]
+    expect: Expect,
+
+    /// Carry out this file of `efface plan --json`, and only that
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["devices", "Order", "Expect"])]
+    plan: Option<PathBuf>,
+
+    /// Show what would be done, and do nothing (as efface plan)
+    #[arg(long, conflicts_with = "plan")]
+    dry_run: bool,
 
     #[command(flatten)]
     transfer: Transfer,
@@ -68,22 +57,6 @@ pub struct Wipe {
 
     #[command(flatten)]
     output: Output,
-}
-
-/// Which part of the device, and whether it is one.
-#[derive(Args)]
-pub struct Part {
-    /// Begin at this byte (100MiB)
-    #[arg(long, value_parser = size, value_name = "BYTES")]
-    offset: Option<u64>,
-
-    /// Go no further than this many bytes (100MiB)
-    #[arg(long, value_parser = size, value_name = "BYTES")]
-    size: Option<u64>,
-
-    /// The targets are image files, not devices
-    #[arg(long)]
-    pub image: bool,
 }
 
 /// How the I/O is done.
@@ -119,47 +92,6 @@ pub struct Output {
     /// Only errors
     #[arg(short, long)]
     quiet: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum ZeroWith {
-    Write,
-    Offload,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Verification {
-    /// Read nothing back
-    None,
-    /// 4,608 probes: 99 % confidence that at most 0.1 % of the blocks differ
-    Standard,
-    /// 69,120 probes: 99.9 % confidence that at most 0.01 % differ
-    High,
-    /// Read everything
-    Full,
-}
-
-impl From<Verification> for Policy {
-    fn from(verification: Verification) -> Policy {
-        match verification {
-            Verification::None => Policy::None,
-            Verification::Standard => Policy::Standard,
-            Verification::High => Policy::High,
-            Verification::Full => Policy::Full,
-        }
-    }
-}
-
-fn methods() -> String {
-    let line = |scheme: &crate::plan::Scheme| format!("  {:13} {}", scheme.name, scheme.about);
-    let lines: Vec<String> = SCHEMES.iter().map(line).collect();
-    format!("What to write:\n{}", lines.join("\n"))
-}
-
-impl Part {
-    pub fn area(&self, device: &Device) -> Result<crate::range::Extent> {
-        device.area(self.offset, self.size)
-    }
 }
 
 impl Transfer {
@@ -204,18 +136,21 @@ impl Output {
     }
 }
 
-/// What planning needs of a target.
-pub fn device(geometry: &Geometry) -> Device {
-    let &Geometry { size, logical_block, physical_block, .. } = geometry;
-    Device { size, logical_block, physical_block }
-}
-
-/// A target that may be worked on: its name, what it is, how it is opened, and what is to be done.
+/// A target that may be worked on: what it is, how it is opened, and what is to be done.
 pub struct Job<'a> {
-    pub device: PathBuf,
-    pub identity: Identity,
+    pub subject: Subject,
     pub open: Opener<'a>,
     pub plan: Plan,
+}
+
+impl Job<'_> {
+    /// Writes to a claimed device.
+    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job<'static> {
+        let subject =
+            Subject { device, identity: claim.identity().clone(), findings: claim.findings().clone() };
+        let depth = settings.depth_max();
+        Job { subject, open: Box::new(move || claim.open(depth)), plan }
+    }
 }
 
 /// Runs the jobs and tells of all devices, in the order that they were asked for.
@@ -227,91 +162,86 @@ pub fn run_jobs(
     stop: &Stop,
     wanted: Wanted,
 ) -> Verdict {
-    let names: Vec<String> = jobs.iter().map(|job| job.device.display().to_string()).collect();
+    let names: Vec<String> = jobs.iter().map(|job| job.subject.device.display().to_string()).collect();
     let mut report = Report::new(wanted, &names);
     let started = Timestamp::now();
-    let (targets, work): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| ((job.device, job.identity), (job.open, job.plan))).unzip();
+    let (subjects, work): (Vec<_>, Vec<_>) =
+        jobs.into_iter().map(|job| (job.subject, (job.open, job.plan))).unzip();
     let results = fleet::run(work, settings, stop, |job, event| report.watch(job, &event));
 
     let mut records = refused;
-    for ((device, identity), result) in targets.into_iter().zip(results) {
+    for (subject, result) in subjects.into_iter().zip(results) {
         records.push(match result {
-            Ok(job) => Record::of_job(&device, identity, started, job),
-            Err(error) => Record::of_error(&device, Some(identity), started, error),
+            Ok(job) => Record::of_job(subject, started, job),
+            Err(error) => Record::of_error(&subject.device.clone(), Some(subject), started, error),
         });
     }
     records.sort_by_key(|record| asked.iter().position(|device| *device == record.device));
     report.end(&records)
 }
 
+/// One device that is to be wiped: claimed, or not to be had.
+pub type Claimed = (PathBuf, Result<(Claim, Plan)>);
+
 impl Wipe {
     pub fn run(self) -> Result<Verdict> {
-        let method = self.method()?;
+        let tree = Tree::real();
+        if self.dry_run {
+            return Planning::new(&tree, &self.devices, self.order, self.expect)?.show(self.output.json);
+        }
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
-        let tree = Tree::real();
-        guard::distinct(&tree, &self.devices)?;
-
-        let mut refused = Vec::new();
-        let claims = self.claim(&tree, &mut refused)?;
-        let settings = self.transfer.settings(claims.iter().map(Claim::geometry))?;
-        let planned =
-            claims.into_iter().map(|claim| self.plan(claim, &method)).collect::<Result<Vec<_>>>()?;
-
-        let mut jobs = Vec::new();
-        for (claim, plan) in planned {
-            let device = claim.identity().path.clone();
-            let identity = claim.identity().clone();
-            if !self.yes
-                && let Err(error) = confirm(&tree, &identity, &plan)
-            {
-                refused.push(Record::of_error(&device, Some(identity), Timestamp::now(), error));
-                continue;
-            }
-            let depth = settings.depth_max();
-            jobs.push(Job { device, identity, open: Box::new(move || claim.open(depth)), plan });
-        }
-        Ok(run_jobs(jobs, refused, &self.devices, &settings, &signals::listen(), wanted))
-    }
-
-    fn method(&self) -> Result<Method> {
-        let mut method = match &self.passes {
-            Some(list) => Method::from_list(list)?,
-            None => Method::named(&self.method)?,
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        let claimed = match &self.plan {
+            Some(file) => PlanFile::read(file)?.claim(&tree, deadline)?,
+            None => self.claim(&tree, deadline)?,
         };
-        if self.final_zero {
-            method = method.then_zero();
+
+        let devices: Vec<PathBuf> = claimed.iter().map(|(path, _)| path.clone()).collect();
+        let geometries = claimed.iter().filter_map(|(_, claim)| Some(claim.as_ref().ok()?.0.geometry()));
+        let settings = self.transfer.settings(geometries)?;
+        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
+        for (path, claim) in claimed {
+            let confirmed = claim.and_then(|(claim, plan)| {
+                self.confirm(&tree, &claim, &plan)?;
+                Ok((claim, plan))
+            });
+            match confirmed {
+                Ok((claim, plan)) => jobs.push(Job::wipe(path, claim, plan, &settings)),
+                Err(error) => refused.push(Record::of_error(&path, None, Timestamp::now(), error)),
+            }
         }
-        if self.zero_with == ZeroWith::Offload {
-            method = method.offload_zeroes()?;
-        }
-        method.allows(self.verify.into())?;
-        Ok(method)
+        Ok(run_jobs(jobs, refused, &devices, &settings, &signals::listen(), wanted))
     }
 
     /// Claims every device. What is wrong with the command line stops all of them; what is wrong
     /// with a device stops that one.
-    fn claim(&self, tree: &Tree, refused: &mut Vec<Record>) -> Result<Vec<Claim>> {
-        let deadline = Instant::now() + Duration::from_secs(self.wait);
-        let mut claims = Vec::new();
-        for path in &self.devices {
-            match guard::claim(tree, &Request { path, image: self.part.image, deadline }) {
-                Ok(claim) => claims.push(claim),
-                Err(error) if error.kind == Kind::Usage => return Err(error.on(path)),
-                Err(error) => refused.push(Record::of_error(path, None, Timestamp::now(), error)),
+    fn claim(&self, tree: &Tree, deadline: Instant) -> Result<Vec<Claimed>> {
+        let method = self.order.method()?;
+        let (force, expected) = (self.order.force(), self.expect.expected());
+        let claim = |path: PathBuf| {
+            let request = Request { path: &path, image: self.order.part.image, deadline, force: &force };
+            let claim = guard::claim(tree, &request).and_then(|claim| {
+                expected.check(claim.identity())?;
+                let plan = self.order.plan(&method, claim.identity(), &claim.geometry())?;
+                Ok((claim, plan))
+            });
+            match claim {
+                Err(error) if error.kind == Kind::Usage => Err(error.on(&path)),
+                claim => Ok((path, claim)),
             }
-        }
-        Ok(claims)
+        };
+        selected(tree, &self.devices)?.into_iter().map(claim).collect()
     }
 
-    fn plan(&self, claim: Claim, method: &Method) -> Result<(Claim, Plan)> {
-        let device = device(&claim.geometry());
-        let plan = self
-            .part
-            .area(&device)
-            .and_then(|area| Plan::new(method, self.verify.into(), area, &device, &mut Seed::from_kernel))
-            .map_err(|error| error.on(&claim.identity().path))?;
-        Ok((claim, plan))
+    fn confirm(&self, tree: &Tree, claim: &Claim, plan: &Plan) -> Result<()> {
+        if self.yes { Ok(()) } else { confirm(tree, claim.identity(), claim.findings(), plan) }
     }
+}
+
+/// The paths of the targets, none of them twice.
+pub fn selected(tree: &Tree, targets: &[String]) -> Result<Vec<PathBuf>> {
+    let paths = targets.iter().map(|target| select(tree, target)).collect::<Result<Vec<_>>>()?;
+    guard::distinct(tree, &paths)?;
+    Ok(paths)
 }

@@ -4,9 +4,9 @@
 //! fails: what the kernel's O_EXCL only calls busy, the guard calls by its name.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, FileType, Metadata};
+use std::fs::{self, File, FileType};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
@@ -15,10 +15,14 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::identity::{Identity, Inode};
-use super::procfs;
-use super::sysfs::Block;
-use super::{DeviceNumber, Tree};
+use serde::Serialize;
+
+use super::identity::Identity;
+use super::place::Place;
+use super::procfs::{self, Opened};
+use super::sysfs::{Block, Loop};
+use super::usage::{self, Force, Refusal, Usage};
+use super::{Signature, Tree, blkid};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Op, Target};
 
@@ -28,6 +32,17 @@ pub struct Request<'a> {
     pub image: bool,
     /// Until then a busy target is tried again.
     pub deadline: Instant,
+    /// The refusals that the user overrides.
+    pub force: &'a [Force],
+}
+
+/// What was found on a target before anything was written.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Findings {
+    /// File systems, volume members, crypto headers and partition tables, used or not.
+    pub signatures: Vec<Signature>,
+    /// Refusals that the user had overridden.
+    pub forced: Vec<Refusal>,
 }
 
 /// The right to write to one target, which nobody else uses as long as the claim stands.
@@ -35,12 +50,17 @@ pub struct Request<'a> {
 pub struct Claim {
     target: Target,
     identity: Identity,
-    lock: Arc<Lock>,
+    findings: Findings,
+    held: Held,
 }
 
 impl Claim {
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    pub fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     pub fn geometry(&self) -> Geometry {
@@ -50,20 +70,25 @@ impl Claim {
     /// The disk, on the thread that will use it, with up to `depth` operations in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
         let disk = start(self.target, &self.identity, depth)?;
-        Ok(Box::new(Locked { disk, _lock: self.lock }))
+        Ok(Box::new(Locked { disk, _held: self.held }))
     }
 }
 
-/// A target that is read, whoever else uses it.
+/// A target that is only read.
 #[derive(Debug)]
 pub struct Examined {
     target: Target,
     identity: Identity,
+    findings: Findings,
 }
 
 impl Examined {
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    pub fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     pub fn geometry(&self) -> Geometry {
@@ -83,17 +108,36 @@ fn start(target: Target, identity: &Identity, depth: usize) -> Result<Box<dyn Di
 
 /// Claims a target for writing, or says why it must not be written.
 pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
-    let &Request { path, image, deadline } = request;
     let claim = || {
-        let candidate = Candidate::find(tree, path, image)?;
-        candidate.check_unused(tree)?;
-        let lock = until(deadline, || candidate.lock(tree))?;
-        let target = until(deadline, || candidate.open_alone(tree))?;
+        let candidate = Candidate::find(tree, request.path, request.image)?;
+        let mut forced = candidate.check_unused(tree, request.force)?;
+        let lock = until(request.deadline, || candidate.lock(tree))?;
+        let (target, snapshot) = until(request.deadline, || candidate.open_alone(tree, &forced))?;
         candidate.check_opened(&target)?;
         check_writable(&target)?;
-        Ok(Claim { target, identity: candidate.identity, lock })
+        let signatures = candidate.check_content(tree, &target, request.force, &mut forced)?;
+        candidate.check_not_open(tree)?;
+        let held = Held { _lock: lock, _snapshot: snapshot };
+        Ok(Claim { target, identity: candidate.identity, findings: Findings { signatures, forced }, held })
     };
-    claim().map_err(|error: Error| error.on(path))
+    claim().map_err(|error: Error| error.on(request.path))
+}
+
+/// Everything that [`claim`] asks, without a lock and without opening for writing.
+pub fn inspect(tree: &Tree, request: &Request) -> Result<Examined> {
+    let inspect = || {
+        let candidate = Candidate::find(tree, request.path, request.image)?;
+        let mut forced = candidate.check_unused(tree, request.force)?;
+        let beside = forced.iter().any(|refusal| refusal.force == Some(Force::SnapshotCow));
+        let access = if beside { Access::Read } else { Access::ReadAlone };
+        let target = until(request.deadline, || candidate.open(tree, access))?;
+        candidate.check_opened(&target)?;
+        check_writable(&target)?;
+        let signatures = candidate.check_content(tree, &target, request.force, &mut forced)?;
+        candidate.check_not_open(tree)?;
+        Ok(Examined { target, identity: candidate.identity, findings: Findings { signatures, forced } })
+    };
+    inspect().map_err(|error: Error| error.on(request.path))
 }
 
 /// Opens a target for reading only: no lock, and no question of who uses it.
@@ -102,7 +146,7 @@ pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
         let candidate = Candidate::find(tree, path, image)?;
         let target = Target::open(&candidate.identity.node, Access::Read).map_err(not_opened)?;
         candidate.check_opened(&target)?;
-        Ok(Examined { target, identity: candidate.identity })
+        Ok(Examined { target, identity: candidate.identity, findings: Findings::default() })
     };
     examine().map_err(|error: Error| error.on(path))
 }
@@ -133,35 +177,6 @@ pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// What a path leads to, whatever it is called.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Place {
-    Device(DeviceNumber),
-    File(Inode),
-}
-
-impl Place {
-    fn of(metadata: &Metadata) -> Place {
-        if metadata.file_type().is_block_device() {
-            Place::Device(DeviceNumber(metadata.rdev()))
-        } else {
-            Place::File(Inode::of(metadata))
-        }
-    }
-
-    /// None where nothing is there.
-    fn at(path: &Path) -> Option<Place> {
-        fs::metadata(path).ok().as_ref().map(Place::of)
-    }
-
-    /// The whole disk, of a partition.
-    fn disk(self, tree: &Tree) -> Option<Place> {
-        let Place::Device(number) = self else { return None };
-        let block = tree.block(number).ok().filter(Block::is_partition)?;
-        Some(Place::Device(block.disk().ok()?.number()))
-    }
-}
-
 /// A block device, or a file that the user calls an image, before anybody knows if it may be written.
 struct Candidate {
     identity: Identity,
@@ -179,18 +194,82 @@ impl Candidate {
         let (identity, block) = match place {
             Place::Device(number) => {
                 let block = tree.block(number).map_err(unseen)?;
-                (Identity::of_block(path, node, &block).map_err(unseen)?, Some(block))
+                (Identity::of_block(tree, path, node, &block).map_err(unseen)?, Some(block))
             }
             Place::File(_) => (Identity::of_image(path, node, &metadata), None),
         };
         Ok(Candidate { identity, place, block })
     }
 
-    fn check_unused(&self, tree: &Tree) -> Result<()> {
+    /// Refuses where bytes of it are bytes of something in use; gives what the user overrides.
+    fn check_unused(&self, tree: &Tree, force: &[Force]) -> Result<Vec<Refusal>> {
+        let usage = Usage::read(tree).map_err(unseen)?;
+        let mut forced = Vec::new();
         match &self.block {
-            Some(block) => check_unused_device(tree, block),
-            None => check_unused_image(tree, self.place),
+            Some(block) => {
+                let refusals = usage.of_device(block).map_err(unseen)?;
+                refusals.into_iter().try_for_each(|refusal| overridden(refusal, force, &mut forced))?;
+                if let Some(refusal) = usage::zoned(block).map_err(unseen)? {
+                    return Err(Error::unsupported(refusal.what).way_out(refusal.way_out));
+                }
+            }
+            None => {
+                let mut refusals = usage.of_file(Some(self.place), None).into_iter();
+                refusals.try_for_each(|refusal| overridden(refusal, force, &mut forced))?;
+            }
         }
+        Ok(forced)
+    }
+
+    /// What libblkid finds on it: recorded, and refused where other hosts may use it.
+    fn check_content(
+        &self,
+        tree: &Tree,
+        target: &Target,
+        force: &[Force],
+        forced: &mut Vec<Refusal>,
+    ) -> Result<Vec<Signature>> {
+        let signatures = match target.reader().and_then(|file| blkid::signatures(&file)) {
+            Ok(signatures) => signatures,
+            Err(error) => {
+                overridden(usage::unprobed(&error), force, forced)?;
+                return Ok(Vec::new());
+            }
+        };
+        if self.block.is_some() {
+            let usage = Usage::read(tree).map_err(unseen)?;
+            usage.in_zpool(&signatures).map_or(Ok(()), |refusal| overridden(refusal, force, forced))?;
+            usage::shared(&signatures).map_or(Ok(()), |refusal| overridden(refusal, force, forced))?;
+        }
+        Ok(signatures)
+    }
+
+    /// Refuses where another process has it open without O_EXCL, once those who only have a look
+    /// at every device (udev) are gone. Of an image or a backing file only writers matter.
+    fn check_not_open(&self, tree: &Tree) -> Result<()> {
+        let deadline = Instant::now() + LOOK_MAX;
+        loop {
+            let refusal = self.open_elsewhere(tree)?;
+            match refusal {
+                None => return Ok(()),
+                Some(_) if Instant::now() < deadline => thread::sleep(RETRY),
+                Some(refusal) => return Err(refusal.into()),
+            }
+        }
+    }
+
+    fn open_elsewhere(&self, tree: &Tree) -> Result<Option<Refusal>> {
+        let Some(block) = &self.block else {
+            return Ok(procfs::writer(tree, self.place).map(|process| usage::open_in(&process)));
+        };
+        let backing = Loop::of(block).and_then(|device| device.place(tree));
+        if let Some(process) = backing.and_then(|file| procfs::writer(tree, file)) {
+            let mut open = usage::open_in(&process);
+            open.what = format!("its backing file: {}", open.what);
+            return Ok(Some(open));
+        }
+        let devices = procfs::opened(tree, &|file| file.file_type().is_block_device());
+        usage::open_elsewhere(block, &devices).map_err(unseen)
     }
 
     fn lock(&self, tree: &Tree) -> Result<Arc<Lock>> {
@@ -214,8 +293,25 @@ impl Candidate {
         })
     }
 
-    fn open_alone(&self, tree: &Tree) -> Result<Target> {
-        Target::open(&self.identity.node, Access::Exclusive).map_err(|error| match error.raw_os_error() {
+    /// For writing, and alone. A snapshot's exception store is its snapshot's alone: that is then
+    /// kept closed by having it for ourselves.
+    fn open_alone(&self, tree: &Tree, forced: &[Refusal]) -> Result<(Target, Option<Target>)> {
+        if !forced.iter().any(|refusal| refusal.force == Some(Force::SnapshotCow)) {
+            return Ok((self.open(tree, Access::WriteAlone)?, None));
+        }
+        let snapshot = self.block.as_ref().map(usage::snapshot_of_cow).transpose().map_err(unseen)?.flatten();
+        let node = snapshot.map(|snapshot| tree.dev.join(snapshot.name()));
+        let snapshot = node.map(|node| Target::open(&node, Access::ReadAlone)).transpose();
+        let snapshot = snapshot.map_err(|error| {
+            Error::refused("its snapshot cannot be kept closed")
+                .because(error)
+                .way_out("see that nobody uses the snapshot: lsof")
+        })?;
+        Ok((self.open(tree, Access::WriteBeside)?, snapshot))
+    }
+
+    fn open(&self, tree: &Tree, access: Access) -> Result<Target> {
+        Target::open(&self.identity.node, access).map_err(|error| match error.raw_os_error() {
             Some(libc::EBUSY) => self.why_busy(tree),
             _ => not_opened(error),
         })
@@ -223,20 +319,30 @@ impl Candidate {
 
     /// Another has the device for itself alone: a user with a name refuses, one without may let go.
     fn why_busy(&self, tree: &Tree) -> Error {
-        let devices = match (self.check_unused(tree), &self.block) {
-            (Err(used), _) => return used,
-            (Ok(()), Some(block)) => block.overlapping().unwrap_or_default(),
-            (Ok(()), None) => Vec::new(),
+        if let Err(used) = self.check_unused(tree, &[]) {
+            return used;
+        }
+        if let Some(member) = self.zpool_member(tree) {
+            return member.into();
+        }
+        let devices = procfs::opened(tree, &|file| file.file_type().is_block_device());
+        let ours = |each: &Opened| each.process.command == "efface";
+        let (ours, foreign): (Vec<Opened>, Vec<Opened>) = devices.into_iter().partition(ours);
+        let open = |devices: &[Opened]| {
+            let block = self.block.as_ref()?;
+            usage::open_elsewhere(block, devices).ok().flatten()
         };
-        let numbers: Vec<DeviceNumber> = devices.iter().map(Block::number).collect();
-        let (ours, foreign): (Vec<_>, Vec<_>) =
-            procfs::openers(tree, &numbers).into_iter().partition(|process| process.command == "efface");
-        match (foreign.first(), ours.first()) {
-            (Some(process), _) => Error::refused(format!("{process} has it open"))
-                .way_out(format!("end that process first, if it may end: kill {}", process.id)),
-            (None, Some(process)) => Error::busy(format!("{process} has it open")).way_out(WAIT),
+        match (open(&foreign), open(&ours)) {
+            (Some(refusal), _) => refusal.into(),
+            (None, Some(refusal)) => Error::busy(refusal.what).way_out(WAIT),
             (None, None) => Error::busy("it is held by something that cannot be seen").way_out(WAIT),
         }
+    }
+
+    fn zpool_member(&self, tree: &Tree) -> Option<Refusal> {
+        let file = File::open(&self.identity.node).ok()?;
+        let signatures = blkid::signatures(&file).ok()?;
+        Usage::read(tree).ok()?.in_zpool(&signatures)
     }
 
     /// A path can be given to another device between the look and the open.
@@ -278,61 +384,17 @@ fn check_type(file_type: FileType, image: bool) -> Result<()> {
     Err(Error::refused(format!("it is {what}")).way_out(way_out))
 }
 
-/// Refuses where bytes of the device are bytes of something in use.
-fn check_unused_device(tree: &Tree, device: &Block) -> Result<()> {
-    let mounts = procfs::mounts(tree).map_err(unseen)?;
-    let swaps = procfs::swaps(tree).map_err(unseen)?;
-    for block in device.overlapping().map_err(unseen)? {
-        let (name, number) = (block.name(), block.number());
-        if let Some(mount) = mounts.iter().find(|mount| mount.is_of(number, tree)) {
-            let point = mount.point.display();
-            return Err(Error::refused(format!("{name} is mounted at {point}"))
-                .way_out(format!("unmount it first: umount {point}")));
-        }
-        if let Some(swap) = swaps.iter().find(|swap| tree.number_of(swap) == Some(number)) {
-            return Err(swapped_to(&name, swap));
-        }
-        if let Some(holder) = block.holders().map_err(unseen)?.first() {
-            return Err(held(&name, holder));
-        }
+/// Keeps a refusal that the user overrides; any other stands.
+fn overridden(refusal: Refusal, force: &[Force], forced: &mut Vec<Refusal>) -> Result<()> {
+    if !refusal.force.is_some_and(|kind| force.contains(&kind)) {
+        return Err(refusal.into());
     }
+    forced.push(refusal);
     Ok(())
-}
-
-fn check_unused_image(tree: &Tree, image: Place) -> Result<()> {
-    let swaps = procfs::swaps(tree).map_err(unseen)?;
-    if let Some(swap) = swaps.iter().find(|swap| Place::at(swap) == Some(image)) {
-        return Err(swapped_to("it", swap));
-    }
-    let loops = tree.loop_files().map_err(unseen)?;
-    if let Some((name, _)) = loops.iter().find(|(_, file)| Place::at(file) == Some(image)) {
-        return Err(Error::refused(format!("it is attached to the loop device {name}"))
-            .way_out(format!("detach it first: losetup --detach /dev/{name}")));
-    }
-    Ok(())
-}
-
-fn swapped_to(name: &str, swap: &Path) -> Error {
-    Error::refused(format!("{name} is in use as swap"))
-        .way_out(format!("take it out of use first: swapoff {}", swap.display()))
-}
-
-fn held(name: &str, holder: &Block) -> Error {
-    let upper = holder.name();
-    match holder.attribute("dm/name") {
-        Some(map) => Error::refused(format!("{name} is held by {upper}, the device-mapper device {map}"))
-            .way_out(format!(
-                "deactivate that first: lvchange -an, cryptsetup close or dmsetup remove {map}"
-            )),
-        None if holder.has("md") => Error::refused(format!("{name} is a member of the md array {upper}"))
-            .way_out(format!("stop the array first: mdadm --stop /dev/{upper}")),
-        None => Error::refused(format!("{name} is held by {upper}"))
-            .way_out(format!("stop what runs on /dev/{upper} first")),
-    }
 }
 
 fn check_writable(target: &Target) -> Result<()> {
-    if target.is_read_only().map_err(not_opened)? { Err(read_only()) } else { Ok(()) }
+    if target.is_read_only().map_err(not_opened)? { Err(usage::read_only().into()) } else { Ok(()) }
 }
 
 /// A BSD lock, by the convention of systemd's BLOCK_DEVICE_LOCKING: it keeps udev and partition
@@ -364,10 +426,17 @@ fn lock(tree: &Tree, node: &Path) -> Result<Lock> {
     })
 }
 
+/// What keeps others away as long as the disk is used.
+#[derive(Debug)]
+struct Held {
+    _lock: Arc<Lock>,
+    _snapshot: Option<Target>,
+}
+
 /// A disk whose lock goes when the disk has gone.
 struct Locked {
     disk: Box<dyn Disk>,
-    _lock: Arc<Lock>,
+    _held: Held,
 }
 
 impl Disk for Locked {
@@ -394,10 +463,16 @@ impl Disk for Locked {
     fn flush(&mut self) -> io::Result<()> {
         self.disk.flush()
     }
+
+    fn unchanged(&self) -> io::Result<()> {
+        self.disk.unchanged()
+    }
 }
 
 /// The ring of a killed efface holds its device for some milliseconds.
 const RETRY: Duration = Duration::from_millis(50);
+/// udev and its like look at a new device for a moment.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 
 /// Tries until it is busy no more, or the deadline has passed.
 fn until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
@@ -409,7 +484,7 @@ fn until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result
     }
 }
 
-const LSBLK: &str = "see which block devices there are: lsblk";
+const LSBLK: &str = "see which block devices there are: efface list";
 const WAIT: &str = "try again when it is free, or wait longer with --wait";
 
 fn not_found(error: io::Error) -> Error {
@@ -432,7 +507,7 @@ fn unseen(error: io::Error) -> Error {
 
 fn not_opened(error: io::Error) -> Error {
     match error.raw_os_error() {
-        Some(libc::EROFS) => read_only(),
+        Some(libc::EROFS) => usage::read_only().into(),
         Some(libc::EACCES | libc::EPERM) => Error::refused("it may not be opened")
             .because(error)
             .way_out("run efface as root, or as a member of the group that owns it (disk)"),
@@ -440,11 +515,6 @@ fn not_opened(error: io::Error) -> Error {
             .because(error)
             .way_out("see what the kernel says of it: dmesg"),
     }
-}
-
-fn read_only() -> Error {
-    Error::refused("it is read-only")
-        .way_out("lift the write protection (blockdev --setrw), if it may be lifted")
 }
 
 #[cfg(test)]
@@ -458,7 +528,7 @@ mod tests {
     use nix::unistd::mkfifo;
     use tempfile::{NamedTempFile, TempDir};
 
-    use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
+    use super::super::fake::{FakeTree, SWAPS_HEADER};
     use super::*;
     use crate::loops::{Loop, skipped};
 
@@ -503,7 +573,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(200);
 
     fn claim_at(path: &Path, image: bool, wait: Duration) -> Result<Claim> {
-        claim(&Tree::real(), &Request { path, image, deadline: Instant::now() + wait })
+        claim(&Tree::real(), &Request { path, image, deadline: Instant::now() + wait, force: &[] })
     }
 
     fn image(content: &[u8]) -> NamedTempFile {
@@ -586,7 +656,7 @@ mod tests {
             (&identity.path, &identity.node, identity.size_bytes),
             (&device.node, &device.node, 1 << 20)
         );
-        assert_eq!(identity.backing_file.as_deref(), Some(device.image.path()));
+        assert_eq!(identity.backing_file.as_deref(), Some(&*device.image));
 
         let disk = claim.open(1).unwrap();
         let locks = || {
@@ -708,7 +778,7 @@ mod tests {
         let (one, two) = (device.partition(1), device.partition(2));
         let first = claim_at(&one, false, PATIENCE).unwrap();
         let second = claim_at(&two, false, PATIENCE).unwrap();
-        assert!(Arc::ptr_eq(&first.lock, &second.lock));
+        assert!(Arc::ptr_eq(&first.held._lock, &second.held._lock));
         assert_eq!(second.geometry().size, 256 << 10);
         // The kernel knows that the whole disk is taken; the guard does not blame itself.
         assert_says(&device.refusal(SHORT), Kind::Busy, &[]);
@@ -766,7 +836,7 @@ mod tests {
     #[test]
     fn an_image_that_is_attached_to_a_loop_device_is_refused() {
         let Some(device) = loop_device() else { return };
-        let error = claim_at(device.image.path(), true, PATIENCE).unwrap_err();
+        let error = claim_at(&device.image, true, PATIENCE).unwrap_err();
         assert_says(
             &error,
             Kind::Refused,
@@ -779,7 +849,7 @@ mod tests {
         let (fake, image) = (FakeTree::new(), image(&CONTENT));
         let path = image.path();
         fake.write("proc/swaps", format!("{SWAPS_HEADER}{}  file  1020  0  -2\n", path.display()));
-        let request = Request { path, image: true, deadline: Instant::now() };
+        let request = Request { path, image: true, deadline: Instant::now(), force: &[] };
         let error = claim(&fake.tree, &request).unwrap_err();
         assert_says(&error, Kind::Refused, &["swap", "swapoff"]);
     }
@@ -854,85 +924,5 @@ mod tests {
             assert_says(&not_opened(io::Error::from_raw_os_error(errno)), Kind::Refused, &["root", "disk"]);
         }
         assert_says(&not_opened(io::Error::from_raw_os_error(libc::EROFS)), Kind::Refused, &["read-only"]);
-    }
-
-    /// A disk sda with a partition sda1, in use as told; the answers for the disk and the partition.
-    fn in_use(set_up: impl FnOnce(&FakeTree)) -> [Option<Error>; 2] {
-        let fake = FakeTree::new();
-        let targets = [fake.device(SDA, "8:0"), fake.partition(SDA, "8:1")];
-        set_up(&fake);
-        targets.map(|target| check_unused_device(&fake.tree, &fake.tree.block(target).unwrap()).err())
-    }
-
-    fn mount(fake: &FakeTree, line: &str) {
-        fake.write("proc/self/mountinfo", format!("22 27 0:21 / /proc rw - proc proc rw\n{line}\n"));
-    }
-
-    #[test]
-    fn a_device_that_nobody_uses_passes() {
-        let answers = in_use(|fake| {
-            mount(fake, "27 1 8:16 / / rw,relatime shared:1 - ext4 /dev/sdb rw");
-            fake.write("proc/swaps", format!("{SWAPS_HEADER}/dev/sdb2 partition 1020 0 -2\n"));
-        });
-        assert!(answers.iter().all(Option::is_none), "{answers:?}");
-    }
-
-    #[test]
-    fn each_use_of_a_disk_or_its_partition_refuses_both() {
-        type SetUp = fn(&FakeTree);
-        let cases: [(SetUp, &[&str]); 8] = [
-            (
-                |fake| mount(fake, "27 1 8:0 / /mnt rw - ext4 /dev/sda rw"),
-                &["sda is mounted at /mnt", "umount /mnt"],
-            ),
-            (|fake| mount(fake, "27 1 8:1 / / rw shared:1 - ext4 /dev/root rw"), &["sda1 is mounted at /"]),
-            (|fake| mount(fake, "27 1 0:41 / /b rw - btrfs /dev/sda1 rw"), &["sda1 is mounted at /b"]),
-            (
-                |fake| fake.write("proc/swaps", format!("{SWAPS_HEADER}/dev/sda1 partition 1020 0 -2\n")),
-                &["sda1 is in use as swap", "swapoff /dev/sda1"],
-            ),
-            (
-                |fake| {
-                    fake.device("virtual/block/dm-3", "253:3");
-                    fake.write("sys/devices/virtual/block/dm-3/dm/name", "vg-root\n");
-                    fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-3");
-                },
-                &["sda1 is held by dm-3", "dmsetup remove vg-root"],
-            ),
-            (
-                |fake| {
-                    fake.device("virtual/block/md127", "9:127");
-                    fake.write("sys/devices/virtual/block/md127/md/level", "raid1\n");
-                    fake.hold(SDA, "virtual/block/md127");
-                },
-                &["sda is a member of the md array md127", "mdadm --stop /dev/md127"],
-            ),
-            (
-                |fake| {
-                    fake.device("virtual/block/bcache0", "251:0");
-                    fake.hold(SDA, "virtual/block/bcache0");
-                },
-                &["sda is held by bcache0"],
-            ),
-            (|fake| fake.write("proc/self/mountinfo", "cut off"), &["cannot be seen", "mountinfo"]),
-        ];
-        for (set_up, words) in cases {
-            for answer in in_use(set_up) {
-                assert_says(&answer.expect("refused"), Kind::Refused, words);
-            }
-        }
-    }
-
-    #[test]
-    fn a_partition_is_free_while_its_neighbour_is_mounted() {
-        let fake = FakeTree::new();
-        let disk = fake.device(SDA, "8:0");
-        let neighbour = fake.partition(SDA, "8:1");
-        let folder = format!("{SDA}/sda2");
-        let free = fake.device(&folder, "8:2");
-        fake.write(&format!("sys/devices/{folder}/partition"), "2\n");
-        mount(&fake, "27 1 8:1 / / rw - ext4 /dev/sda1 rw");
-        let passes = |number| check_unused_device(&fake.tree, &fake.tree.block(number).unwrap()).is_ok();
-        assert_eq!([disk, neighbour, free].map(passes), [false, false, true]);
     }
 }

@@ -1,5 +1,6 @@
 //! Which disk it is: what the kernel knows of it, for the person, the report and the comparison.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -8,9 +9,10 @@ use std::path::{Path, PathBuf};
 use indicatif::BinaryBytes;
 use serde::Serialize;
 
-use super::procfs::{self, Mount};
+use super::select::same;
 use super::sysfs::Block;
-use super::{DeviceNumber, Tree};
+use super::{DeviceNumber, Signature, Tree, printable};
+use crate::error::{Error, Result};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -21,6 +23,19 @@ pub enum Kind {
     DeviceMapper,
     Md,
     Image,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Disk => "disk",
+            Kind::Partition => "partition",
+            Kind::Loop => "loop device",
+            Kind::DeviceMapper => "device-mapper device",
+            Kind::Md => "md array",
+            Kind::Image => "image file",
+        }
+    }
 }
 
 /// What a target is. What the kernel does not tell is none.
@@ -36,6 +51,8 @@ pub struct Identity {
     /// None for a device.
     pub inode: Option<Inode>,
     pub size_bytes: u64,
+    /// Where a partition begins on its disk, in bytes.
+    pub partition_start: Option<u64>,
     pub logical_block: Option<u64>,
     pub physical_block: Option<u64>,
     pub model: Option<String>,
@@ -48,8 +65,45 @@ pub struct Identity {
     /// Of a loop device.
     pub backing_file: Option<PathBuf>,
     pub dm_name: Option<String>,
+    pub dm_uuid: Option<String>,
+    /// Shingled disks: `host-aware` or `host-managed`.
+    pub zoned: Option<String>,
     /// Counts up with every new disk or medium (kernel 5.15).
     pub disk_sequence: Option<u64>,
+}
+
+/// What the user says that the disk is.
+#[derive(Clone, Default, Debug)]
+pub struct Expected {
+    pub serial: Option<String>,
+    pub wwn: Option<String>,
+    pub model: Option<String>,
+    pub size_bytes: Option<u64>,
+}
+
+impl Expected {
+    /// Refuses a disk that is something else.
+    pub fn check(&self, found: &Identity) -> Result<()> {
+        let text = |wanted: &Option<String>, found: &Option<String>, same: fn(&str, &str) -> bool| {
+            let wanted = wanted.as_deref()?;
+            let fits = found.as_deref().is_some_and(|found| same(found, wanted));
+            (!fits).then(|| (wanted.to_string(), found.clone().unwrap_or("none".into())))
+        };
+        let size = self.size_bytes.filter(|wanted| *wanted != found.size_bytes);
+        let differs = [
+            ("serial", text(&self.serial, &found.serial, |found, wanted| found == wanted.trim())),
+            ("WWN", text(&self.wwn, &found.wwn, same)),
+            ("model", text(&self.model, &found.model, |found, wanted| found == wanted.trim())),
+            ("size", size.map(|wanted| (format!("{wanted} bytes"), format!("{} bytes", found.size_bytes)))),
+        ];
+        match differs.into_iter().find_map(|(what, pair)| Some((what, pair?))) {
+            None => Ok(()),
+            Some((what, (wanted, found))) => {
+                Err(Error::refused(format!("its {what} is {found}, and {wanted} was expected"))
+                    .way_out("see which disk is which: efface list"))
+            }
+        }
+    }
 }
 
 /// A file's place on this machine.
@@ -79,9 +133,10 @@ const TRANSPORTS: [(&str, &str); 9] = [
 ];
 
 impl Identity {
-    pub(super) fn of_block(path: &Path, node: PathBuf, block: &Block) -> io::Result<Identity> {
+    pub(super) fn of_block(tree: &Tree, path: &Path, node: PathBuf, block: &Block) -> io::Result<Identity> {
         // A partition has of its own only the size; all else is the disk's.
         let disk = block.disk()?;
+        let udev = |names: &[&str]| udev_property(tree, disk.number(), names);
         let first = |names: &[&str]| names.iter().find_map(|name| disk.attribute(name));
         Ok(Identity {
             path: path.into(),
@@ -90,16 +145,21 @@ impl Identity {
             number: Some(block.number()),
             inode: None,
             size_bytes: block.size_bytes(),
+            partition_start: block.partition_start(),
             logical_block: disk.number_attribute("queue/logical_block_size"),
             physical_block: disk.number_attribute("queue/physical_block_size"),
-            model: first(&["device/model", "device/name"]),
-            serial: first(&["serial", "device/serial"]).or_else(|| unit_serial_number(&disk)),
-            wwn: first(&["wwid", "device/wwid"]),
+            model: first(&["device/model", "device/name"]).or_else(|| udev(&["ID_MODEL"])),
+            serial: first(&["serial", "device/serial"])
+                .or_else(|| unit_serial_number(&disk))
+                .or_else(|| udev(&["ID_SCSI_SERIAL", "ID_SERIAL_SHORT"])),
+            wwn: first(&["wwid", "device/wwid"]).or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"])),
             firmware: first(&["device/firmware_rev", "device/rev", "device/fwrev"]),
             transport: transport(disk.folder()),
             rotational: disk.number_attribute("queue/rotational").map(|flag| flag != 0),
             backing_file: disk.attribute("loop/backing_file").map(PathBuf::from),
             dm_name: disk.attribute("dm/name"),
+            dm_uuid: disk.attribute("dm/uuid"),
+            zoned: disk.attribute("queue/zoned").filter(|model| model != "none"),
             disk_sequence: disk.number_attribute("diskseq"),
         })
     }
@@ -112,6 +172,7 @@ impl Identity {
             number: None,
             inode: Some(Inode::of(file)),
             size_bytes: file.len(),
+            partition_start: None,
             logical_block: None,
             physical_block: None,
             model: None,
@@ -122,8 +183,37 @@ impl Identity {
             rotational: None,
             backing_file: None,
             dm_name: None,
+            dm_uuid: None,
+            zoned: None,
             disk_sequence: None,
         }
+    }
+
+    /// What has to be the same for it to be the same disk, whatever it is called by then. A device
+    /// without a name of its own is the same only as long as the kernel has not let go of it.
+    pub fn marks(&self) -> BTreeMap<&'static str, String> {
+        let named = self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some();
+        let number = |value: Option<u64>| value.map(|value| value.to_string());
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let inode = self.inode.map(|inode| format!("{} on device {}", inode.inode, inode.device));
+        let node = self.node.display().to_string();
+        let marks = [
+            ("kind", Some(self.kind.word().into())),
+            ("size_bytes", Some(self.size_bytes.to_string())),
+            ("partition_start", number(self.partition_start)),
+            ("logical_block", number(self.logical_block)),
+            ("physical_block", number(self.physical_block)),
+            ("model", self.model.clone()),
+            ("serial", self.serial.clone()),
+            ("wwn", self.wwn.clone()),
+            ("firmware", self.firmware.clone()),
+            ("dm_uuid", self.dm_uuid.clone()),
+            ("backing_file", file(&self.backing_file)),
+            ("inode", inode),
+            ("node", (!named).then_some(node)),
+            ("disk_sequence", number(self.disk_sequence).filter(|_| !named)),
+        ];
+        marks.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// What a person types to confirm.
@@ -134,17 +224,9 @@ impl Identity {
 
     /// What it is, on one line.
     pub fn describe(&self) -> String {
-        let kind = match self.kind {
-            Kind::Disk => "disk",
-            Kind::Partition => "partition",
-            Kind::Loop => "loop device",
-            Kind::DeviceMapper => "device-mapper device",
-            Kind::Md => "md array",
-            Kind::Image => "image file",
-        };
         let medium = self.rotational.filter(|_| self.kind == Kind::Disk);
         let facts = [
-            Some(format!("{}: {kind}", self.node.display())),
+            Some(format!("{}: {}", self.node.display(), self.kind.word())),
             self.dm_name.clone(),
             Some(BinaryBytes(self.size_bytes).to_string()),
             self.model.clone(),
@@ -156,16 +238,18 @@ impl Identity {
         facts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 
-    /// What is on it, line by line, as the kernel knows it: partitions, holders, mount points.
-    pub fn contents(&self, tree: &Tree) -> Vec<String> {
-        let Some(number) = self.number else { return vec!["a file: what is in it was not looked at".into()] };
-        let lines = contents(tree, number)
-            .unwrap_or_else(|error| vec![format!("what it holds cannot be seen: {error}")]);
-        if lines.is_empty() {
-            vec!["the kernel knows no partition on it and no user of it".into()]
-        } else {
-            lines
-        }
+    /// What is on it, line by line: partitions as the kernel knows them, and what libblkid found.
+    pub fn contents(&self, tree: &Tree, signatures: &[Signature]) -> Vec<String> {
+        let partition =
+            |block: Block| format!("partition {}, {}", block.name(), BinaryBytes(block.size_bytes()));
+        let partitions = self.number.and_then(|number| tree.block(number).ok()?.partitions().ok());
+        let lines: Vec<String> = partitions
+            .unwrap_or_default()
+            .into_iter()
+            .map(partition)
+            .chain(signatures.iter().map(|signature| format!("holds {}", signature.describe())))
+            .collect();
+        if lines.is_empty() { vec!["nothing that is known was found on it".into()] } else { lines }
     }
 }
 
@@ -183,8 +267,19 @@ fn kind(block: &Block) -> Kind {
 /// The serial number of a SCSI disk: VPD page 80h, four bytes of header before it (SPC-5).
 fn unit_serial_number(disk: &Block) -> Option<String> {
     let page = fs::read(disk.folder().join("device/vpd_pg80")).ok()?;
-    let serial = String::from_utf8_lossy(page.get(4..)?).trim_matches([' ', '\0']).to_string();
+    let serial = String::from_utf8_lossy(page.get(4..)?);
+    let serial = printable(serial.trim_matches([' ', '\0']));
     (!serial.is_empty()).then_some(serial)
+}
+
+/// What udev found out about a disk, where it runs: /run/udev/data/b8:0, `E:NAME=value` a line.
+fn udev_property(tree: &Tree, disk: DeviceNumber, names: &[&str]) -> Option<String> {
+    let text = fs::read_to_string(tree.run.join(format!("udev/data/b{disk}"))).ok()?;
+    let value = |name: &&str| {
+        text.lines().find_map(|line| line.strip_prefix("E:")?.strip_prefix(*name)?.strip_prefix('='))
+    };
+    let value = names.iter().find_map(value)?.trim();
+    (!value.is_empty()).then(|| printable(value))
 }
 
 fn transport(folder: &Path) -> Option<&'static str> {
@@ -194,29 +289,6 @@ fn transport(folder: &Path) -> Option<&'static str> {
     })
 }
 
-fn contents(tree: &Tree, number: DeviceNumber) -> io::Result<Vec<String>> {
-    let block = tree.block(number)?;
-    let mounts = procfs::mounts(tree)?;
-    let mut lines = users(tree, &mounts, &block)?;
-    for partition in block.partitions()? {
-        let size = BinaryBytes(partition.size_bytes());
-        let what =
-            [vec![format!("partition {}, {size}", partition.name())], users(tree, &mounts, &partition)?];
-        lines.push(what.concat().join(", "));
-    }
-    Ok(lines)
-}
-
-fn users(tree: &Tree, mounts: &[Mount], block: &Block) -> io::Result<Vec<String>> {
-    let mounts = mounts.iter().filter(|mount| mount.is_of(block.number(), tree));
-    let mounted = mounts.map(|mount| format!("mounted at {}", mount.point.display()));
-    let held = block.holders()?.into_iter().map(|holder| match holder.attribute("dm/name") {
-        Some(name) => format!("held by {} ({name})", holder.name()),
-        None => format!("held by {}", holder.name()),
-    });
-    Ok(mounted.chain(held).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fake::{FakeTree, SDA};
@@ -224,7 +296,8 @@ mod tests {
 
     fn identity(fake: &FakeTree, number: DeviceNumber) -> Identity {
         let block = fake.tree.block(number).unwrap();
-        Identity::of_block(Path::new("/given"), format!("/dev/{}", block.name()).into(), &block).unwrap()
+        Identity::of_block(&fake.tree, Path::new("/given"), format!("/dev/{}", block.name()).into(), &block)
+            .unwrap()
     }
 
     #[test]
@@ -289,20 +362,37 @@ mod tests {
     }
 
     #[test]
-    fn contents_names_partitions_holders_and_mount_points() {
+    fn contents_names_partitions_and_signatures() {
         let fake = FakeTree::new();
         let disk = fake.device(SDA, "8:0");
-        let nothing = identity(&fake, disk).contents(&fake.tree);
-        assert_eq!(nothing, ["the kernel knows no partition on it and no user of it"]);
-
+        let nothing = identity(&fake, disk).contents(&fake.tree, &[]);
+        assert_eq!(nothing, ["nothing that is known was found on it"]);
         fake.partition(SDA, "8:1");
-        fake.device("virtual/block/dm-3", "253:3");
-        fake.write("sys/devices/virtual/block/dm-3/dm/name", "vg-root\n");
-        fake.hold(SDA, "virtual/block/dm-3");
-        fake.write("proc/self/mountinfo", "36 27 8:1 / /boot rw - ext4 /dev/sda1 rw\n");
+        let ext4 = Signature {
+            kind: "ext4".into(),
+            usage: "filesystem".into(),
+            label: Some("da\u{1b}[31mta".into()),
+            uuid: None,
+            partition: Some(1),
+        };
         assert_eq!(
-            identity(&fake, disk).contents(&fake.tree),
-            ["held by dm-3 (vg-root)", "partition sda1, 1.00 MiB, mounted at /boot"]
+            identity(&fake, disk).contents(&fake.tree, &[ext4]),
+            ["partition sda1, 1.00 MiB", "holds ext4 in partition 1 \"da\\u{1b}[31mta\""]
+        );
+    }
+
+    #[test]
+    fn udev_tells_what_sysfs_does_not() {
+        let fake = FakeTree::new();
+        let disk =
+            fake.device("pci0000:00/0000:00:14.0/usb1/1-1/host6/target6:0:0/6:0:0:0/block/sdb", "8:16");
+        assert_eq!(identity(&fake, disk).serial, None);
+        let data = "S:disk/by-id/usb-x\nE:ID_MODEL=Stick\nE:ID_SERIAL=Vendor_Stick_123\nE:ID_SERIAL_SHORT=123\nE:ID_WWN=\n";
+        fake.write("run/udev/data/b8:16", data);
+        let found = identity(&fake, disk);
+        assert_eq!(
+            (found.serial.as_deref(), found.model.as_deref(), found.wwn),
+            (Some("123"), Some("Stick"), None)
         );
     }
 

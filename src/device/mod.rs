@@ -9,10 +9,19 @@ use std::str::FromStr;
 use nix::sys::stat::{major, makedev, minor};
 use serde::{Serialize, Serializer};
 
+mod blkid;
 pub mod guard;
 pub mod identity;
+pub mod inventory;
+mod place;
 mod procfs;
+mod select;
 mod sysfs;
+mod usage;
+
+pub use blkid::Signature;
+pub use select::select;
+pub use usage::{Force, Refusal};
 
 /// Where the kernel shows its devices; a test gives a tree of its own.
 #[derive(Clone, Debug)]
@@ -20,11 +29,13 @@ pub struct Tree {
     pub sys: PathBuf,
     pub proc: PathBuf,
     pub dev: PathBuf,
+    pub run: PathBuf,
 }
 
 impl Tree {
     pub fn real() -> Tree {
-        Tree { sys: "/sys".into(), proc: "/proc".into(), dev: "/dev".into() }
+        let [sys, proc, dev, run] = ["/sys", "/proc", "/dev", "/run"].map(PathBuf::from);
+        Tree { sys, proc, dev, run }
     }
 
     /// The device that the kernel calls by this path, as in /proc/swaps. Such a path was true for
@@ -40,6 +51,11 @@ impl Tree {
             }
         }
     }
+}
+
+/// Text that a device or another process chose must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
 /// The number of a block device, written `major:minor`.
@@ -87,7 +103,8 @@ mod fake {
         pub fn new() -> FakeTree {
             let root = tempfile::tempdir().unwrap();
             let at = |name| root.path().join(name);
-            let fake = FakeTree { tree: Tree { sys: at("sys"), proc: at("proc"), dev: at("dev") }, root };
+            let [sys, proc, dev, run] = ["sys", "proc", "dev", "run"].map(at);
+            let fake = FakeTree { tree: Tree { sys, proc, dev, run }, root };
             for folder in ["sys/block", "sys/class/block", "sys/dev/block", "proc/self", "dev"] {
                 fs::create_dir_all(fake.root.path().join(folder)).unwrap();
             }
@@ -124,8 +141,10 @@ mod fake {
         /// The upper device stands on the lower one.
         pub fn hold(&self, lower: &str, upper: &str) {
             let devices = self.root.path().join("sys/devices");
-            let name = upper.rsplit('/').next().unwrap();
-            symlink(devices.join(upper), devices.join(lower).join("holders").join(name)).unwrap();
+            let name = |folder: &str| folder.rsplit('/').next().unwrap().to_string();
+            symlink(devices.join(upper), devices.join(lower).join("holders").join(name(upper))).unwrap();
+            fs::create_dir_all(devices.join(upper).join("slaves")).unwrap();
+            symlink(devices.join(lower), devices.join(upper).join("slaves").join(name(lower))).unwrap();
         }
     }
 
@@ -144,6 +163,11 @@ mod tests {
             assert_eq!(text.parse::<DeviceNumber>().unwrap().to_string(), text);
         }
         assert!("7".parse::<DeviceNumber>().is_err());
+    }
+
+    #[test]
+    fn hostile_text_steers_no_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\n\u{9b}c é"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c é");
     }
 
     #[test]

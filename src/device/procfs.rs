@@ -1,22 +1,27 @@
 //! What /proc tells of who uses a device: mounts, swap, open descriptors, locks (proc(5)).
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::{DeviceNumber, Tree};
+use super::place::Place;
+use super::{DeviceNumber, Tree, printable};
 
 /// One line of mountinfo.
+#[derive(Clone)]
 pub(super) struct Mount {
     number: DeviceNumber,
     source: PathBuf,
     pub point: PathBuf,
+    /// One of those that see it, where we do not.
+    pub seen_by: Option<Process>,
 }
 
 impl Mount {
@@ -25,18 +30,38 @@ impl Mount {
         let point = fields.get(4)?.into();
         // A varying number of optional fields ends with a dash; type and source come after it.
         let dash = fields.iter().position(|field| field == "-")?;
-        Some(Mount { number, source: fields.get(dash + 2)?.into(), point })
+        Some(Mount { number, source: fields.get(dash + 2)?.into(), point, seen_by: None })
     }
 
-    /// By number or by source: btrfs mounts under a number of its own.
+    /// By number or by source: btrfs mounts under a number of its own, and bcachefs names all its
+    /// devices with colons between them.
     pub fn is_of(&self, device: DeviceNumber, tree: &Tree) -> bool {
-        self.number == device || tree.number_of(&self.source) == Some(device)
+        let sources = self.source.as_os_str().as_bytes().split(|byte| *byte == b':');
+        let named = |source: &[u8]| tree.number_of(Path::new(OsStr::from_bytes(source))) == Some(device);
+        self.number == device || sources.into_iter().any(named)
     }
 }
 
+/// What is mounted here, and in every other mount namespace that a process lives in.
 pub(super) fn mounts(tree: &Tree) -> io::Result<Vec<Mount>> {
-    let lines = table(&tree.proc.join("self/mountinfo"))?;
-    let mounts: Option<Vec<Mount>> = lines.iter().map(|fields| Mount::parse(fields)).collect();
+    let mut mounts = mountinfo(&tree.proc.join("self/mountinfo"))?;
+    let namespace = |process: &str| fs::read_link(tree.proc.join(process).join("ns/mnt")).ok();
+    let mut seen: BTreeSet<PathBuf> = namespace("self").into_iter().collect();
+    for id in process_ids(tree)? {
+        let another = namespace(&id.to_string()).is_some_and(|other| seen.insert(other));
+        if !another {
+            continue;
+        }
+        // A process that has ended by now shows nothing, and uses nothing.
+        let others = mountinfo(&tree.proc.join(id.to_string()).join("mountinfo")).unwrap_or_default();
+        let process = Process::of(tree, id);
+        mounts.extend(others.into_iter().map(|mount| Mount { seen_by: Some(process.clone()), ..mount }));
+    }
+    Ok(mounts)
+}
+
+fn mountinfo(path: &Path) -> io::Result<Vec<Mount>> {
+    let mounts: Option<Vec<Mount>> = table(path)?.iter().map(|fields| Mount::parse(fields)).collect();
     mounts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a line of mountinfo cannot be read"))
 }
 
@@ -55,6 +80,7 @@ pub(super) fn swaps(tree: &Tree) -> io::Result<Vec<PathBuf>> {
     }
 }
 
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Process {
     pub id: u32,
     pub command: String,
@@ -63,16 +89,7 @@ pub(super) struct Process {
 impl Process {
     fn of(tree: &Tree, id: u32) -> Process {
         let command = fs::read_to_string(tree.proc.join(id.to_string()).join("comm")).unwrap_or_default();
-        Process { id, command: command.trim().into() }
-    }
-
-    /// Whether this process has a descriptor of such a file.
-    fn has_open(&self, tree: &Tree, file: &impl Fn(&Metadata) -> bool) -> bool {
-        let descriptors = fs::read_dir(tree.proc.join(self.id.to_string()).join("fd"));
-        descriptors.is_ok_and(|mut entries| {
-            entries
-                .any(|entry| entry.and_then(|entry| fs::metadata(entry.path())).is_ok_and(|open| file(&open)))
-        })
+        Process { id, command: printable(command.trim()) }
     }
 }
 
@@ -82,16 +99,50 @@ impl fmt::Display for Process {
     }
 }
 
-/// The other processes that have one of these devices open, as far as we may look into them.
-pub(super) fn openers(tree: &Tree, devices: &[DeviceNumber]) -> Vec<Process> {
-    let is_one =
-        |file: &Metadata| file.file_type().is_block_device() && devices.contains(&DeviceNumber(file.rdev()));
-    let Ok(entries) = fs::read_dir(&tree.proc) else { return Vec::new() };
-    let ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    ids.filter(|id| *id != std::process::id())
-        .map(|id| Process::of(tree, id))
-        .filter(|process| process.has_open(tree, &is_one))
-        .collect()
+/// A descriptor of another process.
+#[derive(Clone, Debug)]
+pub(super) struct Opened {
+    pub process: Process,
+    pub place: Place,
+    pub writes: bool,
+}
+
+/// What other processes have open of the files that are asked for, as far as we may look into them.
+pub(super) fn opened(tree: &Tree, wanted: &dyn Fn(&Metadata) -> bool) -> Vec<Opened> {
+    let ids = process_ids(tree).unwrap_or_default().into_iter();
+    let others = ids.filter(|id| *id != std::process::id());
+    others.flat_map(|id| opened_by(tree, id, wanted)).collect()
+}
+
+/// Another process that may write to this file.
+pub(super) fn writer(tree: &Tree, file: Place) -> Option<Process> {
+    let writers = opened(tree, &|other| Place::of(other) == file);
+    writers.into_iter().find(|each| each.writes).map(|each| each.process)
+}
+
+fn opened_by(tree: &Tree, id: u32, wanted: &dyn Fn(&Metadata) -> bool) -> Vec<Opened> {
+    let folder = tree.proc.join(id.to_string());
+    let Ok(descriptors) = fs::read_dir(folder.join("fd")) else { return Vec::new() };
+    let each = descriptors.flatten().filter_map(|descriptor| {
+        let file = fs::metadata(descriptor.path()).ok().filter(wanted)?;
+        let about = fs::read_to_string(folder.join("fdinfo").join(descriptor.file_name()));
+        let process = Process::of(tree, id);
+        // What is not told is taken for the worse.
+        let writes = about.ok().and_then(|about| writes(&about)).unwrap_or(true);
+        Some(Opened { process, place: Place::of(&file), writes })
+    });
+    each.collect()
+}
+
+/// Whether the flags of a descriptor, in octal, ask for more than reading.
+fn writes(about: &str) -> Option<bool> {
+    let flags = about.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE != libc::O_RDONLY)
+}
+
+fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(&tree.proc)?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// The process that holds a BSD lock on this file, where the kernel tells.

@@ -4,7 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{DeviceNumber, Tree};
+use super::identity::Inode;
+use super::place::Place;
+use super::{DeviceNumber, Tree, printable};
+use crate::io::loop_backing;
+use crate::range::Extent;
 
 /// sysfs counts in these, whatever the device's logical block.
 const SECTOR_BYTES: u64 = 512;
@@ -15,16 +19,64 @@ impl Tree {
         Ok(Block { folder, number })
     }
 
-    /// Each loop device that has one, and its backing file.
-    pub(super) fn loop_files(&self) -> io::Result<Vec<(String, PathBuf)>> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(self.sys.join("block"))? {
-            let entry = entry?;
-            if let Some(file) = attribute(&entry.path(), "loop/backing_file") {
-                files.push((entry.file_name().to_string_lossy().into_owned(), file.into()));
-            }
+    /// Everything that the kernel has a number for, in the order of its names.
+    pub(super) fn blocks(&self) -> io::Result<Vec<Block>> {
+        let mut blocks = Vec::new();
+        for entry in fs::read_dir(self.sys.join("class/block"))? {
+            // A device can go while we look.
+            blocks.extend(Block::at(&entry?.path()).ok());
         }
-        Ok(files)
+        blocks.sort_by_cached_key(|block| natural(&block.name()));
+        Ok(blocks)
+    }
+
+    /// The loop devices that have a backing file.
+    pub(super) fn loops(&self) -> io::Result<Vec<Loop>> {
+        Ok(self.blocks()?.iter().filter_map(Loop::of).collect())
+    }
+}
+
+/// `sda10` after `sda9`: letters and numbers in turn.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts: Vec<(String, u64)> = vec![(String::new(), 0)];
+    for letter in name.chars() {
+        let (word, number) = parts.last_mut().expect("never empty");
+        match letter.to_digit(10) {
+            Some(digit) => *number = number.saturating_mul(10).saturating_add(digit.into()),
+            None if *number > 0 => parts.push((letter.into(), 0)),
+            None => word.push(letter),
+        }
+    }
+    parts
+}
+
+/// What a loop device stands on: a file, or a range of it.
+#[derive(Clone, Debug)]
+pub(super) struct Loop {
+    pub name: String,
+    pub number: DeviceNumber,
+    /// As its owner named it, which may mean nothing in our mount namespace.
+    pub file: PathBuf,
+    pub bytes: Extent,
+}
+
+impl Loop {
+    pub fn of(block: &Block) -> Option<Loop> {
+        let file = block.attribute("loop/backing_file")?.into();
+        let bytes = Extent::at(block.number_attribute("loop/offset").unwrap_or(0), block.size_bytes());
+        Some(Loop { name: block.name(), number: block.number(), file, bytes })
+    }
+
+    /// The file itself: the kernel knows it by its inode, else we go by the path.
+    pub fn place(&self, tree: &Tree) -> Option<Place> {
+        match loop_backing(&tree.dev.join(&self.name)) {
+            // Of a block device the kernel tells the inode of its node.
+            Ok((device, inode)) => match tree.number_of(&self.file) {
+                Some(number) => Some(Place::Device(number)),
+                None => Some(Place::File(Inode { device, inode })),
+            },
+            Err(_) => tree.number_of(&self.file).map(Place::Device).or_else(|| Place::at(&self.file)),
+        }
     }
 }
 
@@ -78,6 +130,20 @@ impl Block {
         self.has("partition")
     }
 
+    pub fn is_read_only(&self) -> bool {
+        self.number_attribute("ro") == Some(1)
+    }
+
+    /// In bytes, from the start of its disk.
+    pub fn partition_start(&self) -> Option<u64> {
+        self.is_partition().then(|| self.number_attribute("start"))?.map(|sectors| sectors * SECTOR_BYTES)
+    }
+
+    /// A path of an NVMe multipath disk, which has no node.
+    pub fn is_hidden(&self) -> bool {
+        self.number_attribute("hidden") == Some(1)
+    }
+
     /// The whole disk: of a partition the one that it lies on, else itself.
     pub fn disk(&self) -> io::Result<Block> {
         match self.folder.parent() {
@@ -100,11 +166,16 @@ impl Block {
 
     /// The devices that stand on this one: device-mapper, md, bcache.
     pub fn holders(&self) -> io::Result<Vec<Block>> {
-        let mut holders = Vec::new();
-        for entry in fs::read_dir(self.folder.join("holders"))? {
-            holders.push(Block::at(&entry?.path())?);
-        }
+        let entries = fs::read_dir(self.folder.join("holders"))?;
+        let mut holders: Vec<Block> =
+            entries.map(|entry| Block::at(&entry?.path())).collect::<io::Result<_>>()?;
+        holders.sort_by_cached_key(|block| natural(&block.name()));
         Ok(holders)
+    }
+
+    /// Whether it stands on other devices.
+    pub fn is_above_others(&self) -> bool {
+        fs::read_dir(self.folder.join("slaves")).is_ok_and(|mut slaves| slaves.next().is_some())
     }
 
     /// All that share bytes with it: itself, its partitions, and the disk that it lies on.
@@ -122,7 +193,7 @@ impl Block {
 /// Without the padding; none where it is missing or empty.
 fn attribute(folder: &Path, name: &str) -> Option<String> {
     let bytes = fs::read(folder.join(name)).ok()?;
-    let text = String::from_utf8_lossy(&bytes).trim().to_string();
+    let text = printable(String::from_utf8_lossy(&bytes).trim());
     (!text.is_empty()).then_some(text)
 }
 

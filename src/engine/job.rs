@@ -113,6 +113,9 @@ impl<'a> Job<'a> {
 
     fn run(&mut self, acts: &[Act], draw: &mut dyn FnMut() -> Result<Seed>) -> Option<Halt> {
         for (step, act) in acts.iter().enumerate() {
+            if let Err(halt) = self.same_disk() {
+                return Some(halt);
+            }
             let done = match act {
                 Act::Check { sample, .. } => match draw() {
                     Ok(seed) => self.check(step, acts.len(), act, sample, seed),
@@ -124,7 +127,15 @@ impl<'a> Job<'a> {
                 return done;
             }
         }
-        None
+        self.same_disk().err()
+    }
+
+    /// A disk that was swapped or resized between two passes is not the one that was to be wiped.
+    fn same_disk(&self) -> std::result::Result<(), Halt> {
+        self.disk.unchanged().map_err(|error| {
+            let changed = Error::failed("it is not the disk any more that was claimed").because(error);
+            Halt::Failed(changed.way_out("see what is behind this path now (efface list), and wipe it anew"))
+        })
     }
 
     fn write(&mut self, step: usize, steps: usize, act: &Act) -> Option<Halt> {

@@ -1,6 +1,7 @@
 //! The loop that carries plans out, and what surrounds it. It knows disks, never devices or screens.
 
 pub mod cover;
+pub mod estimate;
 pub mod event;
 pub mod fleet;
 pub mod job;

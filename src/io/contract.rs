@@ -42,12 +42,12 @@ fn image(size: u64) -> NamedTempFile {
 }
 
 fn ring(path: &Path) -> UringDisk {
-    let target = Target::open(path, Access::Exclusive).unwrap();
+    let target = Target::open(path, Access::WriteAlone).unwrap();
     UringDisk::open(target, DEPTH).unwrap().unwrap_or_else(|(_, reason)| panic!("{reason}"))
 }
 
 fn synchronous(path: &Path) -> SyncDisk {
-    SyncDisk::new(Target::open(path, Access::Exclusive).unwrap(), "asked for".into())
+    SyncDisk::new(Target::open(path, Access::WriteAlone).unwrap(), "asked for".into())
 }
 
 /// Each promise over a fresh disk of each kind.
@@ -237,7 +237,7 @@ fn the_odd_tail_of_an_image_is_written_and_the_image_does_not_grow() {
 fn a_ring_lets_go_of_its_device_at_once() {
     let Some(device) = Loop::new(&vec![OLD; SIZE as usize], &[]) else { return };
     for round in 0..100 {
-        let target = Target::open(&device.node, Access::Exclusive);
+        let target = Target::open(&device.node, Access::WriteAlone);
         let target = target.unwrap_or_else(|error| panic!("reopen {round}: {error}"));
         let mut disk =
             UringDisk::open(target, DEPTH).unwrap().unwrap_or_else(|(_, reason)| panic!("{reason}"));
@@ -268,7 +268,7 @@ fn without_a_ring_one_io_at_a_time_does_the_work_and_it_is_told() {
     for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES] {
         let file = image(SIZE);
         where_refused(libc::SYS_io_uring_setup, None, errno, || {
-            let mut disk = open_disk(Target::open(file.path(), Access::Exclusive).unwrap(), DEPTH).unwrap();
+            let mut disk = open_disk(Target::open(file.path(), Access::WriteAlone).unwrap(), DEPTH).unwrap();
             assert_eq!(disk.io_path().backend, "sync");
             let reason = io::Error::from_raw_os_error(errno).to_string();
             assert!(disk.io_path().fallbacks[0].contains(&reason), "{:?}", disk.io_path());

@@ -15,7 +15,7 @@ mod sys;
 mod uring;
 
 pub use buffer::Buf;
-pub(crate) use sys::{Access, Target};
+pub(crate) use sys::{Access, Target, loop_backing, size_of};
 pub use sys::{PriorityClass, inherited, set_io_priority};
 
 /// What a device can be asked for, in bytes.
@@ -121,6 +121,9 @@ pub trait Disk {
     /// Makes durable what was completed before. Only when idle; an error fails the whole epoch,
     /// since the kernel reports a lost write once and forgets it.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Whether it is still the disk that was opened, and as large. Asked before each pass.
+    fn unchanged(&self) -> io::Result<()>;
 }
 
 /// The best backend that this kernel and user allow, over an opened target.

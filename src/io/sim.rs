@@ -28,6 +28,8 @@ pub struct Faults {
     pub power_cut_at: Option<u64>,
     /// The device is gone from this operation on, with this errno.
     pub vanish_at: Option<(u64, i32)>,
+    /// Another medium is behind it from this operation on.
+    pub changed_at: Option<u64>,
     /// Writes that answer well and change nothing.
     pub lose: PerMille,
     /// Writes that answer well and reach only their first blocks.
@@ -333,6 +335,13 @@ impl Disk for SimDisk {
             }
         }
         Ok(())
+    }
+
+    fn unchanged(&self) -> io::Result<()> {
+        match self.faults.changed_at {
+            Some(at) if self.operations >= at => Err(io::Error::other("another medium is behind it")),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -64,4 +64,8 @@ impl Disk for SyncDisk {
         assert!(self.done.is_none(), "a flush covers only what has completed");
         self.target.flush()
     }
+
+    fn unchanged(&self) -> io::Result<()> {
+        self.target.unchanged()
+    }
 }

@@ -17,6 +17,8 @@ mod ioctl {
     nix::ioctl_read_bad!(blkpbszget, nix::request_code_none!(0x12, 123), libc::c_uint);
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_read!(blkgetdiskseq, 0x12, 128, u64);
+    // linux/loop.h
+    nix::ioctl_read_bad!(loop_get_status64, 0x4c05, super::LoopInfo64);
     nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
 }
@@ -28,8 +30,23 @@ const IMAGE_PHYSICAL: u64 = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
     Read,
-    /// For writing; of a block device, alone: O_EXCL keeps out mounts, dm, md and one another.
-    Exclusive,
+    /// For reading, and only where nobody has it for itself alone.
+    ReadAlone,
+    /// For writing, alone: O_EXCL keeps out mounts, dm, md and one another.
+    WriteAlone,
+    /// For writing beside the one who has it for itself alone.
+    WriteBeside,
+}
+
+impl Access {
+    fn writes(self) -> bool {
+        matches!(self, Access::WriteAlone | Access::WriteBeside)
+    }
+
+    fn flags(self) -> libc::c_int {
+        let alone = matches!(self, Access::ReadAlone | Access::WriteAlone);
+        libc::O_CLOEXEC | if alone { libc::O_EXCL } else { 0 }
+    }
 }
 
 /// An existing block device or image file, open.
@@ -39,24 +56,24 @@ pub(crate) struct Target {
     geometry: Geometry,
     image: bool,
     direct: bool,
+    sequence: Option<u64>,
 }
 
 impl Target {
     /// Never creates a file. Falls back to the page cache where O_DIRECT is refused.
     pub(crate) fn open(path: &Path, access: Access) -> io::Result<Target> {
-        let flags = if access == Access::Exclusive { libc::O_EXCL } else { 0 };
-        let open = |flags| {
-            let write = access == Access::Exclusive;
-            File::options().read(true).write(write).custom_flags(flags | libc::O_CLOEXEC).open(path)
+        let open = |more| {
+            let flags = access.flags() | more;
+            File::options().read(true).write(access.writes()).custom_flags(flags).open(path)
         };
-        let direct = match open(flags | libc::O_DIRECT) {
+        let direct = match open(libc::O_DIRECT) {
             Ok(file) => Some(Target::direct(file)?),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => None,
             Err(error) => return Err(error),
         };
         match direct.flatten() {
             Some(target) => Ok(target),
-            None => Target::describe(open(flags)?, false),
+            None => Target::describe(open(0)?, false),
         }
     }
 
@@ -80,7 +97,8 @@ impl Target {
         let image = !metadata.file_type().is_block_device();
         let geometry =
             if image { image_geometry(&file, &metadata)? } else { block_geometry(&file, &metadata)? };
-        Ok(Target { file, geometry, image, direct })
+        let sequence = disk_sequence(&file);
+        Ok(Target { file, geometry, image, direct, sequence })
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
@@ -107,10 +125,27 @@ impl Target {
 
     /// Counts up with every new disk, so that a node that was given away is noticed (5.15).
     pub(crate) fn disk_sequence(&self) -> Option<u64> {
-        let mut sequence = 0;
-        // SAFETY: BLKGETDISKSEQ writes one u64, and `sequence` is one.
-        unsafe { ioctl::blkgetdiskseq(self.file.as_raw_fd(), &mut sequence) }.ok()?;
-        Some(sequence)
+        disk_sequence(&self.file)
+    }
+
+    /// The same device or file once more, to be read through the page cache by who cannot align.
+    pub(crate) fn reader(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// Whether it still is what it was when it was opened: the same medium, of the same size.
+    pub(crate) fn unchanged(&self) -> io::Result<()> {
+        let size = size_of(&self.file)?;
+        if size != self.geometry.size {
+            return Err(io::Error::other(format!(
+                "its size is {size} bytes now, not {}",
+                self.geometry.size
+            )));
+        }
+        if self.disk_sequence() != self.sequence {
+            return Err(io::Error::other("another disk or medium is behind it now (diskseq)"));
+        }
+        Ok(())
     }
 
     /// What no backend passes on: nothing, or something beyond the end (an image would grow).
@@ -170,11 +205,57 @@ impl AsFd for Target {
     }
 }
 
+fn disk_sequence(file: &File) -> Option<u64> {
+    let mut sequence = 0;
+    // SAFETY: BLKGETDISKSEQ writes one u64, and `sequence` is one.
+    unsafe { ioctl::blkgetdiskseq(file.as_raw_fd(), &mut sequence) }.ok()?;
+    Some(sequence)
+}
+
+/// The bytes of a block device, or of a file.
+pub(crate) fn size_of(file: &File) -> io::Result<u64> {
+    let metadata = file.metadata()?;
+    if !metadata.file_type().is_block_device() {
+        return Ok(metadata.len());
+    }
+    let mut size = 0;
+    // SAFETY: BLKGETSIZE64 writes one u64, and `size` is one.
+    unsafe { ioctl::blkgetsize64(file.as_raw_fd(), &mut size) }?;
+    Ok(size)
+}
+
+/// `struct loop_info64` of linux/loop.h.
+#[repr(C)]
+pub(crate) struct LoopInfo64 {
+    device: u64,
+    inode: u64,
+    real_device: u64,
+    offset: u64,
+    size_limit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// The device number and the inode of a loop device's backing file, whatever namespace it lies in.
+pub(crate) fn loop_backing(device: &Path) -> io::Result<(u64, u64)> {
+    let file = File::options().read(true).custom_flags(libc::O_CLOEXEC).open(device)?;
+    // SAFETY: all-zero bytes are a valid LoopInfo64.
+    let mut info: LoopInfo64 = unsafe { std::mem::zeroed() };
+    // SAFETY: LOOP_GET_STATUS64 writes one loop_info64, and `info` is one.
+    unsafe { ioctl::loop_get_status64(file.as_raw_fd(), &mut info) }?;
+    Ok((info.device, info.inode))
+}
+
 fn block_geometry(file: &File, metadata: &Metadata) -> io::Result<Geometry> {
     let fd = file.as_raw_fd();
-    let (mut size, mut logical, mut physical) = (0, 0, 0);
-    // SAFETY: BLKGETSIZE64 writes one u64, and `size` is one.
-    unsafe { ioctl::blkgetsize64(fd, &mut size) }?;
+    let size = size_of(file)?;
+    let (mut logical, mut physical) = (0, 0);
     // SAFETY: BLKSSZGET writes one int, and `logical` is one.
     unsafe { ioctl::blksszget(fd, &mut logical) }?;
     // SAFETY: BLKPBSZGET writes one unsigned int, and `physical` is one.

@@ -261,6 +261,10 @@ impl Disk for UringDisk {
         assert!(self.is_idle(), "a flush covers only what has completed");
         self.target.flush()
     }
+
+    fn unchanged(&self) -> io::Result<()> {
+        self.target.unchanged()
+    }
 }
 
 impl Drop for UringDisk {

@@ -1,10 +1,14 @@
 //! What may be said after a job, in words and numbers, and what may not.
 
+use serde::Serialize;
+
 use super::text::bytes;
+use crate::device::Force;
+use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::engine::job::{JobReport, Verification};
 use crate::pattern::Pattern;
-use crate::plan::{Act, Sample};
+use crate::plan::{Act, Plan, Sample};
 use crate::verdict::Verdict;
 
 /// What the job did, and what its verification proves.
@@ -65,44 +69,87 @@ fn percent(per_billion: u64) -> String {
 }
 
 /// What the claim does not cover. Never empty: no software sees everything.
-pub fn limitations(job: &JobReport, identity: &Identity) -> Vec<String> {
-    let acts = &job.plan.steps;
-    let zeroes = |act: &Act| matches!(act, Act::Check { expect, .. } if *expect == Pattern::zero());
+pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct: bool) -> Vec<String> {
+    let any = |is: fn(&Act) -> bool| plan.steps.iter().any(is);
+    let kind = |kinds: &[Kind]| kinds.contains(&identity.kind);
+    let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
     let all = [
-        (job.plan.partial, "Only a part of the device: the rest is as it was."),
+        (plan.partial, "Only a part of the device: the rest is as it was."),
         (
-            identity.kind == Kind::Image,
+            kind(&[Kind::Image]),
             "An image file: the file system below it may keep copies (journal, snapshots, moved blocks).",
         ),
-        (identity.kind == Kind::Loop, "A loop device: what is below its backing file may keep copies."),
+        (kind(&[Kind::Loop]), "A loop device: what is below its backing file may keep copies."),
+        (kind(&[Kind::Partition]), "A partition: the rest of its disk is as it was."),
         (
-            identity.kind != Kind::Loop && identity.rotational == Some(false),
+            kind(&[Kind::DeviceMapper, Kind::Md]),
+            "A mapping over other devices: snapshots, mirrors, thin pools and moved extents may keep copies.",
+        ),
+        (
+            matches!(identity.transport, Some("virtio" | "xen")),
+            "A virtual disk: of the media behind it nothing is known.",
+        ),
+        (
+            !kind(&[Kind::Loop, Kind::Image]) && identity.rotational == Some(false),
             "Flash: cells that the drive keeps aside are out of reach of any write from the host.",
         ),
         (
-            acts.iter().any(|act| matches!(act, Act::Zero)),
+            identity.zoned.is_some(),
+            "Shingled zones: the drive writes elsewhere first, and may keep copies in its cache zones.",
+        ),
+        (forced(Force::SharedFs), "Other hosts may have written to it at the same time."),
+        (
+            forced(Force::SnapshotCow),
+            "A snapshot's exception store: what was written to the origin during the wipe may have \
+             landed behind it.",
+        ),
+        (
+            any(|act| matches!(act, Act::Zero)),
             "Write-zeroes is a command to the device: the media need not have been written.",
         ),
         (
-            acts.iter().any(|act| matches!(act, Act::Discard)),
+            any(|act| matches!(act, Act::Discard)),
             "Discard guarantees nothing: the old data may still lie on the media.",
         ),
+        (!direct, "Direct I/O was refused: what was read back may have come from the page cache."),
         (
-            !job.io_path.direct,
-            "Direct I/O was refused: what was read back may have come from the page cache.",
-        ),
-        (
-            job.verification.as_ref().is_some_and(|check| check.probes.is_some()),
+            any(|act| matches!(act, Act::Check { sample: Sample::Stratified { .. }, .. })),
             "A sample: a single stray block can go unseen.",
         ),
+        (!any(|act| matches!(act, Act::Check { .. })), "Nothing is read back."),
         (
-            acts.iter().any(zeroes),
+            any(|act| matches!(act, Act::Check { expect, .. } if *expect == Pattern::zero())),
             "Zeroes look alike everywhere: aliased addresses cannot be seen, as a random pass would show them.",
         ),
     ];
     let always = "A device that lies about its cache or hides blocks cannot be found out by reading it.";
     let said = all.into_iter().filter_map(|(applies, text)| applies.then_some(text));
     said.chain([always]).map(String::from).collect()
+}
+
+/// The category of NIST SP 800-88 Rev. 2 that a plan can reach on the media.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// All that the user can address is overwritten; no overwrite by the host is more.
+    Clear,
+    None,
+}
+
+impl Category {
+    pub fn of(plan: &Plan, identity: &Identity) -> Category {
+        let media = identity.kind == Kind::Disk && !matches!(identity.transport, Some("virtio" | "xen"));
+        let mut writing = plan.steps.iter().filter(|act| act.writes()).peekable();
+        let overwritten = writing.peek().is_some() && writing.all(|act| matches!(act, Act::Write { .. }));
+        if media && overwritten && !plan.partial { Category::Clear } else { Category::None }
+    }
+
+    pub fn describe(self) -> &'static str {
+        match self {
+            Category::Clear => "clear (NIST SP 800-88 Rev. 2), where every pass ends well",
+            Category::None => "none of NIST SP 800-88's categories, for the media behind it",
+        }
+    }
 }
 
 #[cfg(test)]

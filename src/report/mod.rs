@@ -1,10 +1,12 @@
 //! What is told of the work: bars or plain lines while it runs, JSON for machines, a record at the end.
 
 mod bars;
-mod claim;
+pub mod claim;
 mod jsonl;
+pub mod outline;
 mod plain;
 pub mod record;
+mod table;
 mod text;
 
 use std::io::{IsTerminal, Write};
@@ -12,6 +14,7 @@ use std::os::fd::OwnedFd;
 
 pub use bars::StderrLog;
 pub use record::Record;
+pub use table::inventory_table;
 pub use text::{bytes, rate};
 
 use crate::engine::event::Event;
@@ -19,6 +22,17 @@ use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;
 use plain::Plain;
+
+/// Writes to stdout; a reader that has gone away has seen enough.
+pub fn print(text: &str) -> crate::error::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(crate::error::Error::failed("stdout takes no more").because(error))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What the person asked to see.
 #[derive(Default)]

@@ -6,6 +6,7 @@ use console::{Style, style};
 use indicatif::BinaryBytes;
 
 use super::Record;
+use crate::device::Signature;
 use crate::engine::cover::StepReport;
 use crate::engine::job::JobReport;
 use crate::range::ExtentSet;
@@ -44,6 +45,15 @@ pub fn render(record: &Record) -> String {
     writeln!(text, "{}: {verdict} (exit code {code})", style(record.device.display()).bold()).ok();
     if let Some(identity) = &record.identity {
         row(&mut text, "device", identity.describe());
+    }
+    if let Some(findings) = &record.findings {
+        let found: Vec<String> = findings.signatures.iter().map(Signature::describe).collect();
+        if !found.is_empty() {
+            row(&mut text, "held", found.join(", "));
+        }
+        for forced in &findings.forced {
+            row(&mut text, "forced", &forced.what);
+        }
     }
     if let Some(job) = &record.job {
         render_job(&mut text, job);
@@ -112,7 +122,7 @@ fn ranges(text: &mut String, label: &str, set: &ExtentSet, more: bool) {
     row(text, label, format!("{} in bytes {}{rest}", bytes(set.bytes()), shown.join(", ")));
 }
 
-fn row(text: &mut String, label: &str, value: impl Display) {
+pub(super) fn row(text: &mut String, label: &str, value: impl Display) {
     let first = format!("  {label:LABEL$}");
     let next = " ".repeat(first.len());
     let options = textwrap::Options::new(WIDTH).initial_indent(&first).subsequent_indent(&next);

@@ -159,15 +159,16 @@ fn verify_reads_only_and_tells_what_it_finds() {
 #[test]
 fn an_image_file_is_wiped_only_when_asked_and_keeps_its_size() {
     for size in [1, 511, 4096, 1_000_001, (2 << 20) + 7] {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), secret(size)).unwrap();
-        let (code, _, stderr) = wipe(file.path(), &[]);
+        // Closed: what a process may write to is refused.
+        let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        std::fs::write(&file, secret(size)).unwrap();
+        let (code, _, stderr) = wipe(&file, &[]);
         assert_eq!(code, 3, "{stderr}");
-        assert!(std::fs::read(file.path()).unwrap() == secret(size), "a refused file is untouched");
-        let (code, stdout, stderr) = wipe(file.path(), &["--image", "--method", "shred", "--json"]);
+        assert!(std::fs::read(&file).unwrap() == secret(size), "a refused file is untouched");
+        let (code, stdout, stderr) = wipe(&file, &["--image", "--method", "shred", "--json"]);
         assert_eq!(code, 0, "{size}: {stderr}");
         let wanted = image(&last_pattern(&result(&stdout)), size);
-        assert!(std::fs::read(file.path()).unwrap() == wanted, "{size}");
+        assert!(std::fs::read(&file).unwrap() == wanted, "{size}");
         let limitations = result(&stdout)["devices"][0]["limitations"].to_string();
         assert!(limitations.contains("the file system below it may keep copies"), "{limitations}");
         let through_the_cache = limitations.contains("may have come from the page cache");

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 pub struct Loop {
-    pub image: NamedTempFile,
+    /// Closed, since efface refuses what somebody may write to.
+    pub image: TempPath,
     pub node: PathBuf,
 }
 
@@ -18,10 +19,9 @@ impl Loop {
         if !nix::unistd::geteuid().is_root() {
             return skipped("only root makes loop devices");
         }
-        let image = NamedTempFile::with_prefix("efface-test-").unwrap();
-        std::fs::write(image.path(), content).unwrap();
-        let losetup =
-            Command::new("losetup").args(["--find", "--show"]).args(options).arg(image.path()).output();
+        let image = NamedTempFile::with_prefix("efface-test-").unwrap().into_temp_path();
+        std::fs::write(&image, content).unwrap();
+        let losetup = Command::new("losetup").args(["--find", "--show"]).args(options).arg(&image).output();
         match losetup {
             Ok(made) if made.status.success() => {
                 let node = String::from_utf8(made.stdout).unwrap().trim().into();
@@ -33,7 +33,7 @@ impl Loop {
 
     /// What the image holds, read past the loop device.
     pub fn content(&self) -> Vec<u8> {
-        std::fs::read(self.image.path()).unwrap()
+        std::fs::read(&self.image).unwrap()
     }
 }
 

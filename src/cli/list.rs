@@ -1,0 +1,38 @@
+//! `efface list`: what disks there are, and which of them a wipe would take.
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::device::Tree;
+use crate::device::inventory::{Entry, inventory};
+use crate::error::{Error, Result};
+use crate::report::{inventory_table, print};
+use crate::verdict::Verdict;
+
+#[derive(Args)]
+pub struct List {
+    /// For programs: everything that is known of each device
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    v: u32,
+    devices: Vec<Entry>,
+}
+
+impl List {
+    pub fn run(self) -> Result<Verdict> {
+        let devices = inventory(&Tree::real())?;
+        let text = if self.json {
+            let listed = Listed { v: 1, devices };
+            let error = |error| Error::failed(format!("the list cannot be written as JSON: {error}"));
+            serde_json::to_string_pretty(&listed).map_err(error)? + "\n"
+        } else {
+            inventory_table(&devices)
+        };
+        print(&text)?;
+        Ok(Verdict::Shown)
+    }
+}

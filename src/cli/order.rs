@@ -1,0 +1,193 @@
+//! What is ordered of a device: the same for `wipe` and for `plan`, and kept in a plan's file.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde::{Deserialize, Serialize};
+
+use super::arguments::size;
+use crate::device::Force;
+use crate::device::identity::{Expected, Identity};
+use crate::error::Result;
+use crate::io::Geometry;
+use crate::pattern::Seed;
+use crate::plan::{Device, Method, Plan, Policy, SCHEMES};
+use crate::range::Extent;
+
+#[derive(Args, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// What to write
+    #[arg(long, default_value = "zero", value_name = "NAME", hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(SCHEMES.iter().map(|scheme| scheme.name)),
+          long_help = methods())]
+    method: String,
+
+    /// Passes of your own, as in 0x00,0xff,0x55aa,random
+    #[arg(long, value_name = "LIST", conflicts_with = "method")]
+    passes: Option<String>,
+
+    /// Add a pass of zeroes, so that the next owner reads zeroes
+    #[arg(long)]
+    final_zero: bool,
+
+    /// Write the zeroes, or let the kernel make them (reported as write-zeroes, never as overwrite)
+    #[arg(long, default_value = "write", value_name = "HOW")]
+    zero_with: ZeroWith,
+
+    /// How much to read back
+    #[arg(long, default_value = "standard", value_name = "POLICY")]
+    verify: Verification,
+
+    #[command(flatten)]
+    pub part: Part,
+
+    /// Override one kind of refusal; what is mounted or runs the system stays refused
+    #[arg(long, value_name = "KIND")]
+    force: Vec<ForceKind>,
+}
+
+/// Which part of the device, and whether it is one.
+#[derive(Args, Clone, Serialize, Deserialize)]
+pub struct Part {
+    /// Begin at this byte (100MiB)
+    #[arg(long, value_parser = size, value_name = "BYTES")]
+    offset: Option<u64>,
+
+    /// Go no further than this many bytes (100MiB)
+    #[arg(long, value_parser = size, value_name = "BYTES")]
+    size: Option<u64>,
+
+    /// The targets are image files, not devices
+    #[arg(long)]
+    pub image: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ZeroWith {
+    Write,
+    Offload,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verification {
+    /// Read nothing back
+    None,
+    /// 4,608 probes: 99 % confidence that at most 0.1 % of the blocks differ
+    Standard,
+    /// 69,120 probes: 99.9 % confidence that at most 0.01 % differ
+    High,
+    /// Read everything
+    Full,
+}
+
+impl From<Verification> for Policy {
+    fn from(verification: Verification) -> Policy {
+        match verification {
+            Verification::None => Policy::None,
+            Verification::Standard => Policy::Standard,
+            Verification::High => Policy::High,
+            Verification::Full => Policy::Full,
+        }
+    }
+}
+
+#[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ForceKind {
+    /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
+    SharedFs,
+    /// A closed snapshot's exception store, beside its snapshot
+    SnapshotCow,
+    /// A device whose content cannot be read
+    Unprobed,
+}
+
+impl From<ForceKind> for Force {
+    fn from(kind: ForceKind) -> Force {
+        match kind {
+            ForceKind::SharedFs => Force::SharedFs,
+            ForceKind::SnapshotCow => Force::SnapshotCow,
+            ForceKind::Unprobed => Force::Unprobed,
+        }
+    }
+}
+
+fn methods() -> String {
+    let line = |scheme: &crate::plan::Scheme| format!("  {:13} {}", scheme.name, scheme.about);
+    let lines: Vec<String> = SCHEMES.iter().map(line).collect();
+    format!("What to write:\n{}", lines.join("\n"))
+}
+
+impl Part {
+    pub fn area(&self, device: &Device) -> Result<Extent> {
+        device.area(self.offset, self.size)
+    }
+}
+
+/// What planning needs of a target.
+pub fn device(geometry: &Geometry) -> Device {
+    let &Geometry { size, logical_block, physical_block, .. } = geometry;
+    Device { size, logical_block, physical_block }
+}
+
+impl Order {
+    pub fn method(&self) -> Result<Method> {
+        let mut method = match &self.passes {
+            Some(list) => Method::from_list(list)?,
+            None => Method::named(&self.method)?,
+        };
+        if self.final_zero {
+            method = method.then_zero();
+        }
+        if self.zero_with == ZeroWith::Offload {
+            method = method.offload_zeroes()?;
+        }
+        method.allows(self.verify.into())?;
+        Ok(method)
+    }
+
+    pub fn force(&self) -> Vec<Force> {
+        self.force.iter().map(|kind| Force::from(*kind)).collect()
+    }
+
+    pub fn plan(&self, method: &Method, identity: &Identity, geometry: &Geometry) -> Result<Plan> {
+        let device = device(geometry);
+        self.part
+            .area(&device)
+            .and_then(|area| Plan::new(method, self.verify.into(), area, &device, &mut Seed::from_kernel))
+            .map_err(|error| error.on(&identity.path))
+    }
+}
+
+/// What the disk has to be.
+#[derive(Args)]
+pub struct Expect {
+    /// Only a disk with this serial number
+    #[arg(long, value_name = "SERIAL")]
+    expect_serial: Option<String>,
+
+    /// Only a disk with this world wide name
+    #[arg(long, value_name = "WWN")]
+    expect_wwn: Option<String>,
+
+    /// Only a disk of this model
+    #[arg(long, value_name = "MODEL")]
+    expect_model: Option<String>,
+
+    /// Only a disk of exactly this size
+    #[arg(long, value_parser = size, value_name = "BYTES")]
+    expect_size: Option<u64>,
+}
+
+impl Expect {
+    pub fn expected(&self) -> Expected {
+        Expected {
+            serial: self.expect_serial.clone(),
+            wwn: self.expect_wwn.clone(),
+            model: self.expect_model.clone(),
+            size_bytes: self.expect_size,
+        }
+    }
+}

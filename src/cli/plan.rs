@@ -1,0 +1,285 @@
+//! `efface plan`: what a wipe would do, for one person to make, another to approve, and
+//! `efface wipe --plan` to carry out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::order::{Expect, Order};
+use super::wipe::{Claimed, selected};
+use crate::device::guard::{self, Claim, Examined, Findings, Request};
+use crate::device::identity::{Expected, Identity};
+use crate::device::{Tree, select};
+use crate::engine::estimate::{read_rate, seconds};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Method, Plan as Steps};
+use crate::report::outline::{Estimate, Outline};
+use crate::report::record::Subject;
+use crate::report::{Record, print};
+use crate::verdict::{EXIT_CODES, Verdict};
+
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Plan {
+    /// Block devices by path, serial:… or wwn:… (or files, with --image)
+    #[arg(required = true, value_name = "DEVICE")]
+    devices: Vec<String>,
+
+    #[command(flatten)]
+    order: Order,
+
+    #[command(flatten)]
+    expect: Expect,
+
+    /// As a file for efface wipe --plan
+    #[arg(long)]
+    json: bool,
+}
+
+impl Plan {
+    pub fn run(self) -> Result<Verdict> {
+        Planning::new(&Tree::real(), &self.devices, self.order, self.expect)?.show(self.json)
+    }
+}
+
+/// The file's version: another one may mean something else.
+const VERSION: u32 = 1;
+/// Nobody plans that much.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// What is approved and carried out.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanFile {
+    efface_plan: u32,
+    made: Timestamp,
+    efface: String,
+    order: Order,
+    devices: Vec<Planned>,
+    /// Asked for, and not to be had.
+    refused: Vec<Refused>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Planned {
+    device: PathBuf,
+    /// What has to be the same when it is carried out.
+    must_hold: BTreeMap<String, String>,
+    /// For people: everything that was known.
+    outline: serde_json::Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Refused {
+    device: PathBuf,
+    error: String,
+    exit_code: u8,
+}
+
+/// Plans of several devices, being made.
+pub struct Planning {
+    order: Order,
+    outlines: Vec<(BTreeMap<String, String>, Outline)>,
+    refused: Vec<Record>,
+}
+
+impl Planning {
+    pub fn new(tree: &Tree, devices: &[String], order: Order, expect: Expect) -> Result<Planning> {
+        let method = order.method()?;
+        let (force, expected) = (order.force(), expect.expected());
+        let (mut outlines, mut refused) = (Vec::new(), Vec::new());
+        for path in selected(tree, devices)? {
+            let request =
+                Request { path: &path, image: order.part.image, deadline: Instant::now(), force: &force };
+            let outline = guard::inspect(tree, &request)
+                .and_then(|target| outline(target, &order, &method, &expected))
+                .map_err(|error| error.on(&path));
+            match outline {
+                Ok(outline) => outlines.push(outline),
+                Err(error) if error.kind == Kind::Usage => return Err(error),
+                Err(error) => refused.push(Record::of_error(&path, None, Timestamp::now(), error)),
+            }
+        }
+        Ok(Planning { order, outlines, refused })
+    }
+
+    /// Prints it, as a file or for a person. What is refused is told on stderr too.
+    pub fn show(self, json: bool) -> Result<Verdict> {
+        let refused = self.refused.iter().map(|record| record.verdict);
+        let verdict = Verdict::worst(refused.chain(self.outlines.iter().map(|_| Verdict::Shown)));
+        for error in self.refused.iter().filter_map(|record| record.error.as_ref()) {
+            eprintln!("efface: {error}");
+        }
+        let text = if json {
+            let file = self.into_file()?;
+            serde_json::to_string_pretty(&file).map_err(|error| json_error(&error))? + "\n"
+        } else {
+            self.outlines.iter().map(|(_, outline)| outline.render() + "\n").collect()
+        };
+        print(&text)?;
+        Ok(verdict)
+    }
+
+    fn into_file(self) -> Result<PlanFile> {
+        let planned = |(must_hold, outline): (_, Outline)| {
+            let device = outline.device.clone();
+            let outline = serde_json::to_value(outline).map_err(|error| json_error(&error))?;
+            Ok(Planned { device, must_hold, outline })
+        };
+        let refused = |record: Record| Refused {
+            device: record.device,
+            error: record.error.unwrap_or_default(),
+            exit_code: record.verdict.exit_code(),
+        };
+        Ok(PlanFile {
+            efface_plan: VERSION,
+            made: Timestamp::now(),
+            efface: env!("CARGO_PKG_VERSION").into(),
+            order: self.order,
+            devices: self.outlines.into_iter().map(planned).collect::<Result<_>>()?,
+            refused: self.refused.into_iter().map(refused).collect(),
+        })
+    }
+}
+
+fn json_error(error: &serde_json::Error) -> Error {
+    Error::failed(format!("the plan cannot be written as JSON: {error}"))
+}
+
+fn outline(
+    target: Examined,
+    order: &Order,
+    method: &Method,
+    expected: &Expected,
+) -> Result<(BTreeMap<String, String>, Outline)> {
+    let (identity, findings) = (target.identity().clone(), target.findings().clone());
+    expected.check(&identity)?;
+    let plan = order.plan(method, &identity, &target.geometry())?;
+    let must_hold = must_hold(&identity, &findings, method, &plan);
+    let mut disk = target.open(1 << 4)?;
+    let direct = disk.io_path().direct;
+    let rate = read_rate(&mut *disk, plan.area)?;
+    let estimate =
+        rate.map(|bytes_per_second| Estimate { bytes_per_second, seconds: seconds(&plan, bytes_per_second) });
+    let subject = Subject { device: identity.path.clone(), identity, findings };
+    Ok((must_hold, Outline::new(subject, method, &plan, direct, estimate)))
+}
+
+/// The disk, and what is done to it, by name and value.
+fn must_hold(
+    identity: &Identity,
+    findings: &Findings,
+    method: &Method,
+    plan: &Steps,
+) -> BTreeMap<String, String> {
+    let forced: Vec<String> =
+        findings.forced.iter().filter_map(|refusal| refusal.force).map(|kind| kind.to_string()).collect();
+    let work = [
+        ("area", plan.area.to_string()),
+        ("steps", plan.outline(method).join("; ")),
+        ("forced", forced.join(", ")),
+    ];
+    let all = identity.marks().into_iter().chain(work);
+    all.map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+impl PlanFile {
+    pub fn read(path: &Path) -> Result<PlanFile> {
+        let unreadable = |error| {
+            Error::usage("the plan cannot be read")
+                .because(error)
+                .way_out("give the file that efface plan --json wrote")
+        };
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
+            .map_err(|error| unreadable(error).on(path))?;
+        let wrong = |what: String| Error::usage(what).way_out("make it anew: efface plan --json").on(path);
+        let file: PlanFile =
+            serde_json::from_str(&text).map_err(|error| wrong(format!("this is no plan: {error}")))?;
+        if file.efface_plan != VERSION {
+            return Err(wrong(format!("it is a plan of version {}, not {VERSION}", file.efface_plan)));
+        }
+        if let Some(refused) = file.refused.first() {
+            return Err(wrong(format!("its {} was refused: {}", refused.device.display(), refused.error)));
+        }
+        if file.devices.is_empty() {
+            return Err(wrong("it has no device".into()));
+        }
+        Ok(file)
+    }
+
+    /// Claims each planned disk, wherever it is now, and refuses what is not as it was planned.
+    pub fn claim(&self, tree: &Tree, deadline: Instant) -> Result<Vec<Claimed>> {
+        let method = self.order.method()?;
+        let paths: Vec<PathBuf> = self.devices.iter().map(|planned| planned.find(tree)).collect();
+        guard::distinct(tree, &paths)?;
+        let claim = |(planned, path): (&Planned, PathBuf)| {
+            let claim = self.claim_one(tree, deadline, &method, planned, &path);
+            // A plan says everything: what does not fit it is no mistake of the command line.
+            let claim = claim.map_err(|mut error| {
+                error.kind = if error.kind == Kind::Usage { Kind::Refused } else { error.kind };
+                error
+            });
+            (path, claim)
+        };
+        Ok(self.devices.iter().zip(paths).map(claim).collect())
+    }
+
+    fn claim_one(
+        &self,
+        tree: &Tree,
+        deadline: Instant,
+        method: &Method,
+        planned: &Planned,
+        path: &Path,
+    ) -> Result<(Claim, Steps)> {
+        let force = self.order.force();
+        let claim =
+            guard::claim(tree, &Request { path, image: self.order.part.image, deadline, force: &force })?;
+        let plan = self.order.plan(method, claim.identity(), &claim.geometry())?;
+        let now = must_hold(claim.identity(), claim.findings(), method, &plan);
+        match difference(&planned.must_hold, &now) {
+            None => Ok((claim, plan)),
+            Some(difference) => Err(Error::refused(format!("it is not what was planned: {difference}"))
+                .way_out("see which disk is which (efface list), and plan anew")
+                .on(path)),
+        }
+    }
+}
+
+impl Planned {
+    /// By its own name where it has one; disks change places between a plan and its wipe.
+    fn find(&self, tree: &Tree) -> PathBuf {
+        let whole = !self.must_hold.contains_key("partition_start");
+        let named = ["wwn", "serial"]
+            .iter()
+            .filter(|_| whole)
+            .find_map(|kind| select(tree, &format!("{kind}:{}", self.must_hold.get(*kind)?)).ok());
+        named.filter(|path| !same_node(path, &self.device)).unwrap_or_else(|| self.device.clone())
+    }
+}
+
+fn same_node(one: &Path, other: &Path) -> bool {
+    one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
+}
+
+/// What differs, name by name: `serial: planned A, found B`.
+fn difference(planned: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
+    let names: std::collections::BTreeSet<&String> = planned.keys().chain(now.keys()).collect();
+    let of = |map: &BTreeMap<String, String>, name: &String| map.get(name).cloned().unwrap_or("none".into());
+    let lines: Vec<String> = names
+        .into_iter()
+        .filter(|name| planned.get(*name) != now.get(*name))
+        .map(|name| format!("{name}: planned {}, found {}", of(planned, name), of(now, name)))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}

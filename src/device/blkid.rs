@@ -1,0 +1,233 @@
+//! What is on a device, as libblkid recognises it (libblkid(3)): file systems, RAID and volume
+//! manager members, crypto headers, partition tables, and the same in each partition.
+//!
+//! The library is loaded when the first device is probed: the build needs no package, and every
+//! Linux with util-linux has libblkid.so.1.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::ptr;
+use std::sync::OnceLock;
+
+use libloading::Library;
+use serde::Serialize;
+
+/// One recognised signature. Text from the device is what it is: whoever shows it must escape it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Signature {
+    /// libblkid's name of it: `ext4`, `LVM2_member`, `crypto_LUKS`, `gpt`.
+    pub kind: String,
+    /// `filesystem`, `raid`, `crypto`, `other`, or `partition table`.
+    pub usage: String,
+    pub label: Option<String>,
+    pub uuid: Option<String>,
+    /// The number of the partition in which it lies, by the table on the device.
+    pub partition: Option<u32>,
+}
+
+impl Signature {
+    /// `ext4 "data"`
+    pub fn describe(&self) -> String {
+        let kind = match &self.partition {
+            Some(number) => format!("{} in partition {number}", self.kind),
+            None => self.kind.clone(),
+        };
+        match &self.label {
+            Some(label) => format!("{kind} {label:?}"),
+            None => kind,
+        }
+    }
+}
+
+/// More partitions than any real table has; hostile bytes must not keep us for ever.
+const PARTITIONS_MAX: c_int = 256;
+const SIGNATURES_MAX: usize = 64;
+/// Partition tables count in these.
+const SECTOR_BYTES: i64 = 512;
+
+/// Every signature on this device, and in its partitions by the table that it holds.
+pub(super) fn signatures(file: &File) -> io::Result<Vec<Signature>> {
+    let library = Blkid::get()?;
+    let mut found = Vec::new();
+    for (number, start, size) in partitions(library, file)? {
+        found.extend(area(library, file, start, size, Some(number))?);
+    }
+    let mut all = area(library, file, 0, 0, None)?;
+    all.append(&mut found);
+    Ok(all)
+}
+
+/// What lies in one range of the device; a size of 0 goes to its end.
+fn area(
+    library: &Blkid,
+    file: &File,
+    start: i64,
+    size: i64,
+    partition: Option<u32>,
+) -> io::Result<Vec<Signature>> {
+    // BLKID_SUBLKS_ LABEL, UUID, TYPE and USAGE; BLKID_PARTS_FORCE_GPT.
+    const SUPERBLOCKS: c_int = (1 << 1) | (1 << 3) | (1 << 5) | (1 << 7);
+    const TABLES: c_int = 1 << 1;
+    let probe = Probe::new(library, file, start, size)?;
+    // SAFETY: the probe lives, and these take flags only.
+    unsafe {
+        (library.blkid_probe_enable_superblocks)(probe.handle, 1);
+        (library.blkid_probe_set_superblocks_flags)(probe.handle, SUPERBLOCKS);
+        (library.blkid_probe_enable_partitions)(probe.handle, 1);
+        (library.blkid_probe_set_partitions_flags)(probe.handle, TABLES);
+    }
+    let mut found: Vec<Signature> = Vec::new();
+    while found.len() < SIGNATURES_MAX && probe.step()? {
+        let table = probe.value(c"PTTYPE");
+        let usage = if table.is_some() { Some("partition table".into()) } else { probe.value(c"USAGE") };
+        if let Some(kind) = table.or_else(|| probe.value(c"TYPE")) {
+            let (label, uuid) = (probe.value(c"LABEL"), probe.value(c"UUID"));
+            found.push(Signature { kind, usage: usage.unwrap_or_default(), label, uuid, partition });
+        }
+    }
+    // A superblock has its copies: ext4 and btrfs are found at each.
+    let mut seen: Vec<Signature> = Vec::new();
+    found.retain(|signature| !seen.contains(signature) && (seen.push(signature.clone()), true).1);
+    Ok(found)
+}
+
+/// Number, start and length in bytes of each partition in the table on this device.
+fn partitions(library: &Blkid, file: &File) -> io::Result<Vec<(u32, i64, i64)>> {
+    let probe = Probe::new(library, file, 0, 0)?;
+    let mut partitions = Vec::new();
+    // SAFETY: the list and its entries belong to the probe, which outlives this block; none is
+    // used where it is null, and each index is below the count.
+    unsafe {
+        (library.blkid_probe_enable_partitions)(probe.handle, 1);
+        let list = (library.blkid_probe_get_partitions)(probe.handle);
+        let count = if list.is_null() {
+            0
+        } else {
+            (library.blkid_partlist_numof_partitions)(list).min(PARTITIONS_MAX)
+        };
+        for index in 0..count {
+            let entry = (library.blkid_partlist_get_partition)(list, index);
+            if !entry.is_null() && (library.blkid_partition_is_extended)(entry) == 0 {
+                let sectors =
+                    [(library.blkid_partition_get_start)(entry), (library.blkid_partition_get_size)(entry)];
+                let [start, size] = sectors.map(|sectors| sectors.saturating_mul(SECTOR_BYTES));
+                partitions.push(((library.blkid_partition_get_partno)(entry) as u32, start, size));
+            }
+        }
+    }
+    // A table may tell of partitions beyond the device: those cannot be read.
+    let end = i64::try_from(crate::io::size_of(file)?).unwrap_or(i64::MAX);
+    partitions.retain(|&(_, start, size)| {
+        size > 0 && start > 0 && start.checked_add(size).is_some_and(|to| to <= end)
+    });
+    Ok(partitions)
+}
+
+/// A probe of one range, freed at its end.
+struct Probe<'a> {
+    library: &'a Blkid,
+    handle: Handle,
+}
+
+impl<'a> Probe<'a> {
+    fn new(library: &'a Blkid, file: &'a File, start: i64, size: i64) -> io::Result<Probe<'a>> {
+        // SAFETY: takes nothing, and gives a probe or null.
+        let handle = unsafe { (library.blkid_new_probe)() };
+        if handle.is_null() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        let probe = Probe { library, handle };
+        // SAFETY: the probe lives, and the file outlives it.
+        match unsafe { (library.blkid_probe_set_device)(handle, file.as_raw_fd(), start, size) } {
+            0 => Ok(probe),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Goes on to the next signature; says whether there is one.
+    fn step(&self) -> io::Result<bool> {
+        nix::errno::Errno::clear();
+        // SAFETY: the probe lives.
+        match unsafe { (self.library.blkid_do_probe)(self.handle) } {
+            0 => Ok(true),
+            1 => Ok(false),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    fn value(&self, name: &CStr) -> Option<String> {
+        let (mut data, mut len) = (ptr::null(), 0);
+        // SAFETY: the probe lives, the name ends with a zero, and both places are written on success.
+        let found = unsafe {
+            (self.library.blkid_probe_lookup_value)(self.handle, name.as_ptr(), &mut data, &mut len)
+        };
+        if found != 0 || data.is_null() {
+            return None;
+        }
+        // SAFETY: values are C strings that live until the probe goes on.
+        let text = unsafe { CStr::from_ptr(data) }.to_string_lossy().trim().to_string();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the probe lives, and is used no more.
+        unsafe { (self.library.blkid_free_probe)(self.handle) };
+    }
+}
+
+type Handle = *mut c_void;
+type Partlist = *mut c_void;
+type Partition = *mut c_void;
+
+/// The functions of libblkid.so.1 that are used here, as blkid.h declares them.
+macro_rules! libblkid {
+    ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        struct Blkid {
+            // SAFETY: whoever calls one keeps what libblkid(3) asks of the caller.
+            $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            _library: Library,
+        }
+
+        impl Blkid {
+            fn load() -> Result<Blkid, libloading::Error> {
+                // SAFETY: loading runs nothing but libblkid's own set-up, and each symbol is taken with
+                // the type that blkid.h gives it; the library stays loaded as long as they are held.
+                unsafe {
+                    let library = Library::new("libblkid.so.1")?;
+                    Ok(Blkid { $($name: *library.get(stringify!($name))?,)* _library: library })
+                }
+            }
+        }
+    };
+}
+
+libblkid! {
+    blkid_new_probe: fn() -> Handle;
+    blkid_free_probe: fn(Handle);
+    blkid_probe_set_device: fn(Handle, c_int, i64, i64) -> c_int;
+    blkid_probe_enable_superblocks: fn(Handle, c_int) -> c_int;
+    blkid_probe_set_superblocks_flags: fn(Handle, c_int) -> c_int;
+    blkid_probe_enable_partitions: fn(Handle, c_int) -> c_int;
+    blkid_probe_set_partitions_flags: fn(Handle, c_int) -> c_int;
+    blkid_do_probe: fn(Handle) -> c_int;
+    blkid_probe_lookup_value: fn(Handle, *const c_char, *mut *const c_char, *mut usize) -> c_int;
+    blkid_probe_get_partitions: fn(Handle) -> Partlist;
+    blkid_partlist_numof_partitions: fn(Partlist) -> c_int;
+    blkid_partlist_get_partition: fn(Partlist, c_int) -> Partition;
+    blkid_partition_get_partno: fn(Partition) -> c_int;
+    blkid_partition_get_start: fn(Partition) -> i64;
+    blkid_partition_get_size: fn(Partition) -> i64;
+    blkid_partition_is_extended: fn(Partition) -> c_int;
+}
+
+impl Blkid {
+    fn get() -> io::Result<&'static Blkid> {
+        static LOADED: OnceLock<Result<Blkid, String>> = OnceLock::new();
+        let loaded = LOADED.get_or_init(|| Blkid::load().map_err(|error| error.to_string()));
+        loaded.as_ref().map_err(|why| io::Error::other(why.clone()))
+    }
+}

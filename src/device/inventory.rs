@@ -1,0 +1,154 @@
+//! What disks there are, what stands on them, and which of them the guard would give.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::blkid::{self, Signature};
+use super::identity::Identity;
+use super::procfs::{self, Opened};
+use super::sysfs::Block;
+use super::usage::{self, Refusal, Usage};
+use super::{DeviceNumber, Tree};
+use crate::error::{Error, Result};
+
+/// One device, with what stands on it.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    pub identity: Identity,
+    /// Its stable names: /dev/disk/by-id, where udev runs.
+    pub links: Vec<PathBuf>,
+    pub read_only: bool,
+    pub signatures: Vec<Signature>,
+    pub mounts: Vec<PathBuf>,
+    pub swap: bool,
+    /// Why a wipe would not take it; none where it would.
+    pub refusal: Option<Refusal>,
+    /// Its partitions, and the devices that stand on it.
+    pub above: Vec<Entry>,
+}
+
+/// Every disk that has bytes, and all that stands on it. Reads only.
+pub fn inventory(tree: &Tree) -> Result<Vec<Entry>> {
+    let unseen = |error| {
+        Error::failed("the devices cannot be seen")
+            .because(error)
+            .way_out("see that /sys and /proc are mounted")
+    };
+    let survey = Survey::new(tree).map_err(unseen)?;
+    let blocks = tree.blocks().map_err(unseen)?;
+    let lowest = |block: &&Block| !block.is_partition() && !block.is_hidden() && !block.is_above_others();
+    let with_bytes = blocks.iter().filter(lowest).filter(|block| block.size_bytes() > 0);
+    with_bytes.map(|block| survey.entry(block)).collect::<io::Result<_>>().map_err(unseen)
+}
+
+/// What is looked up once for all devices.
+struct Survey<'a> {
+    tree: &'a Tree,
+    usage: Usage<'a>,
+    opened: Vec<Opened>,
+    links: BTreeMap<DeviceNumber, Vec<PathBuf>>,
+}
+
+impl<'a> Survey<'a> {
+    fn new(tree: &'a Tree) -> io::Result<Survey<'a>> {
+        Ok(Survey {
+            tree,
+            usage: Usage::read(tree)?,
+            opened: procfs::opened(tree, &|file| file.file_type().is_block_device()),
+            links: links(tree),
+        })
+    }
+
+    fn entry(&self, block: &Block) -> io::Result<Entry> {
+        let node = self.tree.dev.join(block.name());
+        let (number, partitions) = (block.number(), block.partitions()?);
+        let probed = File::open(&node).and_then(|file| blkid::signatures(&file));
+        let refusal = self.refusal(block, &probed)?;
+        let mut signatures = probed.unwrap_or_default();
+        if !partitions.is_empty() {
+            // Each partition tells its own.
+            signatures.retain(|signature| signature.partition.is_none());
+        }
+        let above = partitions
+            .iter()
+            .chain(&block.holders()?)
+            .map(|each| self.entry(each))
+            .collect::<io::Result<_>>()?;
+        Ok(Entry {
+            identity: Identity::of_block(self.tree, &node, node.clone(), block)?,
+            links: self.links.get(&number).cloned().unwrap_or_default(),
+            read_only: block.is_read_only(),
+            signatures,
+            mounts: self.usage.mounts_of(number).map(|mount| mount.point.clone()).collect(),
+            swap: self.usage.is_swap(number),
+            refusal,
+            above,
+        })
+    }
+
+    /// What the guard would say, in its order.
+    fn refusal(&self, block: &Block, probed: &io::Result<Vec<Signature>>) -> io::Result<Option<Refusal>> {
+        if let Some(used) = self.usage.of_device(block)?.into_iter().next() {
+            return Ok(Some(used));
+        }
+        if let Some(zoned) = usage::zoned(block)? {
+            return Ok(Some(zoned));
+        }
+        if block.is_read_only() {
+            return Ok(Some(usage::read_only()));
+        }
+        let signatures = match probed {
+            Ok(signatures) => signatures,
+            Err(error) => return Ok(Some(usage::unprobed(error))),
+        };
+        if let Some(refusal) = self.usage.in_zpool(signatures).or_else(|| usage::shared(signatures)) {
+            return Ok(Some(refusal));
+        }
+        usage::open_elsewhere(block, &self.opened)
+    }
+}
+
+/// By device, the names that udev gave it.
+fn links(tree: &Tree) -> BTreeMap<DeviceNumber, Vec<PathBuf>> {
+    let mut links: BTreeMap<DeviceNumber, Vec<PathBuf>> = BTreeMap::new();
+    let Ok(entries) = fs::read_dir(tree.dev.join("disk/by-id")) else { return links };
+    for link in entries.flatten().map(|entry| entry.path()) {
+        if let Ok(node) = fs::metadata(&link) {
+            links.entry(DeviceNumber(node.rdev())).or_default().push(link);
+        }
+    }
+    links.values_mut().for_each(|names| names.sort());
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeTree, SDA};
+    use super::*;
+
+    #[test]
+    fn what_stands_on_a_disk_is_below_it_and_nothing_is_left_out() {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        fake.partition(SDA, "8:1");
+        fake.device("virtual/block/dm-0", "253:0");
+        fake.write("sys/devices/virtual/block/dm-0/dm/name", "vg-root\n");
+        fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-0");
+        fake.device("virtual/block/loop0", "7:0");
+        fake.write("sys/devices/virtual/block/loop0/size", "0\n");
+        fake.write("proc/self/mountinfo", "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n");
+        let entries = inventory(&fake.tree).unwrap();
+        let [sda] = &entries[..] else { panic!("{entries:?}") };
+        let [sda1] = &sda.above[..] else { panic!("{sda:?}") };
+        let [root] = &sda1.above[..] else { panic!("{sda1:?}") };
+        assert_eq!(root.mounts, [PathBuf::from("/")]);
+        for entry in [sda, sda1, root] {
+            assert_eq!(entry.refusal.as_ref().unwrap().short, "mounted at /", "{entry:?}");
+        }
+    }
+}

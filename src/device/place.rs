@@ -1,0 +1,37 @@
+//! What a path leads to, whatever it is called: a block device by its number, a file by its inode.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use super::identity::Inode;
+use super::sysfs::Block;
+use super::{DeviceNumber, Tree};
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Place {
+    Device(DeviceNumber),
+    File(Inode),
+}
+
+impl Place {
+    pub fn of(metadata: &Metadata) -> Place {
+        if metadata.file_type().is_block_device() {
+            Place::Device(DeviceNumber(metadata.rdev()))
+        } else {
+            Place::File(Inode::of(metadata))
+        }
+    }
+
+    /// None where nothing is there.
+    pub fn at(path: &Path) -> Option<Place> {
+        fs::metadata(path).ok().as_ref().map(Place::of)
+    }
+
+    /// The whole disk, of a partition.
+    pub fn disk(self, tree: &Tree) -> Option<Place> {
+        let Place::Device(number) = self else { return None };
+        let block = tree.block(number).ok().filter(Block::is_partition)?;
+        Some(Place::Device(block.disk().ok()?.number()))
+    }
+}

@@ -1,0 +1,101 @@
+//! Targets that are named by what they are: `serial:…` and `wwn:…` instead of a path.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Tree;
+use super::identity::Identity;
+use crate::error::{Error, Result};
+
+/// The path of the one whole disk with this serial number or world wide name; any other text is a
+/// path already.
+pub fn select(tree: &Tree, target: &str) -> Result<PathBuf> {
+    type Part = fn(&Identity) -> Option<&str>;
+    let (part, wanted): (Part, &str) = if let Some(serial) = target.strip_prefix("serial:") {
+        (|identity| identity.serial.as_deref(), serial)
+    } else if let Some(wwn) = target.strip_prefix("wwn:") {
+        (|identity| identity.wwn.as_deref(), wwn)
+    } else {
+        return Ok(target.into());
+    };
+    let disks = disks(tree).map_err(|error| {
+        Error::refused("the disks cannot be seen")
+            .because(error)
+            .way_out("see that /sys is mounted")
+            .on(Path::new(target))
+    })?;
+    let found: Vec<&Identity> =
+        disks.iter().filter(|disk| part(disk).is_some_and(|value| same(value, wanted))).collect();
+    match found[..] {
+        [disk] => Ok(disk.node.clone()),
+        [] => Err(Error::usage("no disk is called that").way_out("see which there are: efface list")),
+        _ => {
+            let nodes: Vec<String> = found.iter().map(|disk| disk.node.display().to_string()).collect();
+            Err(Error::refused(format!("{} disks are called that: {}", nodes.len(), nodes.join(", ")))
+                .way_out("name one of them by its path (of a multipath disk its map)"))
+        }
+    }
+    .map_err(|error| error.on(Path::new(target)))
+}
+
+/// Names are written with and without their kind, in either case: `naa.5000…`, `0x5000…`, `eui.…`.
+pub(crate) fn same(value: &str, wanted: &str) -> bool {
+    let bare = |text: &str| {
+        let text = text.trim().to_ascii_lowercase();
+        ["naa.", "eui.", "t10.", "uuid.", "0x"]
+            .iter()
+            .find_map(|kind| text.strip_prefix(kind).map(String::from))
+            .unwrap_or(text)
+    };
+    !wanted.trim().is_empty() && bare(value) == bare(wanted)
+}
+
+/// Partitions have their disk's names, and are not meant.
+fn disks(tree: &Tree) -> io::Result<Vec<Identity>> {
+    let blocks = tree.blocks()?;
+    let disks = blocks.iter().filter(|block| !block.is_partition() && !block.is_hidden());
+    disks
+        .map(|block| {
+            let node = tree.dev.join(block.name());
+            Identity::of_block(tree, &node, node.clone(), block)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeTree, SDA};
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_disk_is_found_by_serial_and_by_world_wide_name() {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        fake.partition(SDA, "8:1");
+        let write = |name: &str, content: &str| fake.write(&format!("sys/devices/{SDA}/{name}"), content);
+        write("device/wwid", "naa.5000C500A1B2C3D4\n");
+        write("serial", "ZC18XYZ9\n");
+        let sda = fake.tree.dev.join("sda");
+        for target in ["serial:ZC18XYZ9", "wwn:naa.5000c500a1b2c3d4", "wwn:0x5000c500a1b2c3d4"] {
+            assert_eq!(select(&fake.tree, target).unwrap(), sda, "{target}");
+        }
+        assert_eq!(select(&fake.tree, "/dev/sdz").unwrap(), Path::new("/dev/sdz"));
+        for target in ["serial:ZC18", "serial:", "wwn:", "wwn:5000"] {
+            assert_eq!(select(&fake.tree, target).unwrap_err().kind, Kind::Usage, "{target}");
+        }
+    }
+
+    #[test]
+    fn two_disks_of_one_name_are_not_guessed_between() {
+        let fake = FakeTree::new();
+        let other = SDA.replace("sda", "sdb");
+        for (folder, number) in [(SDA, "8:0"), (&other, "8:16")] {
+            fake.device(folder, number);
+            fake.write(&format!("sys/devices/{folder}/serial"), "0123456789\n");
+        }
+        let error = select(&fake.tree, "serial:0123456789").unwrap_err();
+        assert_eq!(error.kind, Kind::Refused);
+        assert!(error.to_string().contains("sda") && error.to_string().contains("sdb"), "{error}");
+    }
+}

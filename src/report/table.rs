@@ -1,0 +1,92 @@
+//! Devices as a table: a tree of names, as wide as the terminal.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use indicatif::BinaryBytes;
+
+use crate::device::Signature;
+use crate::device::inventory::Entry;
+
+/// From this width on there is room for what identifies a drive.
+const WIDE: u16 = 150;
+const WIDTH_UNKNOWN: u16 = 80;
+
+/// One row a device; below a disk what stands on it.
+pub fn inventory_table(entries: &[Entry]) -> String {
+    let width = console::Term::stdout().size_checked().map_or(WIDTH_UNKNOWN, |(_, columns)| columns);
+    render(entries, width)
+}
+
+fn render(entries: &[Entry], width: u16) -> String {
+    let wide = width >= WIDE;
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    let mut head = vec!["NAME", "SIZE", "DEVICE", "HOLDS", "EFFACE TAKES IT"];
+    if wide {
+        head.extend(["BLOCKS", "FIRMWARE", "WWN", "STABLE NAME"]);
+    }
+    table.set_header(head.into_iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    for entry in entries {
+        rows(&mut table, entry, "", "", wide);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
+}
+
+/// `branch` stands before its own name, `stem` before the names above it.
+fn rows(table: &mut Table, entry: &Entry, branch: &str, stem: &str, wide: bool) {
+    let identity = &entry.identity;
+    let mut row = vec![
+        Cell::new(format!("{branch}{}", identity.name())),
+        Cell::new(BinaryBytes(identity.size_bytes)),
+        Cell::new(what(entry)),
+        Cell::new(holds(entry)),
+        answer(entry),
+    ];
+    if wide {
+        let blocks = [identity.logical_block, identity.physical_block].map(|block| block.unwrap_or_default());
+        let link = entry.links.first().map(|link| link.display().to_string());
+        row.push(Cell::new(format!("{}/{}", blocks[0], blocks[1])));
+        let names = [identity.firmware.clone(), identity.wwn.clone(), link];
+        row.extend(names.map(|name| Cell::new(name.unwrap_or_default())));
+    }
+    table.add_row(row);
+    for (index, above) in entry.above.iter().enumerate() {
+        let last = index + 1 == entry.above.len();
+        let (branch, below) = if last { ("└─", "  ") } else { ("├─", "│ ") };
+        rows(table, above, &format!("{stem}{branch}"), &format!("{stem}{below}"), wide);
+    }
+}
+
+/// Model, serial and transport of a drive; of all else what it is.
+fn what(entry: &Entry) -> String {
+    let identity = &entry.identity;
+    let partition = identity.partition_start.is_some();
+    let medium = identity.rotational.map(|rotational| if rotational { "rotational" } else { "flash" });
+    let file = identity.backing_file.as_ref().map(|file| format!("over {}", file.display()));
+    let drive = [
+        identity.model.clone(),
+        identity.serial.clone(),
+        identity.transport.map(String::from),
+        medium.filter(|_| file.is_none() && identity.dm_name.is_none()).map(String::from),
+        file,
+    ];
+    let drive: Vec<String> = drive.into_iter().flatten().filter(|_| !partition).collect();
+    if drive.is_empty() { identity.kind.word().into() } else { drive.join(" ") }
+}
+
+fn holds(entry: &Entry) -> String {
+    let signatures = entry.signatures.iter().map(Signature::describe);
+    let mounts = entry.mounts.iter().map(|point| format!("on {}", point.display()));
+    let swap = entry.swap.then(|| "swapped to".into());
+    signatures.chain(mounts).chain(swap).collect::<Vec<String>>().join(", ")
+}
+
+fn answer(entry: &Entry) -> Cell {
+    match &entry.refusal {
+        None => Cell::new("yes").fg(Color::Green),
+        Some(refusal) => Cell::new(format!("no: {}", refusal.short)).fg(Color::Red),
+    }
+}

@@ -262,14 +262,8 @@ impl Candidate {
         let Some(block) = &self.block else {
             return Ok(procfs::writer(tree, self.place).map(|process| usage::open_in(&process)));
         };
-        let backing = Loop::of(block).and_then(|device| device.place(tree));
-        if let Some(process) = backing.and_then(|file| procfs::writer(tree, file)) {
-            let mut open = usage::open_in(&process);
-            open.what = format!("its backing file: {}", open.what);
-            return Ok(Some(open));
-        }
-        let devices = procfs::opened(tree, &|file| file.file_type().is_block_device());
-        usage::open_elsewhere(block, &devices).map_err(unseen)
+        let openers = usage::openers(tree, Loop::of(block).as_slice());
+        usage::open_elsewhere(tree, block, &openers).map_err(unseen)
     }
 
     fn lock(&self, tree: &Tree) -> Result<Arc<Lock>> {
@@ -325,12 +319,12 @@ impl Candidate {
         if let Some(member) = self.zpool_member(tree) {
             return member.into();
         }
-        let devices = procfs::opened(tree, &|file| file.file_type().is_block_device());
+        let devices = usage::openers(tree, &[]);
         let ours = |each: &Opened| each.process.command == "efface";
         let (ours, foreign): (Vec<Opened>, Vec<Opened>) = devices.into_iter().partition(ours);
         let open = |devices: &[Opened]| {
             let block = self.block.as_ref()?;
-            usage::open_elsewhere(block, devices).ok().flatten()
+            usage::open_elsewhere(tree, block, devices).ok().flatten()
         };
         match (open(&foreign), open(&ours)) {
             (Some(refusal), _) => refusal.into(),

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::blkid::{self, Signature};
 use super::identity::Identity;
-use super::procfs::{self, Opened};
+use super::procfs::Opened;
 use super::sysfs::Block;
 use super::usage::{self, Refusal, Usage};
 use super::{DeviceNumber, Tree};
@@ -23,7 +25,8 @@ pub struct Entry {
     /// Its stable names: /dev/disk/by-id, where udev runs.
     pub links: Vec<PathBuf>,
     pub read_only: bool,
-    pub signatures: Vec<Signature>,
+    /// None where they cannot be read.
+    pub signatures: Option<Vec<Signature>>,
     pub mounts: Vec<PathBuf>,
     pub swap: bool,
     /// Why a wipe would not take it; none where it would.
@@ -46,6 +49,8 @@ pub fn inventory(tree: &Tree) -> Result<Vec<Entry>> {
     with_bytes.map(|block| survey.entry(block)).collect::<io::Result<_>>().map_err(unseen)
 }
 
+const LOOK: Duration = Duration::from_millis(200);
+
 /// What is looked up once for all devices.
 struct Survey<'a> {
     tree: &'a Tree,
@@ -56,12 +61,7 @@ struct Survey<'a> {
 
 impl<'a> Survey<'a> {
     fn new(tree: &'a Tree) -> io::Result<Survey<'a>> {
-        Ok(Survey {
-            tree,
-            usage: Usage::read(tree)?,
-            opened: procfs::opened(tree, &|file| file.file_type().is_block_device()),
-            links: links(tree),
-        })
+        Ok(Survey { tree, usage: Usage::read(tree)?, opened: kept_open(tree)?, links: links(tree) })
     }
 
     fn entry(&self, block: &Block) -> io::Result<Entry> {
@@ -69,10 +69,10 @@ impl<'a> Survey<'a> {
         let (number, partitions) = (block.number(), block.partitions()?);
         let probed = File::open(&node).and_then(|file| blkid::signatures(&file));
         let refusal = self.refusal(block, &probed)?;
-        let mut signatures = probed.unwrap_or_default();
+        let mut signatures = probed.ok();
         if !partitions.is_empty() {
             // Each partition tells its own.
-            signatures.retain(|signature| signature.partition.is_none());
+            signatures.iter_mut().for_each(|found| found.retain(|signature| signature.partition.is_none()));
         }
         let above = partitions
             .iter()
@@ -109,8 +109,21 @@ impl<'a> Survey<'a> {
         if let Some(refusal) = self.usage.in_zpool(signatures).or_else(|| usage::shared(signatures)) {
             return Ok(Some(refusal));
         }
-        usage::open_elsewhere(block, &self.opened)
+        usage::open_elsewhere(self.tree, block, &self.opened)
     }
+}
+
+/// What processes have open, and still have after a moment: udev only has a look.
+fn kept_open(tree: &Tree) -> io::Result<Vec<Opened>> {
+    let loops = tree.loops()?;
+    let look = || usage::openers(tree, &loops);
+    let mut opened = look();
+    if !opened.is_empty() {
+        thread::sleep(LOOK);
+        let now = look();
+        opened.retain(|each| now.contains(each));
+    }
+    Ok(opened)
 }
 
 /// By device, the names that udev gave it.

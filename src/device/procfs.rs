@@ -100,7 +100,7 @@ impl fmt::Display for Process {
 }
 
 /// A descriptor of another process.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Opened {
     pub process: Process,
     pub place: Place,

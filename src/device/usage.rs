@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -306,8 +307,15 @@ pub(super) fn zoned(block: &Block) -> io::Result<Option<Refusal>> {
         .then(|| Refusal::new("host-managed zones", "its zones can only be written in order", way_out)))
 }
 
-/// A descriptor of another process on the target, a partition of it, or the disk that it lies on.
-pub(super) fn open_elsewhere(target: &Block, opened: &[Opened]) -> io::Result<Option<Refusal>> {
+/// The block devices, and the backing files of these loop devices, that other processes have open.
+pub(super) fn openers(tree: &Tree, loops: &[Loop]) -> Vec<Opened> {
+    let backing: Vec<Place> = loops.iter().filter_map(|device| device.place(tree)).collect();
+    procfs::opened(tree, &|file| file.file_type().is_block_device() || backing.contains(&Place::of(file)))
+}
+
+/// A descriptor of another process on the target, a partition of it, the disk that it lies on, or
+/// a loop device's backing file.
+pub(super) fn open_elsewhere(tree: &Tree, target: &Block, opened: &[Opened]) -> io::Result<Option<Refusal>> {
     let disk = Place::Device(target.disk()?.number());
     let own: Vec<Place> = target.overlapping()?.iter().map(|block| Place::Device(block.number())).collect();
     let uses = |each: &&Opened| {
@@ -315,7 +323,16 @@ pub(super) fn open_elsewhere(target: &Block, opened: &[Opened]) -> io::Result<Op
             // Many a monitor keeps the whole disk open for reading.
             && (each.writes || !target.is_partition() || each.place != disk)
     };
-    Ok(opened.iter().find(uses).map(|each| open_in(&each.process)))
+    if let Some(each) = opened.iter().find(uses) {
+        return Ok(Some(open_in(&each.process)));
+    }
+    let backing = Loop::of(target).and_then(|device| device.place(tree));
+    let writer = opened.iter().find(|each| each.writes && Some(each.place) == backing);
+    Ok(writer.map(|each| {
+        let mut refusal = open_in(&each.process);
+        refusal.what = format!("its backing file: {}", refusal.what);
+        refusal
+    }))
 }
 
 pub(super) fn open_in(process: &Process) -> Refusal {
@@ -748,14 +765,14 @@ mod tests {
         };
         let blocks = [disk, partition].map(|number| fake.tree.block(number).unwrap());
         let refused = |opened: [Opened; 1]| {
-            blocks.clone().map(|block| open_elsewhere(&block, &opened).unwrap().is_some())
+            blocks.clone().map(|block| open_elsewhere(&fake.tree, &block, &opened).unwrap().is_some())
         };
         assert_eq!(refused(opened(disk, true)), [true, true]);
         // A monitor that reads the disk is no reason to leave a partition.
         assert_eq!(refused(opened(disk, false)), [true, false]);
         assert_eq!(refused(opened(partition, false)), [true, true]);
         assert_eq!(refused(opened("8:16".parse().unwrap(), true)), [false, false]);
-        let text = open_elsewhere(&blocks[0], &opened(disk, true)).unwrap().unwrap();
+        let text = open_elsewhere(&fake.tree, &blocks[0], &opened(disk, true)).unwrap().unwrap();
         assert!(text.what.contains("process 42 (qemu-system)") && text.way_out.contains("kill 42"));
     }
 

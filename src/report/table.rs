@@ -78,7 +78,7 @@ fn what(entry: &Entry) -> String {
 }
 
 fn holds(entry: &Entry) -> String {
-    let signatures = entry.signatures.iter().map(Signature::describe);
+    let signatures = entry.signatures.iter().flatten().map(Signature::describe);
     let mounts = entry.mounts.iter().map(|point| format!("on {}", point.display()));
     let swap = entry.swap.then(|| "swapped to".into());
     signatures.chain(mounts).chain(swap).collect::<Vec<String>>().join(", ")

@@ -207,3 +207,23 @@ fn a_part_leaves_the_rest_alone() {
         assert_eq!(*byte, if inside { wanted[offset] } else { SECRET }, "offset {offset}");
     }
 }
+
+/// Swapped or resized between two passes, or under the last one: no success, and nothing after it.
+#[test]
+fn a_disk_that_is_another_one_now_is_no_success() {
+    let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
+    let whole = {
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
+        assert_eq!(run(&mut disk, plan.clone(), &settings()).0.verdict, Verdict::Wiped);
+        disk.operations()
+    };
+    for at in 0..=whole {
+        let faults = Faults { changed_at: Some(at), ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let (report, _) = run(&mut disk, plan.clone(), &settings());
+        assert_eq!(report.verdict, Verdict::Failed, "changed at operation {at} of {whole}");
+        if at == 0 {
+            assert!(disk.live().iter().all(|byte| *byte == SECRET), "another disk is not written to");
+        }
+    }
+}

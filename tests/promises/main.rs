@@ -10,3 +10,4 @@ mod loops;
 mod power_cut;
 mod program;
 mod refusals;
+mod scenarios;

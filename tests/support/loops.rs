@@ -16,11 +16,16 @@ pub struct Loop {
 impl Loop {
     /// A loop device over an image with this content. None, said aloud, where none can be had.
     pub fn new(content: &[u8], options: &[&str]) -> Option<Loop> {
+        let image = NamedTempFile::with_prefix("efface-test-").unwrap().into_temp_path();
+        std::fs::write(&image, content).unwrap();
+        Loop::over(image, options)
+    }
+
+    /// The same over an image that was made before.
+    pub fn over(image: TempPath, options: &[&str]) -> Option<Loop> {
         if !nix::unistd::geteuid().is_root() {
             return skipped("only root makes loop devices");
         }
-        let image = NamedTempFile::with_prefix("efface-test-").unwrap().into_temp_path();
-        std::fs::write(&image, content).unwrap();
         let losetup = Command::new("losetup").args(["--find", "--show"]).args(options).arg(&image).output();
         match losetup {
             Ok(made) if made.status.success() => {

@@ -1,0 +1,523 @@
+//! The table of docs/refusals.md on real devices: what is in use is refused by its name with every
+//! byte as it was, and a bare signature that nobody uses is shown, recorded, and no reason.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::{NamedTempFile, TempDir, TempPath};
+
+use crate::loops::{Loop, skipped};
+use crate::program::efface;
+
+const MIB: u64 = 1 << 20;
+
+fn sparse(bytes: u64) -> TempPath {
+    let image = NamedTempFile::with_prefix("efface-test-").unwrap();
+    image.as_file().set_len(bytes).unwrap();
+    image.into_temp_path()
+}
+
+fn device(bytes: u64) -> Option<Loop> {
+    Loop::over(sparse(bytes), &[])
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Runs a tool; none, said aloud, where it is missing or fails.
+fn tool(words: &[&str]) -> Option<String> {
+    let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into()),
+        failed => skipped(&format!("{words:?}: {failed:?}")),
+    }
+}
+
+/// Writes a GPT with these partitions, of which the kernel is not told.
+fn partition(device: &Loop, partitions: &str) -> Option<()> {
+    let script = format!("label: gpt\n{partitions}");
+    let command = "printf '%s' \"$1\" | sfdisk --quiet --no-reread --no-tell-kernel \"$2\"";
+    tool(&["sh", "-c", command, "sh", &script, text(&device.node)]).map(drop)
+}
+
+/// Mounted for as long as it lives.
+struct Mounted(TempDir);
+
+impl Mounted {
+    fn new(node: &Path, options: &str) -> Option<Mounted> {
+        let folder = TempDir::with_prefix("efface-test-").unwrap();
+        tool(&["mount", "-o", options, text(node), text(folder.path())])?;
+        Some(Mounted(folder))
+    }
+
+    fn point(&self) -> &str {
+        text(self.0.path())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.path()).status().ok();
+    }
+}
+
+/// A process of ours that holds something until it is dropped.
+struct Holder(Child);
+
+impl Holder {
+    /// Starts a shell script that says "held" when it holds it, and then waits for its input to end.
+    fn new(script: &str) -> Holder {
+        let mut child = Command::new("bash")
+            .args(["-c", &format!("set -e; {script}; echo held; read -r _ || true")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n", "{script}");
+        Holder(child)
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
+    }
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let output = efface().args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+/// What `efface list --json` says of a node, wherever in the tree it stands.
+fn listed(node: &Path) -> Value {
+    fn find(devices: &Value, node: &str) -> Option<Value> {
+        devices.as_array()?.iter().find_map(|entry| {
+            let here = (entry["identity"]["node"] == node).then(|| entry.clone());
+            here.or_else(|| find(&entry["above"], node))
+        })
+    }
+    let (code, stdout, stderr) = run(&["list", "--json"]);
+    assert_eq!(code, 0, "{stderr}");
+    let list: Value = serde_json::from_str(&stdout).unwrap();
+    find(&list["devices"], text(node)).unwrap_or_else(|| panic!("{} in {stdout}", node.display()))
+}
+
+/// `wipe`, `plan` and `list` refuse this node by these words, and its image stays as it is.
+fn assert_refused(device: &Loop, node: &Path, words: &[&str]) {
+    nix::unistd::sync();
+    let before = device.content();
+    for command in [&["wipe", "--yes"][..], &["plan"]] {
+        let (code, _, stderr) = run(&[command, &[text(node)]].concat());
+        assert_eq!(code, 3, "{command:?}: {stderr}");
+        assert!(words.iter().all(|word| stderr.contains(word)), "{words:?} in: {stderr}");
+    }
+    let refusal = &listed(node)["refusal"];
+    assert!(words.iter().all(|word| refusal.to_string().contains(word)), "{words:?} in: {refusal}");
+    assert!(device.content() == before, "something was written to {}", node.display());
+}
+
+/// It is listed with this signature and would be taken; the wipe takes it, and records it.
+fn assert_taken(device: &Loop, kind: &str) {
+    let has =
+        |signatures: &Value| signatures.as_array().unwrap().iter().any(|signature| signature["kind"] == kind);
+    let listed = listed(&device.node);
+    assert!(has(&listed["signatures"]) && listed["refusal"].is_null(), "{listed}");
+    let (code, stdout, stderr) = run(&["wipe", "--yes", "--json", text(&device.node)]);
+    assert_eq!(code, 0, "{stderr}");
+    let result: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert!(has(&result["devices"][0]["findings"]["signatures"]), "{result}");
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn mounted_here_or_in_another_namespace() {
+    let Some(device) = device(16 * MIB) else { return };
+    let node = text(&device.node);
+    if tool(&["mkfs.ext4", "-q", node]).is_none() {
+        return;
+    }
+    let Some(mounted) = Mounted::new(&device.node, "ro") else { return };
+    assert_refused(&device, &device.node, &["is mounted at", mounted.point(), "umount"]);
+    drop(mounted);
+
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let point = text(folder.path());
+    let holder = Holder::new(&format!(
+        "exec unshare --mount bash -c 'mount -o ro {node} {point}; echo held; read -r _ || true'"
+    ));
+    let process = format!("mount namespace of process {}", holder.0.id());
+    assert_refused(&device, &device.node, &["is mounted at", point, &process, "nsenter"]);
+    drop(holder);
+    assert_taken(&device, "ext4");
+}
+
+#[test]
+fn swapped_to() {
+    let Some(device) = device(16 * MIB) else { return };
+    let node = text(&device.node);
+    if tool(&["mkswap", node]).is_none() || tool(&["swapon", node]).is_none() {
+        return;
+    }
+    assert_refused(&device, &device.node, &["is in use as swap", "swapoff"]);
+    tool(&["swapoff", node]).unwrap();
+    assert_taken(&device, "swap");
+}
+
+#[test]
+fn both_devices_of_a_btrfs() {
+    let (Some(one), Some(two)) = (device(128 * MIB), device(128 * MIB)) else { return };
+    if tool(&["mkfs.btrfs", "-q", "-f", text(&one.node), text(&two.node)]).is_none()
+        || tool(&["btrfs", "device", "scan", text(&one.node), text(&two.node)]).is_none()
+    {
+        return;
+    }
+    let Some(mounted) = Mounted::new(&one.node, "ro") else { return };
+    for device in [&one, &two] {
+        assert_refused(device, &device.node, &["mounted at", mounted.point(), "umount"]);
+    }
+    drop(mounted);
+    tool(&["btrfs", "device", "scan", "--forget"]);
+    assert_taken(&two, "btrfs");
+}
+
+#[test]
+fn a_disk_with_a_busy_partition_and_its_idle_neighbour() {
+    let Some(device) = Loop::over(sparse(32 * MIB), &["--partscan"]) else { return };
+    let node = text(&device.node);
+    let [busy, idle] = [1, 2].map(|number| PathBuf::from(format!("{node}p{number}")));
+    let told = partition(&device, "start=2048, size=20480\nstart=24576, size=20480\n")
+        .and_then(|()| tool(&["addpart", node, "1", "2048", "20480"]))
+        .and_then(|_| tool(&["addpart", node, "2", "24576", "20480"]));
+    if told.is_none() {
+        return;
+    }
+    tool(&["mkfs.ext4", "-q", text(&busy)]).unwrap();
+    let Some(mounted) = Mounted::new(&busy, "ro") else { return };
+    assert_refused(&device, &device.node, &["p1 is mounted at", mounted.point()]);
+    assert_refused(&device, &busy, &["p1 is mounted at", mounted.point()]);
+    let before = device.content();
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", "--method", "random", text(&idle)]);
+    assert_eq!(code, 0, "{stderr}");
+    let after = device.content();
+    let (from, to) = (24576 * 512, (24576 + 20480) * 512);
+    assert!(before[..from] == after[..from] && before[to..] == after[to..], "only the idle one was written");
+    assert!(before[from..to] != after[from..to]);
+}
+
+#[test]
+fn opened_without_o_excl() {
+    let Some(device) = device(MIB) else { return };
+    let node = text(&device.node);
+    for redirect in ["<>", "<"] {
+        let holder = Holder::new(&format!("exec 7{redirect}{node}"));
+        let process = format!("process {} (bash) has it open", holder.0.id());
+        assert_refused(&device, &device.node, &[&process, "kill"]);
+    }
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", node]);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn a_loop_device_is_its_backing_file() {
+    let Some(outer) = device(32 * MIB) else { return };
+    if tool(&["mkfs.ext4", "-q", text(&outer.node)]).is_none() {
+        return;
+    }
+    let Some(mounted) = Mounted::new(&outer.node, "rw") else { return };
+    let file = NamedTempFile::new_in(mounted.point()).unwrap();
+    file.as_file().set_len(4 * MIB).unwrap();
+    let inner = Loop::over(file.into_temp_path(), &[]).unwrap();
+    // The outer device is refused, since the inner one's file lies in it; the inner one is free.
+    assert_refused(&outer, &outer.node, &["is mounted at", mounted.point()]);
+    let writer = Holder::new(&format!("exec 7<>{}", inner.image.display()));
+    assert_refused(&inner, &inner.node, &["backing file", "(bash) has it open"]);
+    drop(writer);
+    let second = tool(&["losetup", "--find", "--show", text(&inner.image)]).unwrap();
+    let name = second.trim().trim_start_matches("/dev/");
+    assert_refused(&inner, &inner.node, &["backing file is attached to the loop device", name]);
+    tool(&["losetup", "--detach", second.trim()]).unwrap();
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", text(&inner.node)]);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+/// A v1.2 superblock of an array of two, as md's kernel header lays it out (md_p.h).
+fn md_superblock() -> Vec<u8> {
+    let mut block = vec![0; 4096];
+    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, &0xa92b_4efc_u32.to_le_bytes());
+    put(4, &1_u32.to_le_bytes());
+    put(16, b"efface-test-uuid");
+    put(32, b"efface:test");
+    put(72, &1_u32.to_le_bytes());
+    put(80, &14_000_u64.to_le_bytes());
+    put(92, &2_u32.to_le_bytes());
+    put(128, &2048_u64.to_le_bytes());
+    put(136, &14_336_u64.to_le_bytes());
+    put(144, &8_u64.to_le_bytes());
+    put(168, b"efface-test-dev0");
+    put(200, &1_u64.to_le_bytes());
+    put(208, &u64::MAX.to_le_bytes());
+    put(220, &2_u32.to_le_bytes());
+    put(256, &[0, 0, 1, 0]);
+    let sum: u64 =
+        block[..260].chunks(4).map(|word| u64::from(u32::from_le_bytes(word.try_into().unwrap()))).sum();
+    let folded = (sum & 0xffff_ffff) + (sum >> 32);
+    block[216..220].copy_from_slice(&(folded as u32).to_le_bytes());
+    block
+}
+
+#[test]
+fn a_stale_md_superblock_is_no_reason() {
+    let Some(device) = device(8 * MIB) else { return };
+    File::options().write(true).open(&device.image).unwrap().write_all_at(&md_superblock(), 4096).unwrap();
+    if let Some(examined) = tool(&["mdadm", "--examine", text(&device.image)]) {
+        assert!(examined.contains("raid1") && examined.contains("efface:test"), "{examined}");
+        assert!(examined.contains("correct") && !examined.contains("expected"), "{examined}");
+    }
+    assert_taken(&device, "linux_raid_member");
+}
+
+#[test]
+fn an_inactive_volume_group_is_no_reason() {
+    let Some(device) = device(32 * MIB) else { return };
+    let node = text(&device.node);
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let config = format!(
+        "devices {{ dir=\"/dev\" scan=\"/dev\" filter=[\"a|^{node}$|\",\"r|.*|\"] use_devicesfile=0 }} \
+         global {{ activation=0 locking_dir=\"{0}\" }} backup {{ backup=0 archive=0 }}",
+        folder.path().display()
+    );
+    for command in [&["pvcreate", node][..], &["vgcreate", "efface-test", node]] {
+        if tool(&[&["lvm", command[0], "--config", &config], &command[1..]].concat()).is_none() {
+            return;
+        }
+    }
+    assert_taken(&device, "LVM2_member");
+}
+
+#[test]
+fn a_closed_luks_volume_is_no_reason() {
+    let Some(device) = device(32 * MIB) else { return };
+    let key = NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "secret").unwrap();
+    let format = [
+        "cryptsetup",
+        "luksFormat",
+        "--batch-mode",
+        "--type",
+        "luks2",
+        "--pbkdf",
+        "pbkdf2",
+        "--pbkdf-force-iterations",
+        "1000",
+    ];
+    let target = ["--key-file", text(key.path()), text(&device.node)];
+    if tool(&[&format[..], &target].concat()).is_some() {
+        assert_taken(&device, "crypto_LUKS");
+    }
+}
+
+/// VMFS's volume member in a partition of a table that the kernel never read.
+#[test]
+fn a_shared_file_system_is_refused_until_it_is_forced() {
+    let Some(device) = device(32 * MIB) else { return };
+    let node = text(&device.node);
+    let file = File::options().write(true).open(&device.image).unwrap();
+    if partition(&device, "start=2048, size=40960\n").is_none() {
+        return;
+    }
+    file.write_all_at(&[0x0d, 0xd0, 0x01, 0xc0], 2 * MIB).unwrap();
+    drop(file);
+    assert_refused(
+        &device,
+        &device.node,
+        &["VMFS_volume_member in partition 1", "other hosts", "--force shared-fs"],
+    );
+    let (code, stdout, stderr) = run(&["wipe", "--yes", "--force", "shared-fs", "--json", node]);
+    assert_eq!(code, 0, "{stderr}");
+    let result: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(result["devices"][0]["findings"]["forced"][0]["force"], "shared-fs", "{result}");
+    assert!(result["devices"][0]["limitations"].to_string().contains("Other hosts"), "{result}");
+}
+
+/// An image that was cut short under its loop device: the kernel answers EIO.
+#[test]
+fn what_cannot_be_probed_is_refused_until_it_is_forced() {
+    let Some(device) = device(8 * MIB) else { return };
+    let node = text(&device.node);
+    File::options().write(true).open(&device.image).unwrap().set_len(0).unwrap();
+    assert_refused(&device, &device.node, &["cannot be read", "--force unprobed"]);
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", "--force", "shared-fs", node]);
+    assert_eq!(code, 3, "another kind does not override it: {stderr}");
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", "--force", "unprobed", node]);
+    assert_eq!(code, 0, "{stderr}");
+}
+
+#[test]
+fn no_force_overrides_a_mount() {
+    let Some(device) = device(16 * MIB) else { return };
+    if tool(&["mkfs.ext4", "-q", text(&device.node)]).is_none() {
+        return;
+    }
+    let Some(mounted) = Mounted::new(&device.node, "ro") else { return };
+    let force = ["shared-fs", "snapshot-cow", "unprobed"].map(|kind| ["--force", kind]).concat();
+    let (code, _, stderr) = run(&[&["wipe", "--yes", text(&device.node)], &force[..]].concat());
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains(mounted.point()), "{stderr}");
+}
+
+/// Text that the device holds must not steer the terminal, nor break the table.
+#[test]
+fn a_hostile_label_is_shown_and_does_nothing() {
+    let Some(device) = device(16 * MIB) else { return };
+    let node = text(&device.node);
+    if tool(&["mkfs.ext4", "-q", "-L", "\u{1b}[31mX\u{7}\ny", node]).is_none() {
+        return;
+    }
+    for arguments in [&["list"][..], &["list", "--json"], &["plan", node]] {
+        let (code, stdout, stderr) = run(arguments);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(stdout.contains("[31mX"), "{stdout}");
+        assert!(!stdout.contains(['\u{1b}', '\u{7}']), "{stdout}");
+    }
+}
+
+/// The disk under / of this very machine: refused before anything is opened.
+#[test]
+fn the_running_system_is_refused() {
+    let root = tool(&["findmnt", "--noheadings", "--output", "SOURCE", "/"]).unwrap_or_default();
+    if !root.starts_with("/dev/") {
+        skipped::<()>("/ lies on no block device here");
+        return;
+    }
+    for arguments in [&["plan", root.trim()][..], &["wipe", "--dry-run", root.trim()]] {
+        let (code, _, stderr) = run(arguments);
+        assert_eq!(code, 3, "{stderr}");
+        assert!(stderr.contains("the running system is on it"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_plan_made_on_one_disk_refuses_another_at_its_node() {
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let file = folder.path().join("plan.json");
+    let Some(planned) = device(8 * MIB) else { return };
+    let node = planned.node.clone();
+    let plan = |arguments: &[&str]| {
+        let (code, stdout, stderr) = run(&[&["plan", "--json", text(&node)], arguments].concat());
+        assert_eq!(code, 0, "{stderr}");
+        std::fs::write(&file, stdout).unwrap();
+    };
+    let carry_out = || run(&["wipe", "--yes", "--quiet", "--plan", text(&file)]);
+    plan(&["--method", "dod7", "--verify", "high"]);
+    let (code, _, stderr) = carry_out();
+    assert_eq!(code, 0, "{stderr}");
+
+    // An edited plan is not what its order makes of this disk.
+    plan(&[]);
+    let edited = std::fs::read_to_string(&file).unwrap().replace("\"zero\"", "\"random\"");
+    std::fs::write(&file, edited).unwrap();
+    let before = planned.content();
+    let (code, _, stderr) = carry_out();
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("steps: planned overwrite 0x00") && stderr.contains("found overwrite random"),
+        "{stderr}"
+    );
+    assert!(planned.content() == before);
+
+    // Another image at the same node.
+    plan(&[]);
+    drop(planned);
+    let image = sparse(8 * MIB);
+    std::fs::write(&image, vec![b'x'; 8 << 20]).unwrap();
+    let attached = tool(&["losetup", text(&node), text(&image)]);
+    if attached.is_none() {
+        return;
+    }
+    let other = Loop { image, node: node.clone() };
+    let (code, _, stderr) = carry_out();
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("backing_file: planned") && stderr.contains("disk_sequence: planned"),
+        "{stderr}"
+    );
+    assert!(other.content().iter().all(|byte| *byte == b'x'));
+}
+
+#[test]
+fn a_file_that_is_no_plan_is_a_mistake_of_the_command_line() {
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let file = folder.path().join("plan.json");
+    let wrong = [
+        "",
+        "{",
+        "[]",
+        "{\"efface_plan\": 1}",
+        "\u{0}",
+        "{\"efface_plan\": 9, \"made\": \"2026-01-01T00:00:00Z\", \"efface\": \"9\", \"order\": {\"method\": \"zero\", \"passes\": null, \"final_zero\": false, \"zero_with\": \"write\", \"verify\": \"full\", \"part\": {\"offset\": null, \"size\": null, \"image\": false}, \"force\": []}, \"devices\": [], \"refused\": []}",
+    ];
+    for content in wrong {
+        std::fs::write(&file, content).unwrap();
+        let (code, _, stderr) = run(&["wipe", "--yes", "--plan", text(&file)]);
+        assert_eq!(code, 2, "{content}: {stderr}");
+        assert!(stderr.contains("plan"), "{stderr}");
+    }
+    let (code, _, _) = run(&["wipe", "--yes", "--plan", text(&file), "/dev/null"]);
+    assert_eq!(code, 2, "a plan names its devices itself");
+    let (code, _, _) = run(&["wipe", "--yes", "--plan", text(&file), "--method", "zero"]);
+    assert_eq!(code, 2, "and its method");
+}
+
+#[test]
+fn a_disk_is_what_it_is_expected_to_be() {
+    let Some(device) = device(MIB) else { return };
+    let node = text(&device.node);
+    let before = device.content();
+    for (option, value, word) in [
+        ("--expect-serial", "ZC18XYZ9", "serial is none"),
+        ("--expect-wwn", "naa.5000c500a1b2c3d4", "WWN is none"),
+        ("--expect-model", "ST4000", "model is none"),
+        ("--expect-size", "2MiB", "size is 1048576 bytes"),
+    ] {
+        let (code, _, stderr) = run(&["wipe", "--yes", option, value, node]);
+        assert_eq!(code, 3, "{stderr}");
+        assert!(stderr.contains(word) && stderr.contains("was expected"), "{stderr}");
+        assert!(device.content() == before);
+    }
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", "--expect-size", "1MiB", node]);
+    assert_eq!(code, 0, "{stderr}");
+    let (code, _, stderr) = run(&["wipe", "--yes", "serial:no-such-serial"]);
+    assert_eq!(code, 2, "{stderr}");
+}
+
+/// It grows while it is wiped: what was planned is not the whole disk any more.
+#[test]
+fn a_disk_that_changes_under_the_wipe_is_no_success() {
+    let Some(device) = device(8 * MIB) else { return };
+    let node = text(&device.node);
+    let mut wipe = efface()
+        .args(["wipe", "--yes", "--json", "--rate", "4MiB/s", "--verify", "none", node])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(wipe.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    File::options().write(true).open(&device.image).unwrap().set_len(9 * MIB).unwrap();
+    tool(&["losetup", "--set-capacity", node]).unwrap();
+    let output = wipe.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("not the disk any more") && stderr.contains("9437184"), "{stderr}");
+}

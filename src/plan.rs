@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, Seed, parse_constant};
-use crate::range::Extent;
+use crate::range::{Extent, align_down};
 
 /// One pass of a method, before its seeds are drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -213,6 +213,13 @@ pub enum Policy {
     Standard,
     High,
     Full,
+    /// The sample of NIST SP 800-88 Rev. 1 (withdrawn in 2025): a tenth of the media.
+    NistR1,
+    /// As many probes as this claim takes: at this confidence at most this share differs.
+    Claim {
+        confidence_ppm: u64,
+        unwiped_ppb: u64,
+    },
 }
 
 /// What a check reads.
@@ -224,8 +231,8 @@ pub enum Sample {
         strata: u64,
         per_stratum: u64,
         block_bytes: u64,
-        /// In thousandths: 990 is 99 %.
-        confidence_per_mille: u64,
+        /// In parts per million: 990,000 is 99 %.
+        confidence_ppm: u64,
     },
 }
 
@@ -245,18 +252,43 @@ const PROBE_BYTES_MIN: u64 = 4096;
 impl Sample {
     /// What the policy reads of this area; nothing where it is none.
     pub fn choose(policy: Policy, area: Extent, physical_block: u64) -> Option<Sample> {
-        let (strata, confidence_per_mille) = match policy {
+        let (strata, confidence_ppm) = match policy {
             Policy::None => return None,
             Policy::Full => return Some(Sample::Full),
-            Policy::Standard => (2_304, 990),
-            Policy::High => (34_560, 999),
+            Policy::NistR1 => return Some(Sample::nist_r1(area, physical_block)),
+            Policy::Standard => (2_304, 990_000),
+            Policy::High => (34_560, 999_000),
+            Policy::Claim { confidence_ppm, unwiped_ppb } => {
+                (probes_for(confidence_ppm, unwiped_ppb).div_ceil(PER_STRATUM), confidence_ppm)
+            }
         };
         let block_bytes = physical_block.max(PROBE_BYTES_MIN);
-        if area.len() / block_bytes < strata * STRATUM_BLOCKS_MIN {
+        if area.len() / block_bytes / STRATUM_BLOCKS_MIN < strata {
             return Some(Sample::Full);
         }
-        Some(Sample::Stratified { strata, per_stratum: 2, block_bytes, confidence_per_mille })
+        Some(Sample::Stratified { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm })
     }
+
+    /// 1,000 subsections with two places in each, which together are a tenth of the media (4.7).
+    fn nist_r1(area: Extent, physical_block: u64) -> Sample {
+        const SUBSECTIONS: u64 = 1_000;
+        const PLACES: u64 = 20;
+        let block_bytes = align_down(area.len() / SUBSECTIONS / PLACES, physical_block.max(PROBE_BYTES_MIN));
+        if block_bytes == 0 {
+            return Sample::Full;
+        }
+        let (strata, confidence_ppm) = (SUBSECTIONS, 990_000);
+        Sample::Stratified { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm }
+    }
+}
+
+/// Two in each stratum: so that no stratum hangs on one.
+const PER_STRATUM: u64 = 2;
+
+/// The number of good probes that a claim takes: the n of `unwiped = 1 - (1 - confidence)^(1/n)`.
+fn probes_for(confidence_ppm: u64, unwiped_ppb: u64) -> u64 {
+    let (alpha, share) = (1.0 - confidence_ppm as f64 / 1e6, unwiped_ppb as f64 / 1e9);
+    (alpha.ln() / (-share).ln_1p()).ceil() as u64
 }
 
 /// What a step does to every block of its area, once.
@@ -490,6 +522,38 @@ mod tests {
         assert_eq!(Sample::choose(Policy::Standard, blocks(2_304 * 8 - 1), 512), Some(Sample::Full));
         let sampled = Sample::choose(Policy::Standard, blocks(2_304 * 8), 512);
         assert!(matches!(sampled, Some(Sample::Stratified { block_bytes: 4096, .. })));
+    }
+
+    #[test]
+    fn a_claim_takes_as_many_probes_as_it_needs() {
+        for (confidence_ppm, unwiped_ppb, probes) in
+            [(990_000, 1_000_000, 4_603), (999_000, 100_000, 69_075), (950_000, 10_000_000, 299)]
+        {
+            assert_eq!(probes_for(confidence_ppm, unwiped_ppb), probes);
+            let policy = Policy::Claim { confidence_ppm, unwiped_ppb };
+            let Some(Sample::Stratified { strata, per_stratum, confidence_ppm: told, .. }) =
+                Sample::choose(policy, Extent::new(0, 1 << 40), 512)
+            else {
+                panic!("a sample")
+            };
+            assert!(strata * per_stratum >= probes && told == confidence_ppm);
+        }
+        let everything = Policy::Claim { confidence_ppm: 999_999, unwiped_ppb: 1 };
+        assert_eq!(Sample::choose(everything, Extent::new(0, 1 << 40), 512), Some(Sample::Full));
+    }
+
+    #[test]
+    fn the_withdrawn_sample_reads_a_tenth() {
+        let area = Extent::new(0, 1 << 40);
+        let Some(Sample::Stratified { strata, per_stratum, block_bytes, .. }) =
+            Sample::choose(Policy::NistR1, area, 512)
+        else {
+            panic!("a sample")
+        };
+        assert_eq!((strata, per_stratum), (1_000, 2));
+        let share = (strata * per_stratum * block_bytes) as f64 / area.len() as f64;
+        assert!((0.0999..=0.1).contains(&share), "{share}");
+        assert_eq!(Sample::choose(Policy::NistR1, Extent::new(0, 60 << 20), 4096), Some(Sample::Full));
     }
 
     #[test]

@@ -25,6 +25,28 @@ pub fn rate(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A share between none and all, `0.999` or `99.9%`, in parts per million.
+pub fn share_ppm(text: &str) -> Result<u64, String> {
+    share(text, 1e6)
+}
+
+/// The same in parts per billion.
+pub fn share_ppb(text: &str) -> Result<u64, String> {
+    share(text, 1e9)
+}
+
+fn share(text: &str, parts: f64) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, parts / 100.0),
+        None => (text, parts),
+    };
+    let share = number.trim().parse::<f64>().map_or(f64::NAN, |number| (number * unit).round());
+    if share >= 1.0 && share < parts {
+        return Ok(share as u64);
+    }
+    Err("write a share above 0 and below 1, as 0.999 or 99.9%".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,6 +67,15 @@ mod tests {
             assert!(size(wrong).is_err(), "{wrong}");
         }
         assert!(some_size("0").is_err());
+    }
+
+    #[test]
+    fn a_share_lies_between_none_and_all() {
+        assert_eq!((share_ppm("0.999"), share_ppm("99.9%")), (Ok(999_000), Ok(999_000)));
+        assert_eq!(share_ppb("0.0001"), Ok(100_000));
+        for wrong in ["0", "1", "1.5", "100%", "-0.1", "NaN", "inf", "", "%", "1e-12"] {
+            assert!(share_ppm(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

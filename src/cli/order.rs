@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::{Deserialize, Serialize};
 
-use super::arguments::size;
+use super::arguments::{share_ppb, share_ppm, size};
 use crate::device::Force;
 use crate::device::identity::{Expected, Identity};
 use crate::error::Result;
@@ -35,8 +35,11 @@ pub struct Order {
     zero_with: ZeroWith,
 
     /// How much to read back
-    #[arg(long, default_value = "standard", value_name = "POLICY")]
+    #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
     verify: Verification,
+
+    #[command(flatten)]
+    bound: Bound,
 
     #[command(flatten)]
     pub part: Part,
@@ -80,6 +83,29 @@ pub enum Verification {
     High,
     /// Read everything
     Full,
+    /// A tenth in 2,000 places, as NIST SP 800-88 Rev. 1 had it (withdrawn)
+    NistR1,
+}
+
+/// How much to read, by what it shall prove.
+#[derive(Args, Clone, Serialize, Deserialize)]
+pub struct Bound {
+    /// Read as many probes as it takes to say this: with such confidence (0.999) …
+    #[arg(long, value_name = "SHARE", value_parser = share_ppm, requires = "max_unwiped")]
+    confidence: Option<u64>,
+
+    /// … at most such a share of the blocks differs (0.0001)
+    #[arg(long, value_name = "SHARE", value_parser = share_ppb, requires = "confidence")]
+    max_unwiped: Option<u64>,
+}
+
+impl Bound {
+    pub fn policy(&self, otherwise: Verification) -> Policy {
+        match (self.confidence, self.max_unwiped) {
+            (Some(confidence_ppm), Some(unwiped_ppb)) => Policy::Claim { confidence_ppm, unwiped_ppb },
+            _ => otherwise.into(),
+        }
+    }
 }
 
 impl From<Verification> for Policy {
@@ -89,6 +115,7 @@ impl From<Verification> for Policy {
             Verification::Standard => Policy::Standard,
             Verification::High => Policy::High,
             Verification::Full => Policy::Full,
+            Verification::NistR1 => Policy::NistR1,
         }
     }
 }
@@ -144,8 +171,12 @@ impl Order {
         if self.zero_with == ZeroWith::Offload {
             method = method.offload_zeroes()?;
         }
-        method.allows(self.verify.into())?;
+        method.allows(self.policy())?;
         Ok(method)
+    }
+
+    fn policy(&self) -> Policy {
+        self.bound.policy(self.verify)
     }
 
     pub fn force(&self) -> Vec<Force> {
@@ -156,7 +187,7 @@ impl Order {
         let device = device(geometry);
         self.part
             .area(&device)
-            .and_then(|area| Plan::new(method, self.verify.into(), area, &device, &mut Seed::from_kernel))
+            .and_then(|area| Plan::new(method, self.policy(), area, &device, &mut Seed::from_kernel))
             .map_err(|error| error.on(&identity.path))
     }
 }

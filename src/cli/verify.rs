@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::order::{Part, Verification, device};
+use super::order::{Bound, Part, Verification, device};
 use super::signals;
 use super::wipe::{Job, Output, Transfer, run_jobs};
 use crate::device::{Tree, guard, select};
@@ -24,8 +24,11 @@ pub struct Verify {
     expect: Pattern,
 
     /// How much to read
-    #[arg(long, default_value = "standard", value_name = "POLICY")]
+    #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
     policy: Verification,
+
+    #[command(flatten)]
+    bound: Bound,
 
     #[command(flatten)]
     part: Part,
@@ -51,7 +54,7 @@ impl Verify {
         let target = guard::examine(&tree, &path, self.part.image)?;
         let device = device(&target.geometry());
         let area = self.part.area(&device).map_err(|error| error.on(&path))?;
-        let plan = Plan::check(self.expect, self.policy.into(), area, &device);
+        let plan = Plan::check(self.expect, self.bound.policy(self.policy), area, &device);
         let settings = self.transfer.settings([target.geometry()].into_iter())?;
         let (identity, findings) = (target.identity().clone(), target.findings().clone());
         let subject = Subject { device: path.clone(), identity, findings };

@@ -156,8 +156,8 @@ impl<'a> Job<'a> {
         let clean =
             halt.is_none() && report.differing.is_empty() && report.unusable.is_empty() && residue.is_empty();
         let bound = match (sample, probes.drawn) {
-            (Sample::Stratified { confidence_per_mille, .. }, Some(drawn)) if clean => {
-                Some(Bound::of(drawn, *confidence_per_mille))
+            (Sample::Stratified { confidence_ppm, .. }, Some(drawn)) if clean => {
+                Some(Bound::of(drawn, *confidence_ppm))
             }
             _ => None,
         };

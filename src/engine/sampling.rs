@@ -28,16 +28,16 @@ const LUKS_HEADERS: [u64; 10] =
 /// In parts per billion, rounded up, since a certificate holds no floats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Bound {
-    pub confidence_per_mille: u64,
+    pub confidence_ppm: u64,
     pub differ_per_billion: u64,
 }
 
 impl Bound {
     /// The bound of `probes` independent probes that all were good.
-    pub fn of(probes: u64, confidence_per_mille: u64) -> Bound {
-        let alpha = 1.0 - confidence_per_mille as f64 / 1000.0;
+    pub fn of(probes: u64, confidence_ppm: u64) -> Bound {
+        let alpha = 1.0 - confidence_ppm as f64 / 1e6;
         let share = -(alpha.ln() / probes as f64).exp_m1();
-        Bound { confidence_per_mille, differ_per_billion: (share * 1e9).ceil() as u64 }
+        Bound { confidence_ppm, differ_per_billion: (share * 1e9).ceil() as u64 }
     }
 }
 
@@ -68,14 +68,23 @@ pub fn probes(
 
     let stratum_blocks = area.len() / block_bytes / strata;
     let block = |number: u64| Extent::at(area.start + number * block_bytes, block_bytes);
-    let mut rng = seed.rng();
-    for stratum in 0..strata {
-        for number in distinct(&mut rng, per_stratum, stratum_blocks) {
-            extents.insert(block(stratum * stratum_blocks + number));
-        }
-    }
+    drawn(strata, per_stratum, stratum_blocks, seed).for_each(|number| extents.insert(block(number)));
     extents.insert(Extent::new(block(strata * stratum_blocks).start, area.end));
     Probes { drawn: Some(strata * per_stratum), extents }
+}
+
+/// The numbers of the blocks that are drawn, in ascending order.
+fn drawn(
+    strata: u64,
+    per_stratum: u64,
+    stratum_blocks: u64,
+    seed: &Seed,
+) -> impl Iterator<Item = u64> + use<> {
+    let mut rng = seed.rng();
+    (0..strata).flat_map(move |stratum| {
+        let numbers = distinct(&mut rng, per_stratum, stratum_blocks).into_iter();
+        numbers.map(move |number| stratum * stratum_blocks + number)
+    })
 }
 
 /// `count` distinct numbers below `below`, every set of them equally likely, in ascending order.
@@ -147,9 +156,12 @@ mod tests {
 
     #[test]
     fn the_bounds_are_those_of_the_table() {
-        for (probes, confidence, percent) in
-            [(2_002, 990, 0.230), (4_608, 990, 0.0999), (13_824, 999, 0.050), (69_120, 999, 0.0100)]
-        {
+        for (probes, confidence, percent) in [
+            (2_002, 990_000, 0.230),
+            (4_608, 990_000, 0.0999),
+            (13_824, 999_000, 0.050),
+            (69_120, 999_000, 0.0100),
+        ] {
             let bound = Bound::of(probes, confidence).differ_per_billion as f64 / 1e7;
             assert!((bound - percent).abs() < percent / 100.0, "{probes}: {bound} is not {percent}");
         }
@@ -212,5 +224,160 @@ mod tests {
         let read =
             probes(&standard(area), area, &GEOMETRY, &Seed([1; 32]), &edges, &ExtentSet::new()).extents;
         assert!(read.iter().all(|extent| extent.intersect(area) == extent));
+    }
+
+    /// Where the blocks lie that were not wiped.
+    #[derive(Clone, Copy, Debug)]
+    enum Planted {
+        Scattered,
+        Run,
+        End,
+        OneInAStratum,
+    }
+
+    struct Case {
+        strata: u64,
+        per_stratum: u64,
+        stratum_blocks: u64,
+        planted: Planted,
+        confidence_ppm: u64,
+    }
+
+    impl Case {
+        /// The smallest number of bad blocks that the bound calls impossible.
+        fn bad_blocks(&self) -> u64 {
+            let probes = self.strata * self.per_stratum;
+            let bound = Bound::of(probes, self.confidence_ppm).differ_per_billion as f64 / 1e9;
+            (bound * (self.strata * self.stratum_blocks) as f64).floor() as u64 + 1
+        }
+
+        fn plant(&self, bad: u64, rng: &mut impl Rng) -> Vec<bool> {
+            let blocks = self.strata * self.stratum_blocks;
+            let mut is_bad = vec![false; blocks as usize];
+            let places: Vec<u64> = match self.planted {
+                Planted::Scattered => distinct(rng, bad, blocks),
+                Planted::Run => {
+                    let start = uniform(rng, blocks - bad + 1);
+                    (start..start + bad).collect()
+                }
+                Planted::End => (blocks - bad..blocks).collect(),
+                // Spread as evenly as can be: the worst case for strata.
+                Planted::OneInAStratum => (0..bad)
+                    .map(|number| {
+                        let (stratum, within) = (number % self.strata, number / self.strata);
+                        stratum * self.stratum_blocks + within
+                    })
+                    .collect(),
+            };
+            places.into_iter().for_each(|place| is_bad[place as usize] = true);
+            is_bad
+        }
+
+        /// How many of the trials saw none of the bad blocks.
+        fn missed(&self, bad: u64, trials: u64) -> u64 {
+            let mut rng = Seed([42; 32]).rng();
+            let mut is_bad = self.plant(bad, &mut rng);
+            let mut missed = 0;
+            for trial in 0..trials {
+                // New places now and then: what is drawn is new each time.
+                if trial % 100 == 0 {
+                    is_bad = self.plant(bad, &mut rng);
+                }
+                let mut seed = [0; 32];
+                seed[..8].copy_from_slice(&trial.to_le_bytes());
+                let mut draws = drawn(self.strata, self.per_stratum, self.stratum_blocks, &Seed(seed));
+                missed += u64::from(!draws.any(|number| is_bad[number as usize]));
+            }
+            missed
+        }
+    }
+
+    /// P(X >= hits) of a binomial: what a one-sided test rejects when it is tiny.
+    fn at_least(hits: u64, trials: u64, chance: f64) -> f64 {
+        if hits as f64 <= trials as f64 * chance {
+            // Below the mean there is nothing to reject (and the terms are too small for floats).
+            return 1.0;
+        }
+        let log_factorial = |n: u64| (1..=n).map(|k| (k as f64).ln()).sum::<f64>();
+        let first = log_factorial(trials) - log_factorial(hits) - log_factorial(trials - hits)
+            + hits as f64 * chance.ln()
+            + (trials - hits) as f64 * (-chance).ln_1p();
+        let (mut term, mut sum) = (first.exp(), 0.0);
+        for k in hits..=trials {
+            sum += term;
+            term *= (trials - k) as f64 / (k + 1) as f64 * chance / (1.0 - chance);
+            if term < sum * 1e-12 {
+                break;
+            }
+        }
+        sum
+    }
+
+    /// The misses of every case, as the table of docs/sampling.md.
+    fn monte_carlo(trials: u64) -> Vec<String> {
+        let shapes: [(u64, u64, u64, u64); 5] = [
+            (2, 1, 2, 500_000),
+            (64, 2, 16, 900_000),
+            (64, 2, 512, 990_000),
+            (256, 2, 64, 990_000),
+            (32, 1, 1024, 999_000),
+        ];
+        let kinds = [Planted::Scattered, Planted::Run, Planted::End, Planted::OneInAStratum];
+        let mut rows = Vec::new();
+        for (strata, per_stratum, stratum_blocks, confidence_ppm) in shapes {
+            for planted in kinds {
+                let case = Case { strata, per_stratum, stratum_blocks, planted, confidence_ppm };
+                let bad = case.bad_blocks();
+                if bad > strata * stratum_blocks {
+                    continue;
+                }
+                let missed = case.missed(bad, trials);
+                let stated = 1.0 - confidence_ppm as f64 / 1e6;
+                let p = at_least(missed, trials, stated);
+                assert!(
+                    p > 1e-6,
+                    "{planted:?} {strata} x {per_stratum} of {stratum_blocks}: {missed}, p = {p}"
+                );
+                rows.push(format!(
+                    "| {strata} × {per_stratum} of {stratum_blocks} | {planted:?} | {bad} | {:.2} % | {:.3} % |",
+                    stated * 100.0,
+                    missed as f64 * 100.0 / trials as f64
+                ));
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn misses_are_no_more_frequent_than_stated() {
+        let rows = monte_carlo(100_000);
+        assert!(rows.len() >= 16, "{}", rows.join("\n"));
+        println!("{}", rows.join("\n"));
+    }
+
+    /// The hypergeometric bound is what stratified draws do not keep; the test can see it.
+    #[test]
+    fn a_smaller_bound_would_be_found_out() {
+        let case = Case {
+            strata: 2,
+            per_stratum: 1,
+            stratum_blocks: 2,
+            planted: Planted::OneInAStratum,
+            confidence_ppm: 0,
+        };
+        let missed = case.missed(2, 100_000);
+        // One bad block in each of two strata is missed in a quarter of all draws, not in a sixth.
+        assert!(at_least(missed, 100_000, 1.0 / 6.0) < 1e-6, "{missed}");
+        assert!(at_least(missed, 100_000, 1.0 / 4.0) > 1e-6, "{missed}");
+    }
+
+    #[test]
+    fn a_run_of_two_strata_is_always_found_and_a_single_block_at_its_rate() {
+        let case =
+            Case { strata: 64, per_stratum: 2, stratum_blocks: 16, planted: Planted::Run, confidence_ppm: 0 };
+        assert_eq!(case.missed(2 * 16 - 1, 100_000), 0);
+        let single = Case { planted: Planted::Scattered, ..case };
+        let missed = single.missed(1, 100_000);
+        assert!(missed.abs_diff(87_500) < 600, "2 of 16 blocks are drawn: {missed}");
     }
 }

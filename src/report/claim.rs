@@ -54,7 +54,7 @@ fn verified(job: &JobReport, check: &Verification) -> String {
             "{probes} blocks of {} drawn at random and the fixed places were read ({read}), and all are \
              what they should be: with {} confidence at most {} of the blocks differ.",
             bytes(block_bytes),
-            percent(bound.confidence_per_mille * 1_000_000),
+            percent(bound.confidence_ppm * 1_000),
             percent(bound.differ_per_billion)
         ),
         _ => format!("{read} were read, and what could be read is what it should be."),

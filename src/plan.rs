@@ -248,6 +248,8 @@ impl fmt::Display for Sample {
 /// Below this many blocks a stratum says little more than reading it all.
 const STRATUM_BLOCKS_MIN: u64 = 8;
 const PROBE_BYTES_MIN: u64 = 4096;
+/// More single blocks than this take a disk longer than reading all of it in order.
+const PROBES_MAX: u64 = 1 << 22;
 
 impl Sample {
     /// What the policy reads of this area; nothing where it is none.
@@ -263,7 +265,8 @@ impl Sample {
             }
         };
         let block_bytes = physical_block.max(PROBE_BYTES_MIN);
-        if area.len() / block_bytes / STRATUM_BLOCKS_MIN < strata {
+        let too_many = strata.saturating_mul(PER_STRATUM) > PROBES_MAX;
+        if too_many || area.len() / block_bytes / STRATUM_BLOCKS_MIN < strata {
             return Some(Sample::Full);
         }
         Some(Sample::Stratified { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm })
@@ -295,15 +298,25 @@ fn probes_for(confidence_ppm: u64, unwiped_ppb: u64) -> u64 {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(tag = "act", rename_all = "snake_case")]
 pub enum Act {
-    Write { pattern: Pattern },
+    Write {
+        pattern: Pattern,
+    },
     Zero,
     Discard,
-    Check { expect: Pattern, sample: Sample },
+    /// Reads what is there, before anything is written: what a read-back of the same later proves
+    /// nothing about, and what would be known again.
+    Survey {
+        sample: Sample,
+    },
+    Check {
+        expect: Pattern,
+        sample: Sample,
+    },
 }
 
 impl Act {
     pub fn writes(&self) -> bool {
-        !matches!(self, Act::Check { .. })
+        !matches!(self, Act::Survey { .. } | Act::Check { .. })
     }
 }
 
@@ -313,6 +326,7 @@ impl fmt::Display for Act {
             Act::Write { pattern } => write!(f, "overwrite {pattern}"),
             Act::Zero => f.write_str("write-zeroes"),
             Act::Discard => f.write_str("discard"),
+            Act::Survey { sample } => write!(f, "survey, {sample}"),
             Act::Check { expect, sample } => write!(f, "verify {expect}, {sample}"),
         }
     }
@@ -375,6 +389,10 @@ impl Plan {
         if let (Some(Act::Write { .. } | Act::Zero | Act::Discard), Some(sample)) = (steps.last(), sample) {
             steps.extend(check(steps.last(), sample));
         }
+        if sample.is_some() {
+            let survey = Sample::choose(Policy::Standard, area, device.physical_block);
+            steps.splice(0..0, survey.map(|sample| Act::Survey { sample }));
+        }
         Ok(Plan { method: method.name.clone(), area, partial: area != Extent::new(0, device.size), steps })
     }
 
@@ -386,6 +404,7 @@ impl Plan {
     pub fn outline(&self, method: &Method) -> Vec<String> {
         let mut passes = method.passes.iter().filter(|pass| **pass != Pass::Check);
         let told = |act: &Act| match act {
+            Act::Survey { sample } => format!("read before, {sample}"),
             Act::Check { sample, .. } => format!("read back, {sample}"),
             _ => passes.next().map(ToString::to_string).expect("a pass for each step that writes"),
         };
@@ -432,6 +451,7 @@ fn check(left_by: Option<&Act>, sample: Sample) -> Option<Act> {
         Act::Write { pattern } => pattern.clone(),
         Act::Zero | Act::Discard => Pattern::zero(),
         Act::Check { expect, .. } => expect.clone(),
+        Act::Survey { .. } => return None,
     };
     Some(Act::Check { expect, sample })
 }
@@ -456,7 +476,10 @@ mod tests {
 
     #[test]
     fn the_default_is_one_pass_and_a_check_of_it() {
-        assert_eq!(told("zero", Policy::Standard), ["overwrite 0x00", "verify 0x00, 4608 probes"]);
+        assert_eq!(
+            told("zero", Policy::Standard),
+            ["survey, 4608 probes", "overwrite 0x00", "verify 0x00, 4608 probes"]
+        );
         assert_eq!(told("zero", Policy::None), ["overwrite 0x00"]);
     }
 
@@ -464,21 +487,30 @@ mod tests {
     fn schemes_are_what_their_sources_say() {
         let shred = ["overwrite 0x55", "overwrite 0xaa", "overwrite random"];
         assert_eq!(told("shred", Policy::None), shred);
-        let dod3 = ["overwrite 0x00", "overwrite 0xff", "overwrite random", "verify random, all of it"];
+        let dod3 = [
+            "survey, 4608 probes",
+            "overwrite 0x00",
+            "overwrite 0xff",
+            "overwrite random",
+            "verify random, all of it",
+        ];
         assert_eq!(told("dod3", Policy::Full), dod3);
         let dod7 = ["0x01", "0xfe", "random", "0x03", "0x04", "0xfb", "random"];
         assert_eq!(told("dod7", Policy::None), dod7.map(|pass| format!("overwrite {pass}")));
         assert_eq!(told("gutmann", Policy::None).len(), 35);
-        assert_eq!(told("discard", Policy::Full), ["discard", "verify 0x00, all of it"]);
+        assert_eq!(
+            told("discard", Policy::Full),
+            ["survey, 4608 probes", "discard", "verify 0x00, all of it"]
+        );
     }
 
     #[test]
     fn each_random_pass_has_a_seed_of_its_own_and_the_check_expects_the_last() {
         let steps = plan(&Method::named("shred-random").unwrap(), Policy::Full).unwrap().steps;
         let random = |seed| Pattern::Random { seed: Seed([seed; 32]) };
-        assert_eq!(steps[0], Act::Write { pattern: random(1) });
-        assert_eq!(steps[2], Act::Write { pattern: random(3) });
-        assert_eq!(steps[3], Act::Check { expect: random(3), sample: Sample::Full });
+        assert_eq!(steps[1], Act::Write { pattern: random(1) });
+        assert_eq!(steps[3], Act::Write { pattern: random(3) });
+        assert_eq!(steps[4], Act::Check { expect: random(3), sample: Sample::Full });
     }
 
     #[test]
@@ -486,7 +518,7 @@ mod tests {
         let method = Method::named("random").unwrap().then_zero().offload_zeroes().unwrap();
         let steps: Vec<String> =
             plan(&method, Policy::Full).unwrap().steps.iter().map(Act::to_string).collect();
-        assert_eq!(steps, ["overwrite random", "write-zeroes", "verify 0x00, all of it"]);
+        assert_eq!(steps[1..], ["overwrite random", "write-zeroes", "verify 0x00, all of it"]);
         assert!(Method::named("random").unwrap().offload_zeroes().is_err());
     }
 
@@ -510,8 +542,13 @@ mod tests {
         };
         assert_eq!(outline(0), outline(77));
         assert_eq!(
-            outline(0)[..3],
-            ["overwrite random byte 1", "overwrite complement of byte 1", "overwrite random"]
+            outline(0)[..4],
+            [
+                "read before, 4608 probes",
+                "overwrite random byte 1",
+                "overwrite complement of byte 1",
+                "overwrite random"
+            ]
         );
         assert_eq!(outline(0).last().unwrap(), "read back, 4608 probes");
     }

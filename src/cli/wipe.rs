@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::arguments::{rate, some_size};
@@ -15,7 +15,7 @@ use super::signals;
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Tree, select};
 use crate::engine::fleet::{self, Opener};
-use crate::engine::{Settings, Stop};
+use crate::engine::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Kind, Result};
 use crate::io::Geometry;
 use crate::plan::Plan;
@@ -77,6 +77,27 @@ pub struct Transfer {
     /// I/O priority: idle, best-effort:N, realtime:N
     #[arg(long, value_name = "CLASS")]
     ionice: Option<IoNice>,
+
+    /// When the read-back finds something else than it should
+    #[arg(long, default_value = "map", value_name = "ACTION")]
+    on_mismatch: Mismatch,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mismatch {
+    /// Read everything, and list what survives
+    Map,
+    /// The verdict is enough
+    Stop,
+}
+
+impl From<Mismatch> for OnMismatch {
+    fn from(mismatch: Mismatch) -> OnMismatch {
+        match mismatch {
+            Mismatch::Map => OnMismatch::Map,
+            Mismatch::Stop => OnMismatch::Stop,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -113,7 +134,13 @@ impl Transfer {
             ))
             .way_out("--block-size times --queue-depth may be 1 GiB at most"));
         }
-        Ok(Settings { chunk_bytes: self.block_size, depth, rate: self.rate, ..Settings::default() })
+        Ok(Settings {
+            chunk_bytes: self.block_size,
+            depth,
+            rate: self.rate,
+            on_mismatch: self.on_mismatch.into(),
+            ..Settings::default()
+        })
     }
 
     /// Before any thread is started, since threads inherit it.

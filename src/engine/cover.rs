@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::event::{Emitter, Event};
@@ -26,6 +27,8 @@ const TICK: Duration = Duration::from_millis(100);
 const TRIES_MAX: u32 = 3;
 /// How many extents a finding lists; beyond that only their bytes are counted.
 const LISTED_MAX: usize = 4096;
+/// Into how many parts the course of a step is cut.
+const COURSE_PARTS: u64 = 128;
 
 /// What a step needs from its job.
 pub struct Context<'a> {
@@ -35,6 +38,8 @@ pub struct Context<'a> {
     pub emitter: &'a Emitter,
     /// The step's number in its plan.
     pub step: usize,
+    /// Shown what a survey reads, and the blocks that a check finds to differ.
+    pub see: &'a mut dyn FnMut(Extent, &[u8]),
 }
 
 /// Ranges that were found, of which at most 4096 are listed.
@@ -84,6 +89,11 @@ pub struct StepReport {
     pub retried: ExtentSet,
     /// I/Os that failed.
     pub errors: u64,
+    pub started: Timestamp,
+    pub ended: Timestamp,
+    /// When each 128th of its bytes was done, in microseconds from its start: how fast the device is,
+    /// over its addresses. Empty where the step visits single places.
+    pub course: Vec<u64>,
 }
 
 impl StepReport {
@@ -172,6 +182,7 @@ pub fn cover<'a>(context: Context<'a>, act: &'a Act, area: &ExtentSet) -> (StepR
     }
     cover.run();
     cover.report.milliseconds = started.elapsed().as_millis() as u64;
+    cover.report.ended = Timestamp::now();
     cover.emitter.emit(Event::Progress { step, bytes: cover.report.bytes });
     (cover.report, cover.halt)
 }
@@ -185,6 +196,10 @@ struct Cover<'a> {
     act: &'a Act,
     geometry: Geometry,
     depth: usize,
+    see: &'a mut dyn FnMut(Extent, &[u8]),
+    started: Instant,
+    /// The bytes of the area, where it is one extent.
+    course_bytes: Option<u64>,
 
     /// Pieces that were not tried yet, and the first that the running epoch leaves out.
     fresh: Box<dyn Iterator<Item = Extent>>,
@@ -206,7 +221,7 @@ struct Cover<'a> {
 
 impl<'a> Cover<'a> {
     fn new(context: Context<'a>, act: &'a Act, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
-        let Context { disk, settings, stop, emitter, step } = context;
+        let Context { disk, settings, stop, emitter, step, see } = context;
         let geometry = disk.geometry();
         let extents: Vec<Extent> = area.iter().collect();
         let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
@@ -219,10 +234,16 @@ impl<'a> Cover<'a> {
             differing: Found::default(),
             retried: ExtentSet::new(),
             errors: 0,
+            started: Timestamp::now(),
+            ended: Timestamp::now(),
+            course: Vec::new(),
         };
         Cover {
             geometry,
             depth,
+            see,
+            started: Instant::now(),
+            course_bytes: (area.len() == 1).then(|| area.bytes()),
             next: fresh.next(),
             fresh: Box::new(fresh),
             epoch_left: if act.writes() { settings.epoch_bytes } else { u64::MAX },
@@ -311,7 +332,7 @@ impl<'a> Cover<'a> {
                 sheet.prepare(pattern, at, len as usize);
                 (Op::Write { at, buf: sheet.buf }, sheet.holds)
             }
-            Act::Check { .. } => {
+            Act::Survey { .. } | Act::Check { .. } => {
                 let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
                 buf.set_len(len as usize);
                 (Op::Read { at, buf }, None)
@@ -375,14 +396,28 @@ impl<'a> Cover<'a> {
         }
         let (good, rest) = extent.split(whole);
         self.report.bytes += good.len();
-        if let (Act::Check { expect, .. }, Op::Read { buf, .. }) = (self.act, op) {
-            self.compare(expect, good, &buf[..good.len() as usize]);
+        self.note_course();
+        if let Op::Read { buf, .. } = op {
+            let bytes = &buf[..good.len() as usize];
+            match self.act {
+                Act::Check { expect, .. } => self.compare(expect, good, bytes),
+                _ => (self.see)(good, bytes),
+            }
         }
         if piece.failed_before {
             self.report.retried.insert(good);
         }
         if !rest.is_empty() {
             self.again.push(Piece { extent: rest, ..piece });
+        }
+    }
+
+    fn note_course(&mut self) {
+        let Some(total) = self.course_bytes else { return };
+        let parts = (u128::from(self.report.bytes) * u128::from(COURSE_PARTS) / u128::from(total)) as usize;
+        if parts > self.report.course.len() {
+            let now = self.started.elapsed().as_micros() as u64;
+            self.report.course.resize(parts, now);
         }
     }
 
@@ -395,8 +430,9 @@ impl<'a> Cover<'a> {
         let mut differing = ExtentSet::new();
         for block in extent.chunks(self.geometry.logical_block) {
             let range = (block.start - extent.start) as usize..(block.end - extent.start) as usize;
-            if self.expected.buf[range.clone()] != bytes[range] {
+            if self.expected.buf[range.clone()] != bytes[range.clone()] {
                 differing.insert(block);
+                (self.see)(block, &bytes[range]);
             }
         }
         differing.iter().for_each(|extent| self.report.differing.add(extent));

@@ -50,10 +50,11 @@ pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
 /// The seconds that a plan takes at this many bytes a second; commands are not counted.
 pub fn seconds(plan: &Plan, bytes_per_second: u64) -> u64 {
     let bytes = |act: &Act| match act {
-        Act::Write { .. } | Act::Check { sample: Sample::Full, .. } => plan.area.len(),
-        Act::Check { sample: Sample::Stratified { strata, per_stratum, block_bytes, .. }, .. } => {
-            strata * per_stratum * block_bytes
-        }
+        Act::Write { .. } => plan.area.len(),
+        Act::Survey { sample } | Act::Check { sample, .. } => match sample {
+            Sample::Full => plan.area.len(),
+            Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
+        },
         Act::Zero | Act::Discard => 0,
     };
     let total: u64 = plan.steps.iter().map(bytes).fold(0, u64::saturating_add);
@@ -85,7 +86,7 @@ mod tests {
             seconds(&plan, 1 << 20)
         };
         assert_eq!(time("zero", Policy::None), 1024);
-        assert_eq!(time("shred", Policy::Full), 4096);
-        assert_eq!(time("zero", Policy::Standard), 1024 + 18);
+        assert_eq!(time("shred", Policy::Full), 4096 + 18);
+        assert_eq!(time("zero", Policy::Standard), 1024 + 2 * 18);
     }
 }

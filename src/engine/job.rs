@@ -2,12 +2,14 @@
 
 use serde::Serialize;
 
-use super::cover::{Context, Found, Halt, StepReport, cover};
+use super::cover::{Context, Halt, StepReport, cover};
 use super::event::{Emitter, Event};
-use super::sampling::{Bound, probes};
-use super::{Settings, Stop};
+use super::sampling::{Bound, draw, probes};
+use super::survivors::{Inquiry, Memory, Survivors};
+use super::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry, IoPath};
+use crate::pattern::Pattern;
 use crate::pattern::Seed;
 use crate::plan::{Act, Plan, Sample};
 use crate::range::{Extent, ExtentSet, align_down};
@@ -26,9 +28,22 @@ pub struct JobReport {
     /// Blocks that a check could not read.
     pub unreadable: ExtentSet,
     /// Blocks that a check found to hold something else than the last pass wrote.
-    pub surviving: Found,
+    pub surviving: Survivors,
+    /// What was there before the first pass.
+    pub before: Option<Before>,
     pub verification: Option<Verification>,
     pub error: Option<String>,
+}
+
+/// What a survey found, in bytes of whole blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Before {
+    /// The probes follow from it, as those of a check.
+    pub seed: Seed,
+    pub read_bytes: u64,
+    pub zero_bytes: u64,
+    /// That already were what the last check expects: for those it proves nothing.
+    pub expected_bytes: u64,
 }
 
 /// What the last check did.
@@ -62,9 +77,24 @@ pub fn run(
         Some(Halt::Failed(error)) => Some(error.to_string()),
         Some(Halt::Asked(_)) | None => None,
     };
-    let Job { steps, residue, unreadable, surviving, verification, .. } = job;
-    JobReport { verdict, plan, geometry, io_path, steps, residue, unreadable, surviving, verification, error }
+    let Job { steps, residue, unreadable, surviving, before, verification, .. } = job;
+    JobReport {
+        verdict,
+        plan,
+        geometry,
+        io_path,
+        steps,
+        residue,
+        unreadable,
+        surviving,
+        before,
+        verification,
+        error,
+    }
 }
+
+/// A survey is given up after so many failed reads: each can cost a drive's whole patience.
+const SURVEY_ERRORS_MAX: u64 = 16;
 
 struct Job<'a> {
     disk: &'a mut dyn Disk,
@@ -77,7 +107,9 @@ struct Job<'a> {
     steps: Vec<StepReport>,
     residue: ExtentSet,
     unreadable: ExtentSet,
-    surviving: Found,
+    surviving: Survivors,
+    before: Option<Before>,
+    memory: Option<Memory>,
     verification: Option<Verification>,
 }
 
@@ -106,7 +138,9 @@ impl<'a> Job<'a> {
             steps: Vec::new(),
             residue: residue.into(),
             unreadable: unreadable.into(),
-            surviving: Found::default(),
+            surviving: Survivors::default(),
+            before: None,
+            memory: None,
             verification: None,
         }
     }
@@ -117,14 +151,18 @@ impl<'a> Job<'a> {
                 return Some(halt);
             }
             let done = match act {
-                Act::Check { sample, .. } => match draw() {
-                    Ok(seed) => self.check(step, acts.len(), act, sample, seed),
-                    Err(error) => Some(Halt::Failed(error)),
-                },
-                _ => self.write(step, acts.len(), act),
+                Act::Survey { sample } => draw().and_then(|seed| self.survey(acts, sample, seed)),
+                Act::Check { expect, sample } => {
+                    draw().map(|seed| self.check(step, acts, expect, sample, seed))
+                }
+                Act::Write { .. } | Act::Zero | Act::Discard => Ok(self.write(step, acts)),
             };
-            if done.is_some() {
-                return done;
+            if let Some(halt) = done.unwrap_or_else(|error| Some(Halt::Failed(error))) {
+                return Some(halt);
+            }
+            if !self.surviving.is_empty() {
+                // Nothing that comes after it makes the claim true.
+                break;
             }
         }
         self.same_disk().err()
@@ -138,20 +176,59 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn write(&mut self, step: usize, steps: usize, act: &Act) -> Option<Halt> {
-        let (report, halt) = self.cover(step, steps, act, &self.area.into());
+    /// Reads drawn blocks before the first pass. What cannot be read is no reason not to write.
+    fn survey(&mut self, acts: &[Act], sample: &Sample, seed: Seed) -> Result<Option<Halt>> {
+        let block = self.geometry.logical_block;
+        let drawn = draw(sample, self.area, &seed);
+        let expect = acts.iter().rev().find_map(|act| match act {
+            Act::Check { expect, .. } => Some(expect),
+            _ => None,
+        });
+        let mut memory = Memory::new()?;
+        let mut before = Before { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
+        let mut expected = vec![0; block as usize];
+        let mut see = |extent: Extent, bytes: &[u8]| {
+            for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
+                memory.keep(at.start, bytes);
+                before.read_bytes += at.len();
+                before.zero_bytes += if bytes.iter().all(|byte| *byte == 0) { at.len() } else { 0 };
+                if let Some(expect) = expect {
+                    let expected = &mut expected[..bytes.len()];
+                    expect.fill(at.start, expected);
+                    before.expected_bytes += if expected == bytes { at.len() } else { 0 };
+                }
+            }
+        };
+        let settings = Settings { errors_max: SURVEY_ERRORS_MAX, ..*self.settings };
+        let (report, halt) = self.cover(0, acts.len(), &acts[0], &drawn, &settings, &mut see);
+        self.steps.push(report);
+        (self.before, self.memory) = (Some(before), Some(memory));
+        Ok(halt.filter(|halt| matches!(halt, Halt::Asked(_))))
+    }
+
+    fn write(&mut self, step: usize, acts: &[Act]) -> Option<Halt> {
+        let (area, settings) = (self.area.into(), *self.settings);
+        let (report, halt) = self.cover(step, acts.len(), &acts[step], &area, &settings, &mut |_, _| {});
         report.unusable.iter().for_each(|extent| self.residue.insert(extent));
         self.steps.push(report);
         halt
     }
 
     /// Reads back what the pass before could write: its residue is known to be something else.
-    fn check(&mut self, step: usize, steps: usize, act: &Act, sample: &Sample, seed: Seed) -> Option<Halt> {
+    fn check(
+        &mut self,
+        step: usize,
+        acts: &[Act],
+        expect: &Pattern,
+        sample: &Sample,
+        seed: Seed,
+    ) -> Option<Halt> {
         let before = self.steps.last();
         let retried = before.map(|report| report.retried.clone()).unwrap_or_default();
         let residue = before.map(|report| report.unusable.clone()).unwrap_or_default();
         let probes = probes(sample, self.area, &self.geometry, &seed, &self.edges(), &retried);
-        let (report, halt) = self.cover(step, steps, act, &probes.extents.without(&residue));
+        let halt = self.compare(step, acts, &acts[step], expect, &probes.extents.without(&residue));
+        let report = self.steps.last().expect("the check's own");
 
         let clean =
             halt.is_none() && report.differing.is_empty() && report.unusable.is_empty() && residue.is_empty();
@@ -161,8 +238,6 @@ impl<'a> Job<'a> {
             }
             _ => None,
         };
-        report.unusable.iter().for_each(|extent| self.unreadable.insert(extent));
-        self.surviving.add_all(&report.differing);
         self.verification = Some(Verification {
             sample: *sample,
             seed,
@@ -170,6 +245,35 @@ impl<'a> Job<'a> {
             bytes_read: report.bytes,
             bound,
         });
+        let sampled = *sample != Sample::Full;
+        if sampled && !report.differing.is_empty() && self.settings.on_mismatch == OnMismatch::Map {
+            let map = Act::Check { expect: expect.clone(), sample: Sample::Full };
+            let all = ExtentSet::from(self.area).without(&residue);
+            return halt.or_else(|| self.compare(self.steps.len(), acts, &map, expect, &all));
+        }
+        halt
+    }
+
+    /// Reads, and finds out what is there where it is not what it should be.
+    fn compare(
+        &mut self,
+        step: usize,
+        acts: &[Act],
+        act: &Act,
+        expect: &Pattern,
+        extents: &ExtentSet,
+    ) -> Option<Halt> {
+        let memory = self.memory.take();
+        let mut inquiry = Inquiry::new(expect, acts, memory.as_ref());
+        let settings = *self.settings;
+        let steps = acts.len().max(step + 1);
+        let (report, halt) =
+            self.cover(step, steps, act, extents, &settings, &mut |at, bytes| inquiry.see(at, bytes));
+        if !report.differing.is_empty() {
+            self.surviving = inquiry.end(self.area, self.geometry.logical_block, self.stop);
+        }
+        self.memory = memory;
+        report.unusable.iter().for_each(|extent| self.unreadable.insert(extent));
         self.steps.push(report);
         halt
     }
@@ -186,15 +290,12 @@ impl<'a> Job<'a> {
         steps: usize,
         act: &Act,
         area: &ExtentSet,
+        settings: &Settings,
+        see: &mut dyn FnMut(Extent, &[u8]),
     ) -> (StepReport, Option<Halt>) {
         self.emitter.emit(Event::StepStarted { step, steps, act: act.to_string(), bytes: area.bytes() });
-        let context = Context {
-            disk: self.disk,
-            settings: self.settings,
-            stop: self.stop,
-            emitter: self.emitter,
-            step,
-        };
+        let context =
+            Context { disk: self.disk, settings, stop: self.stop, emitter: self.emitter, step, see };
         let (report, halt) = cover(context, act, area);
         if halt.is_none() {
             self.emitter.emit(Event::StepEnded { step, report: report.clone() });

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod job;
 pub mod pace;
 pub mod sampling;
+pub mod survivors;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,11 +28,29 @@ pub struct Settings {
     pub errors_max: u64,
     /// Bytes a second at most.
     pub rate: Option<u64>,
+    pub on_mismatch: OnMismatch,
+}
+
+/// What to do when a sample finds a block that does not hold what it should.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnMismatch {
+    /// Read everything, and list all that survives.
+    #[default]
+    Map,
+    /// The verdict is enough.
+    Stop,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { chunk_bytes: 1 << 20, depth: 8, epoch_bytes: 4 << 30, errors_max: 10_000, rate: None }
+        Settings {
+            chunk_bytes: 1 << 20,
+            depth: 8,
+            epoch_bytes: 4 << 30,
+            errors_max: 10_000,
+            rate: None,
+            on_mismatch: OnMismatch::default(),
+        }
     }
 }
 
@@ -51,10 +70,11 @@ impl Settings {
     fn transfers(&self, act: &Act) -> (u64, usize) {
         match act {
             Act::Zero | Act::Discard => (COMMAND_BYTES, 1),
-            Act::Check { sample: Sample::Stratified { .. }, .. } => {
+            Act::Survey { sample: Sample::Stratified { .. } }
+            | Act::Check { sample: Sample::Stratified { .. }, .. } => {
                 (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH)
             }
-            Act::Write { .. } | Act::Check { .. } => (self.chunk_bytes, self.depth),
+            Act::Write { .. } | Act::Survey { .. } | Act::Check { .. } => (self.chunk_bytes, self.depth),
         }
     }
 }

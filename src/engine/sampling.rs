@@ -60,17 +60,26 @@ pub fn probes(
     edges: &[u64],
     retried: &ExtentSet,
 ) -> Probes {
+    let mut extents = draw(sample, area, seed);
     let &Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else {
-        return Probes { drawn: None, extents: area.into() };
+        return Probes { drawn: None, extents };
     };
-    let mut extents = fixed(area, geometry, edges, block_bytes);
-    retried.iter().for_each(|extent| extents.insert(extent.intersect(area)));
+    let left_over = area.len() / block_bytes % strata * block_bytes + area.len() % block_bytes;
+    let always = fixed(area, geometry, edges, block_bytes)
+        .chain(retried.iter().map(|extent| extent.intersect(area)))
+        .chain([Extent::new(area.end - left_over, area.end)]);
+    always.for_each(|extent| extents.insert(extent));
+    Probes { drawn: Some(strata * per_stratum), extents }
+}
 
+/// The blocks that are drawn from the seed; everything where the sample is all of it.
+pub fn draw(sample: &Sample, area: Extent, seed: &Seed) -> ExtentSet {
+    let &Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else {
+        return area.into();
+    };
     let stratum_blocks = area.len() / block_bytes / strata;
     let block = |number: u64| Extent::at(area.start + number * block_bytes, block_bytes);
-    drawn(strata, per_stratum, stratum_blocks, seed).for_each(|number| extents.insert(block(number)));
-    extents.insert(Extent::new(block(strata * stratum_blocks).start, area.end));
-    Probes { drawn: Some(strata * per_stratum), extents }
+    drawn(strata, per_stratum, stratum_blocks, seed).map(block).collect()
 }
 
 /// The numbers of the blocks that are drawn, in ascending order.
@@ -115,23 +124,23 @@ fn uniform(rng: &mut impl Rng, below: u64) -> u64 {
 }
 
 /// The places where metadata lives and where wipers go wrong, as far as they lie in the area.
-fn fixed(area: Extent, geometry: &Geometry, edges: &[u64], block_bytes: u64) -> ExtentSet {
+fn fixed(area: Extent, geometry: &Geometry, edges: &[u64], block_bytes: u64) -> impl Iterator<Item = Extent> {
+    let block = geometry.logical_block;
     let end = geometry.size;
-    let gpt = GPT_BLOCKS * geometry.logical_block;
-    let around = |at: u64| Extent::new(at.saturating_sub(block_bytes), at.saturating_add(block_bytes));
+    let gpt = GPT_BLOCKS * block;
+    let around = move |at: u64| Extent::new(at.saturating_sub(block_bytes), at.saturating_add(block_bytes));
     let places = [
         Extent::at(area.start, block_bytes),
         Extent::new(area.end.saturating_sub(MIB), area.end),
         Extent::new(0, gpt),
         Extent::new(end.saturating_sub(gpt), end),
     ];
-    let headers = LUKS_HEADERS.iter().map(|at| Extent::at(*at, block_bytes));
+    let headers = LUKS_HEADERS.iter().map(move |at| Extent::at(*at, block_bytes));
     places
         .into_iter()
         .chain(headers)
         .chain(edges.iter().copied().map(around))
-        .map(|extent| whole_blocks(extent.intersect(area), area, geometry.logical_block))
-        .collect()
+        .map(move |extent| whole_blocks(extent.intersect(area), area, block))
 }
 
 /// Widened to logical blocks, but never out of the area (whose end may be an odd tail).

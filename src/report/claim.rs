@@ -26,9 +26,11 @@ pub fn claim(job: &JobReport) -> String {
             bytes(job.unreadable.bytes())
         ),
         Verdict::Surviving => {
+            let kinds: Vec<&str> = job.surviving.kinds().into_iter().map(|(kind, _)| kind).collect();
             format!(
-                "Of what was read of {area}, {} does not hold what it should.",
-                bytes(job.surviving.bytes)
+                "Of what was read of {area}, {} does not hold what it should, but {}.",
+                bytes(job.surviving.bytes),
+                kinds.join(", ")
             )
         }
         _ => format!("Nothing is claimed of {area}."),

@@ -8,7 +8,8 @@ use indicatif::BinaryBytes;
 use super::Record;
 use crate::device::Signature;
 use crate::engine::cover::StepReport;
-use crate::engine::job::JobReport;
+use crate::engine::job::{Before, JobReport};
+use crate::engine::survivors::Survivors;
 use crate::range::ExtentSet;
 use crate::verdict::Verdict;
 
@@ -76,18 +77,39 @@ fn render_job(text: &mut String, job: &JobReport) {
             row(text, "", format!("seed {seed}"));
         }
     }
+    if let Some(before) = &job.before {
+        row(text, "before", describe_before(before));
+    }
     if let Some(check) = &job.verification
         && check.probes.is_some()
     {
         row(text, "drawn from", format!("seed {}", check.seed));
     }
-    ranges(text, "residue", &job.residue, false);
-    ranges(text, "unreadable", &job.unreadable, false);
-    ranges(text, "surviving", &job.surviving.extents, job.surviving.more);
+    ranges(text, "residue", &job.residue);
+    ranges(text, "unreadable", &job.unreadable);
+    survivors(text, &job.surviving);
     let direct = if job.io_path.direct { "O_DIRECT" } else { "page cache" };
     row(text, "i/o", format!("{}, {direct}", job.io_path.backend));
     for fallback in &job.io_path.fallbacks {
         row(text, "", fallback);
+    }
+}
+
+fn describe_before(before: &Before) -> String {
+    let share = |part: u64| share(part, before.read_bytes);
+    format!(
+        "of {} read, {} was zero, and {} was already what the check expects",
+        bytes(before.read_bytes),
+        share(before.zero_bytes),
+        share(before.expected_bytes)
+    )
+}
+
+/// A part of a whole in percent: all of it, and nothing of it, only where that is so.
+pub fn share(part: u64, whole: u64) -> String {
+    match part * 100 / whole.max(1) {
+        0 if part > 0 => "less than 1 %".into(),
+        percent => format!("{percent} %"),
     }
 }
 
@@ -108,18 +130,37 @@ fn describe_step(step: &StepReport) -> String {
     text
 }
 
-fn ranges(text: &mut String, label: &str, set: &ExtentSet, more: bool) {
+fn ranges(text: &mut String, label: &str, set: &ExtentSet) {
     if set.is_empty() {
         return;
     }
     let shown: Vec<String> = set.iter().take(RANGES_SHOWN).map(|extent| extent.to_string()).collect();
-    let rest = set.len().saturating_sub(RANGES_SHOWN);
-    let rest = match (rest, more) {
+    let rest = rest(set.len(), false);
+    row(text, label, format!("{} in bytes {}{rest}", bytes(set.bytes()), shown.join(", ")));
+}
+
+fn survivors(text: &mut String, surviving: &Survivors) {
+    if surviving.is_empty() {
+        return;
+    }
+    let kinds: Vec<String> =
+        surviving.kinds().into_iter().map(|(kind, count)| format!("{} {kind}", bytes(count))).collect();
+    row(text, "surviving", format!("{}: {}", bytes(surviving.bytes), kinds.join(", ")));
+    for run in surviving.runs.iter().take(RANGES_SHOWN) {
+        row(text, "", format!("bytes {}: {}", run.at, run.holds));
+    }
+    let rest = rest(surviving.runs.len(), surviving.more);
+    if !rest.is_empty() {
+        row(text, "", rest.trim_start());
+    }
+}
+
+fn rest(listed: usize, more: bool) -> String {
+    match (listed.saturating_sub(RANGES_SHOWN), more) {
         (0, false) => String::new(),
         (rest, false) => format!(" and {rest} more (--json lists them)"),
         (rest, true) => format!(" and {rest} or more (--json lists 4096)"),
-    };
-    row(text, label, format!("{} in bytes {}{rest}", bytes(set.bytes()), shown.join(", ")));
+    }
 }
 
 pub(super) fn row(text: &mut String, label: &str, value: impl Display) {

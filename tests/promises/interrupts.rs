@@ -23,7 +23,8 @@ fn a_signal_drains_flushes_and_is_raised_again() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let progressed = |line: &String| line.contains("\"progress\"");
+        // Step 0 is the survey.
+        let progressed = |line: &String| line.contains("\"progress\",\"step\":1");
         lines.by_ref().map(Result::unwrap).find(progressed).expect("it makes progress");
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
 
@@ -33,7 +34,8 @@ fn a_signal_drains_flushes_and_is_raised_again() {
         let result = rest.last().unwrap();
         assert_eq!((&result["event"], &result["verdict"]), (&"result".into(), &word.into()));
         assert_eq!(result["exit_code"], 128 + number);
-        let checkpoint = rest.iter().find(|line| line["event"] == "checkpoint").expect("flushed");
+        let checkpoint =
+            rest.iter().find(|line| line["event"] == "checkpoint" && line["step"] == 1).expect("flushed");
         let upto = checkpoint["upto"].as_u64().unwrap() as usize;
         let content = device.content();
         assert!(upto > 0 && upto < content.len(), "{upto}");

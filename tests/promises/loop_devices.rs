@@ -151,7 +151,7 @@ fn verify_reads_only_and_tells_what_it_finds() {
     assert_eq!(code, Some(6));
     let found = &result(&stdout)["devices"][0]["job"]["surviving"];
     assert_eq!(
-        (&found["bytes"], &found["extents"][0]["end"]),
+        (&found["bytes"], &found["runs"][0]["at"]["end"]),
         (&Value::from(3 << 20), &Value::from(3 << 20))
     );
 }

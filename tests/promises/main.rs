@@ -7,6 +7,7 @@ mod jobs;
 mod loop_devices;
 #[path = "../support/loops.rs"]
 mod loops;
+mod mismatches;
 mod power_cut;
 mod program;
 mod refusals;

@@ -431,7 +431,7 @@ fn a_plan_made_on_one_disk_refuses_another_at_its_node() {
     let (code, _, stderr) = carry_out();
     assert_eq!(code, 3, "{stderr}");
     assert!(
-        stderr.contains("steps: planned overwrite 0x00") && stderr.contains("found overwrite random"),
+        stderr.contains("; overwrite 0x00; read back") && stderr.contains("; overwrite random; read back"),
         "{stderr}"
     );
     assert!(planned.content() == before);

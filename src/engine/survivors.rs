@@ -1,0 +1,343 @@
+//! What the blocks hold that do not hold what they should.
+//!
+//! A difference alone says that the claim is off; what is there instead says why: data of before (a
+//! write that was lost, or never made), what an earlier pass wrote (the later write was lost), or what
+//! belongs elsewhere (a misdirected write, or two addresses for one block).
+
+use std::collections::HashMap;
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use rangemap::RangeMap;
+use serde::Serialize;
+use sha2::Sha256;
+
+use super::Stop;
+use crate::error::Result;
+use crate::pattern::{Pattern, Seed};
+use crate::plan::Act;
+use crate::range::Extent;
+
+/// How many runs a report lists; beyond that only their bytes are counted.
+const RUNS_MAX: usize = 4096;
+/// So many blocks that hold something unknown are looked for at other offsets.
+const STRAYS_MAX: usize = 65_536;
+/// The stream of a random pattern is searched in pieces of this size.
+const SWEEP_BYTES: usize = 1 << 20;
+
+/// What is there instead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Holds {
+    /// What it held before the first pass. Known of the blocks that were read then; a run counts
+    /// as this where one of its blocks is known.
+    OldData,
+    Zeroes,
+    /// What the plan's step with this number (from 0) wrote at this very place.
+    Step {
+        step: usize,
+    },
+    /// What this step wrote for another offset: the run begins with the bytes of `offset`.
+    Elsewhere {
+        step: usize,
+        offset: u64,
+    },
+    Unknown,
+}
+
+impl fmt::Display for Holds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holds::OldData => f.write_str("old data"),
+            Holds::Zeroes => f.write_str("zeroes"),
+            Holds::Step { step } => write!(f, "what step {} wrote", step + 1),
+            Holds::Elsewhere { step, offset } => {
+                write!(f, "what step {} wrote for offset {offset}", step + 1)
+            }
+            Holds::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// A run of blocks that all hold the same kind of thing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Survivor {
+    pub at: Extent,
+    pub holds: Holds,
+}
+
+/// All that was found to differ.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+pub struct Survivors {
+    pub bytes: u64,
+    pub runs: Vec<Survivor>,
+    /// More was found than is listed.
+    pub more: bool,
+}
+
+impl Survivors {
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// The bytes of each kind that is listed, the most first.
+    pub fn kinds(&self) -> Vec<(&'static str, u64)> {
+        let mut kinds: Vec<(&str, u64)> = Vec::new();
+        for run in &self.runs {
+            let kind = match run.holds {
+                Holds::OldData => "old data",
+                Holds::Zeroes => "zeroes",
+                Holds::Step { .. } => "another pass's pattern",
+                Holds::Elsewhere { .. } => "the pattern of another offset",
+                Holds::Unknown => "unknown data",
+            };
+            match kinds.iter_mut().find(|(each, _)| *each == kind) {
+                Some((_, bytes)) => *bytes += run.at.len(),
+                None => kinds.push((kind, run.at.len())),
+            }
+        }
+        kinds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        kinds
+    }
+}
+
+/// The blocks that were read before the first pass, by a hash that nobody else can compute: the key
+/// is thrown away with it, so that no report can tell what the blocks held.
+pub struct Memory {
+    key: Seed,
+    blocks: HashMap<u64, [u8; 32]>,
+}
+
+impl Memory {
+    pub fn new() -> Result<Memory> {
+        Ok(Memory { key: Seed::from_kernel()?, blocks: HashMap::new() })
+    }
+
+    pub fn keep(&mut self, at: u64, block: &[u8]) {
+        let hash = self.hash(block);
+        self.blocks.insert(at, hash);
+    }
+
+    fn holds(&self, at: u64, block: &[u8]) -> bool {
+        self.blocks.get(&at).is_some_and(|hash| *hash == self.hash(block))
+    }
+
+    fn hash(&self, block: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).expect("any key will do");
+        mac.update(block);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// Of a run: the number of the step, and how far its bytes were carried (wrapping), so that
+/// neighbours that were carried together are one run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    OldData,
+    Zeroes,
+    Step(usize),
+    Elsewhere { step: usize, carried: u64 },
+    Unknown,
+}
+
+/// Collects the blocks that differ, in any order.
+pub struct Inquiry<'a> {
+    expect: &'a Pattern,
+    /// The patterns that were written, by their step.
+    written: Vec<(usize, &'a Pattern)>,
+    memory: Option<&'a Memory>,
+    bytes: u64,
+    runs: RangeMap<u64, Found>,
+    more: bool,
+    /// Unknown blocks by how they begin.
+    strays: HashMap<[u8; 16], Vec<Extent>>,
+    strays_count: usize,
+}
+
+impl<'a> Inquiry<'a> {
+    pub fn new(expect: &'a Pattern, acts: &'a [Act], memory: Option<&'a Memory>) -> Inquiry<'a> {
+        let pattern = |(step, act): (usize, &'a Act)| match act {
+            Act::Write { pattern } => Some((step, pattern)),
+            _ => None,
+        };
+        Inquiry {
+            expect,
+            written: acts.iter().enumerate().filter_map(pattern).collect(),
+            memory,
+            bytes: 0,
+            runs: RangeMap::new(),
+            more: false,
+            strays: HashMap::new(),
+            strays_count: 0,
+        }
+    }
+
+    /// Takes a block that is not what it should be.
+    pub fn see(&mut self, at: Extent, block: &[u8]) {
+        self.bytes += at.len();
+        let found = self.classify(at, block);
+        if found == Found::Unknown
+            && self.strays_count < STRAYS_MAX
+            && let Some(head) = block.first_chunk::<16>()
+        {
+            self.strays_count += 1;
+            self.strays.entry(*head).or_default().push(at);
+        }
+        // Twice what is listed: runs that lie apart now may become one.
+        if self.runs.len() < 2 * RUNS_MAX {
+            self.runs.insert(at.start..at.end, found);
+        } else {
+            self.more = true;
+        }
+    }
+
+    fn classify(&self, at: Extent, block: &[u8]) -> Found {
+        if block.iter().all(|byte| *byte == 0) {
+            return Found::Zeroes;
+        }
+        if self.memory.is_some_and(|memory| memory.holds(at.start, block)) {
+            return Found::OldData;
+        }
+        let mut expected = vec![0; block.len()];
+        let mut is = |pattern: &Pattern| {
+            pattern.fill(at.start, &mut expected);
+            expected == block
+        };
+        let earlier = self.written.iter().rev().filter(|(_, pattern)| *pattern != self.expect);
+        earlier
+            .into_iter()
+            .find_map(|(step, pattern)| is(pattern).then_some(*step))
+            .map_or(Found::Unknown, Found::Step)
+    }
+
+    /// What all of it comes to. Unknown blocks are looked for in the random streams over `area`:
+    /// the bytes of every block that should be there begin unlike all others.
+    pub fn end(mut self, area: Extent, block_bytes: u64, stop: &Stop) -> Survivors {
+        let random: Vec<(usize, &Pattern)> =
+            self.written.iter().filter(|(_, pattern)| pattern.phase(0).is_none()).copied().collect();
+        for (step, pattern) in random {
+            self.sweep(step, pattern, area, block_bytes, stop);
+        }
+        self.spread_old_data();
+        let runs = self.runs.iter().map(|(range, found)| Survivor {
+            at: Extent::new(range.start, range.end),
+            holds: match *found {
+                Found::OldData => Holds::OldData,
+                Found::Zeroes => Holds::Zeroes,
+                Found::Step(step) => Holds::Step { step },
+                Found::Elsewhere { step, carried } => {
+                    Holds::Elsewhere { step, offset: range.start.wrapping_sub(carried) }
+                }
+                Found::Unknown => Holds::Unknown,
+            },
+        });
+        let more = self.more || self.runs.len() > RUNS_MAX;
+        Survivors { bytes: self.bytes, runs: runs.take(RUNS_MAX).collect(), more }
+    }
+
+    fn sweep(&mut self, step: usize, pattern: &Pattern, area: Extent, block_bytes: u64, stop: &Stop) {
+        let mut buffer = vec![0; SWEEP_BYTES];
+        for piece in area.chunks(SWEEP_BYTES as u64) {
+            if self.strays.is_empty() || stop.verdict().is_some() {
+                return;
+            }
+            let bytes = &mut buffer[..piece.len() as usize];
+            pattern.fill(piece.start, bytes);
+            for (number, block) in bytes.chunks(block_bytes as usize).enumerate() {
+                let Some(places) = block.first_chunk().and_then(|head| self.strays.remove(head)) else {
+                    continue;
+                };
+                let offset = piece.start + number as u64 * block_bytes;
+                for at in places {
+                    let carried = at.start.wrapping_sub(offset);
+                    if self.runs.contains_key(&at.start) {
+                        self.runs.insert(at.start..at.end, Found::Elsewhere { step, carried });
+                    }
+                }
+            }
+        }
+    }
+
+    /// An unknown run that touches a block of old data is old data.
+    fn spread_old_data(&mut self) {
+        let known: Vec<u64> = self
+            .runs
+            .iter()
+            .filter(|(_, found)| **found == Found::OldData)
+            .flat_map(|(range, _)| [range.start.wrapping_sub(1), range.end])
+            .collect();
+        for offset in known {
+            if let Some((range, Found::Unknown)) = self.runs.get_key_value(&offset) {
+                let range = range.clone();
+                self.runs.insert(range, Found::OldData);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AREA: Extent = Extent { start: 0, end: 1 << 20 };
+    const BLOCK: u64 = 512;
+
+    fn block(pattern: &Pattern, at: u64) -> Vec<u8> {
+        let mut bytes = vec![0; BLOCK as usize];
+        pattern.fill(at, &mut bytes);
+        bytes
+    }
+
+    fn see(inquiry: &mut Inquiry, at: u64, bytes: &[u8]) {
+        inquiry.see(Extent::at(at, BLOCK), bytes);
+    }
+
+    #[test]
+    fn each_kind_is_told_from_the_others() {
+        let random = Pattern::Random { seed: Seed([1; 32]) };
+        let acts = [
+            Act::Write { pattern: Pattern::constant(&[0x55, 0xaa]) },
+            Act::Write { pattern: Pattern::Random { seed: Seed([2; 32]) } },
+            Act::Write { pattern: random.clone() },
+        ];
+        let mut memory = Memory::new().unwrap();
+        memory.keep(4096, &[b'S'; 512]);
+        let mut inquiry = Inquiry::new(&random, &acts, Some(&memory));
+        // In no order, as reads come back.
+        see(&mut inquiry, 4096 + 512, &[b'?'; 512]);
+        see(&mut inquiry, 4096, &[b'S'; 512]);
+        see(&mut inquiry, 0, &[0; 512]);
+        see(&mut inquiry, 8192, &block(&Pattern::constant(&[0x55, 0xaa]), 8192));
+        see(&mut inquiry, 16384 + 512, &block(&random, 512));
+        see(&mut inquiry, 16384, &block(&random, 0));
+        see(&mut inquiry, 32768, &block(&Pattern::Random { seed: Seed([2; 32]) }, 65536));
+        see(&mut inquiry, 40960, &[b'?'; 512]);
+        let found = inquiry.end(AREA, BLOCK, &Stop::default());
+        assert_eq!((found.bytes, found.more), (8 * 512, false));
+        let told: Vec<(u64, u64, Holds)> =
+            found.runs.iter().map(|run| (run.at.start, run.at.len() / BLOCK, run.holds)).collect();
+        assert_eq!(
+            told,
+            [
+                (0, 1, Holds::Zeroes),
+                (4096, 2, Holds::OldData),
+                (8192, 1, Holds::Step { step: 0 }),
+                (16384, 2, Holds::Elsewhere { step: 2, offset: 0 }),
+                (32768, 1, Holds::Elsewhere { step: 1, offset: 65536 }),
+                (40960, 1, Holds::Unknown),
+            ]
+        );
+    }
+
+    #[test]
+    fn beyond_what_is_listed_bytes_are_still_counted() {
+        let expect = Pattern::zero();
+        let mut inquiry = Inquiry::new(&expect, &[], None);
+        let count = 3 * RUNS_MAX as u64;
+        for number in 0..count {
+            see(&mut inquiry, number * 1024, &[b'?'; 512]);
+        }
+        let found = inquiry.end(AREA, BLOCK, &Stop::default());
+        assert_eq!((found.bytes, found.runs.len(), found.more), (count * 512, RUNS_MAX, true));
+    }
+}

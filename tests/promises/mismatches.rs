@@ -1,0 +1,126 @@
+//! A block that is not what it should be is found, mapped, and told for what it is.
+
+use std::collections::HashMap;
+
+use crate::jobs::{LOGICAL, PHYSICAL, SECRET, patterns, plan, run, settings};
+use efface::engine::survivors::{Holds, Survivor};
+use efface::engine::{OnMismatch, Settings};
+use efface::io::sim::{Alias, Faults, SimDisk};
+use efface::pattern::Pattern;
+use efface::plan::{Act, Method, Plan, Policy};
+use efface::range::Extent;
+use efface::verdict::Verdict;
+
+const SIZE: usize = 256 * 1024;
+/// Large enough to be sampled.
+const LARGE: usize = 80 << 20;
+
+fn pattern_at(pattern: &Pattern, at: Extent) -> Vec<u8> {
+    let mut bytes = vec![0; at.len() as usize];
+    pattern.fill(at.start, &mut bytes);
+    bytes
+}
+
+/// What the report says of a run is what the disk holds there.
+fn assert_true(run: &Survivor, disk: &SimDisk, plan: &Plan, told: &str) {
+    let on_disk = |at: Extent| &disk.live()[at.start as usize..at.end as usize];
+    let written = |step: usize| match &plan.steps[step] {
+        Act::Write { pattern } => pattern.clone(),
+        other => panic!("{told}: step {step} is {other}"),
+    };
+    let bytes = on_disk(run.at);
+    match run.holds {
+        Holds::OldData => assert!(bytes.iter().all(|byte| *byte == SECRET), "{told}: {run:?}"),
+        Holds::Zeroes => assert!(bytes.iter().all(|byte| *byte == 0), "{told}: {run:?}"),
+        Holds::Step { step } => {
+            assert!(step + 2 < plan.steps.len(), "{told}: not the last pass");
+            assert!(*bytes == pattern_at(&written(step), run.at), "{told}: {run:?}");
+        }
+        Holds::Elsewhere { step, offset } => {
+            let there = Extent::at(offset, run.at.len());
+            assert!(offset != run.at.start && *bytes == pattern_at(&written(step), there), "{told}: {run:?}");
+        }
+        Holds::Unknown => panic!("{told}: {run:?} could have been known"),
+    }
+}
+
+#[test]
+fn every_survivor_is_what_the_report_calls_it() {
+    let plan = plan(&Method::from_list("0x55,random,random").unwrap(), Policy::Full, SIZE as u64);
+    let last = patterns(&plan).pop().unwrap();
+    let mut seen = HashMap::new();
+    for seed in 0..300 {
+        let alias = (seed % 3 == 0).then_some(Alias::Wrap { capacity: SIZE as u64 - 8 * LOGICAL });
+        let faults = Faults { lose: 40, tear: 40, misdirect: 40, ..Faults::default() };
+        // With aliased addresses alone, "elsewhere" is what the alias folds.
+        let faults = if alias.is_some() { Faults { alias, ..Faults::default() } } else { faults };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, seed, faults);
+        let (report, _) = run(&mut disk, plan.clone(), &settings());
+        if alias.is_some() {
+            let kinds = report.surviving.kinds();
+            assert!(kinds.iter().all(|(kind, _)| *kind == "the pattern of another offset"), "{kinds:?}");
+            assert_eq!(report.surviving.bytes, 8 * LOGICAL);
+            continue;
+        }
+        let wrong = Extent::new(0, SIZE as u64).chunks(LOGICAL).filter(|block| {
+            disk.live()[block.start as usize..block.end as usize] != pattern_at(&last, *block)
+        });
+        assert_eq!(report.surviving.bytes, wrong.count() as u64 * LOGICAL, "seed {seed}");
+        for survivor in &report.surviving.runs {
+            assert_true(survivor, &disk, &plan, &format!("seed {seed}"));
+            *seen.entry(std::mem::discriminant(&survivor.holds)).or_insert(0) += 1;
+        }
+    }
+    assert!(seen.len() == 3 && seen.values().all(|count| *count > 5), "one-sided: {seen:?}");
+}
+
+/// A discard that does nothing: the sample finds it, and the map lists all of it.
+#[test]
+fn a_sample_that_finds_something_is_followed_by_a_map() {
+    let plan = plan(&Method::named("discard").unwrap(), Policy::Standard, LARGE as u64);
+    let job = |on_mismatch| {
+        let faults = Faults { idle_discard: true, ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; LARGE], LOGICAL, PHYSICAL, 1, faults);
+        let settings = Settings { on_mismatch, ..Settings::default() };
+        run(&mut disk, plan.clone(), &settings).0
+    };
+    let mapped = job(OnMismatch::Map);
+    assert_eq!(mapped.verdict, Verdict::Surviving);
+    let all = Survivor { at: Extent::new(0, LARGE as u64), holds: Holds::OldData };
+    assert_eq!(mapped.surviving.bytes, LARGE as u64);
+    assert!(mapped.surviving.runs.contains(&all) || mapped.surviving.runs.len() > 1);
+    assert_eq!(mapped.surviving.kinds()[0].0, "old data");
+
+    let stopped = job(OnMismatch::Stop);
+    assert_eq!((stopped.verdict, stopped.steps.len()), (Verdict::Surviving, 3));
+    assert!(stopped.surviving.bytes < LARGE as u64 / 2 && !stopped.surviving.is_empty());
+}
+
+#[test]
+fn what_was_there_before_is_counted() {
+    let half_zero: Vec<u8> = (0..LARGE).map(|at| if at < LARGE / 2 { 0 } else { SECRET }).collect();
+    let shares = |method: &str, content: Vec<u8>| {
+        let plan = plan(&Method::named(method).unwrap(), Policy::Standard, LARGE as u64);
+        let mut disk = SimDisk::new(content, LOGICAL, PHYSICAL, 1, Faults::default());
+        let before = run(&mut disk, plan, &Settings::default()).0.before.unwrap();
+        (before.zero_bytes * 100 / before.read_bytes, before.expected_bytes * 100 / before.read_bytes)
+    };
+    let (zero, expected) = shares("zero", half_zero.clone());
+    assert!((45..=55).contains(&zero) && zero == expected, "{zero} {expected}");
+    assert_eq!(shares("random", half_zero).1, 0);
+    assert_eq!(shares("zero", vec![0; LARGE]), (100, 100));
+    assert_eq!(shares("zero", vec![SECRET; LARGE]), (0, 0));
+}
+
+/// A block that cannot be read before is written all the same.
+#[test]
+fn unreadable_blocks_before_the_wipe_do_not_stop_it() {
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Standard, SIZE as u64);
+    let bad_reads = Extent::new(0, SIZE as u64).into();
+    let mut disk =
+        SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults { bad_reads, ..Faults::default() });
+    let (report, _) = run(&mut disk, plan, &settings());
+    assert_eq!(report.verdict, Verdict::Residue, "{:?}", report.error);
+    assert!(report.before.unwrap().read_bytes == 0 && report.steps[0].errors <= 20);
+    assert!(disk.durable().iter().all(|byte| *byte == 0));
+}

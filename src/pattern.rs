@@ -11,7 +11,8 @@ use std::str::FromStr;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -19,9 +20,13 @@ use crate::error::{Error, Result};
 const BYTES_MAX: usize = 16;
 
 /// 256 bits from the kernel, written in hex. Whoever has it can recompute the pattern.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Seed(#[serde(with = "hex::serde")] pub [u8; 32]);
+pub struct Seed(
+    #[serde(with = "hex::serde")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{64}$"))]
+    pub [u8; 32],
+);
 
 impl Seed {
     pub fn from_kernel() -> Result<Seed> {
@@ -50,16 +55,25 @@ impl fmt::Debug for Seed {
 }
 
 /// What a pass writes, and what a check expects.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Pattern {
     /// These bytes again and again from offset 0 of the device: byte `o` is `bytes[o % len]`.
     Constant {
-        #[serde(with = "hex::serde")]
+        #[serde(serialize_with = "hex::serde::serialize", deserialize_with = "constant_bytes")]
+        #[schemars(with = "String", regex(pattern = "^([0-9a-f]{2}){1,16}$"))]
         bytes: Vec<u8>,
     },
     /// The ChaCha8 stream of the seed (64-bit block counter, stream 0), byte `o` at offset `o`.
     Random { seed: Seed },
+}
+
+fn constant_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u8>, D::Error> {
+    let bytes: Vec<u8> = hex::serde::deserialize(deserializer)?;
+    if (1..=BYTES_MAX).contains(&bytes.len()) {
+        return Ok(bytes);
+    }
+    Err(serde::de::Error::custom("a constant has 1 to 16 bytes"))
 }
 
 impl Pattern {

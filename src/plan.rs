@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::pattern::{Pattern, Seed, parse_constant};
-use crate::range::{Extent, align_down};
+use crate::range::{Extent, ExtentSet, align_down};
 
 /// One pass of a method, before its seeds are drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -223,7 +224,7 @@ pub enum Policy {
 }
 
 /// What a check reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Sample {
     Full,
@@ -249,7 +250,7 @@ impl fmt::Display for Sample {
 const STRATUM_BLOCKS_MIN: u64 = 8;
 const PROBE_BYTES_MIN: u64 = 4096;
 /// More single blocks than this take a disk longer than reading all of it in order.
-const PROBES_MAX: u64 = 1 << 22;
+pub const PROBES_MAX: u64 = 1 << 22;
 
 impl Sample {
     /// What the policy reads of this area; nothing where it is none.
@@ -295,7 +296,7 @@ fn probes_for(confidence_ppm: u64, unwiped_ppb: u64) -> u64 {
 }
 
 /// What a step does to every block of its area, once.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "act", rename_all = "snake_case")]
 pub enum Act {
     Write {
@@ -312,11 +313,28 @@ pub enum Act {
         expect: Pattern,
         sample: Sample,
     },
+    /// Reads the very places of an earlier check again.
+    Replay {
+        expect: Pattern,
+        check: Box<Earlier>,
+    },
+}
+
+/// What an earlier check read.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Earlier {
+    pub sample: Sample,
+    pub seed: Seed,
+    /// The bytes of one transfer of that job.
+    pub chunk_bytes: u64,
+    /// What its last pass wrote only after failures, and what it could not write.
+    pub retried: ExtentSet,
+    pub residue: ExtentSet,
 }
 
 impl Act {
     pub fn writes(&self) -> bool {
-        !matches!(self, Act::Survey { .. } | Act::Check { .. })
+        matches!(self, Act::Write { .. } | Act::Zero | Act::Discard)
     }
 }
 
@@ -328,12 +346,13 @@ impl fmt::Display for Act {
             Act::Discard => f.write_str("discard"),
             Act::Survey { sample } => write!(f, "survey, {sample}"),
             Act::Check { expect, sample } => write!(f, "verify {expect}, {sample}"),
+            Act::Replay { expect, check } => write!(f, "replay {expect}, {}", check.sample),
         }
     }
 }
 
 /// One job on one device: `steps`, in order, each over the whole `area`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     pub method: String,
     pub area: Extent,
@@ -406,6 +425,7 @@ impl Plan {
         let told = |act: &Act| match act {
             Act::Survey { sample } => format!("read before, {sample}"),
             Act::Check { sample, .. } => format!("read back, {sample}"),
+            Act::Replay { check, .. } => format!("read again, {}", check.sample),
             _ => passes.next().map(ToString::to_string).expect("a pass for each step that writes"),
         };
         self.steps.iter().map(told).collect()
@@ -450,7 +470,7 @@ fn check(left_by: Option<&Act>, sample: Sample) -> Option<Act> {
     let expect = match left_by? {
         Act::Write { pattern } => pattern.clone(),
         Act::Zero | Act::Discard => Pattern::zero(),
-        Act::Check { expect, .. } => expect.clone(),
+        Act::Check { expect, .. } | Act::Replay { expect, .. } => expect.clone(),
         Act::Survey { .. } => return None,
     };
     Some(Act::Check { expect, sample })

@@ -3,13 +3,33 @@
 use std::fmt;
 
 use rangemap::RangeSet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// A half-open range of bytes, `start..end`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Bounds")]
 pub struct Extent {
     pub start: u64,
     pub end: u64,
+}
+
+/// An extent as somebody wrote it down: `start` is not above `end`.
+#[derive(Deserialize, JsonSchema)]
+struct Bounds {
+    start: u64,
+    end: u64,
+}
+
+impl TryFrom<Bounds> for Extent {
+    type Error = String;
+
+    fn try_from(Bounds { start, end }: Bounds) -> Result<Extent, String> {
+        if start > end {
+            return Err(format!("an extent ends before it starts: {start}..{end}"));
+        }
+        Ok(Extent { start, end })
+    }
 }
 
 impl Extent {
@@ -67,7 +87,9 @@ impl fmt::Display for Extent {
 }
 
 /// A set of bytes, kept as sorted extents that neither overlap nor touch.
-#[derive(Clone, Default, PartialEq, Eq, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Deserialize, JsonSchema)]
+#[serde(from = "Vec<Extent>")]
+#[schemars(with = "Vec<Extent>")]
 pub struct ExtentSet(RangeSet<u64>);
 
 impl ExtentSet {
@@ -122,6 +144,12 @@ impl FromIterator<Extent> for ExtentSet {
         let mut set = ExtentSet::new();
         extents.into_iter().for_each(|extent| set.insert(extent));
         set
+    }
+}
+
+impl From<Vec<Extent>> for ExtentSet {
+    fn from(extents: Vec<Extent>) -> ExtentSet {
+        ExtentSet::from_iter(extents)
     }
 }
 

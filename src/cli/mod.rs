@@ -1,8 +1,12 @@
 //! The command line: what was asked, handed to the rooms that do it.
 
 mod arguments;
+mod certificate;
 mod confirm;
+mod evidence;
 mod ionice;
+mod key;
+mod ledger;
 mod list;
 mod order;
 mod plan;
@@ -38,6 +42,12 @@ enum Command {
     Plan(plan::Plan),
     /// Read a device, and say whether it holds what is expected; writes nothing
     Verify(verify::Verify),
+    /// Check and show the certificates that a wipe wrote
+    Certificate(certificate::Certificate),
+    /// Make keys to sign certificates with
+    Key(key::Key),
+    /// Check a chain of records
+    Ledger(ledger::Ledger),
     /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
     Selftest(selftest::Selftest),
 }
@@ -49,6 +59,9 @@ impl Cli {
             Command::List(list) => told(list.run()),
             Command::Plan(plan) => told(plan.run()),
             Command::Verify(verify) => told(verify.run()),
+            Command::Certificate(certificate) => told(certificate.run()),
+            Command::Key(key) => told(key.run()),
+            Command::Ledger(ledger) => told(ledger.run()),
             Command::Selftest(selftest) => told(selftest.run()),
         }
     }

@@ -14,13 +14,13 @@ use serde::{Deserialize, Serialize};
 use super::order::{Expect, Order};
 use super::wipe::{Claimed, selected};
 use crate::device::guard::{self, Claim, Examined, Findings, Request};
-use crate::device::identity::{Expected, Identity};
+use crate::device::identity::{Expected, Identity, difference};
 use crate::device::{Tree, select};
 use crate::engine::estimate::{read_rate, seconds};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Method, Plan as Steps};
 use crate::report::outline::{Estimate, Outline};
-use crate::report::record::Subject;
+use crate::report::record::{Assignment, Subject};
 use crate::report::{Record, print};
 use crate::verdict::{EXIT_CODES, Verdict};
 
@@ -95,6 +95,7 @@ impl Planning {
     pub fn new(tree: &Tree, devices: &[String], order: Order, expect: Expect) -> Result<Planning> {
         let method = order.method()?;
         let (force, expected) = (order.force(), expect.expected());
+        let assignment = Assignment { method: method.name.clone(), ..Assignment::default() };
         let (mut outlines, mut refused) = (Vec::new(), Vec::new());
         for path in selected(tree, devices)? {
             let request =
@@ -105,7 +106,9 @@ impl Planning {
             match outline {
                 Ok(outline) => outlines.push(outline),
                 Err(error) if error.kind == Kind::Usage => return Err(error),
-                Err(error) => refused.push(Record::of_error(&path, None, Timestamp::now(), error)),
+                Err(error) => {
+                    refused.push(Record::of_error(&assignment, &path, None, Timestamp::now(), error))
+                }
             }
         }
         Ok(Planning { order, outlines, refused })
@@ -135,7 +138,7 @@ impl Planning {
             Ok(Planned { device, must_hold, outline })
         };
         let refused = |record: Record| Refused {
-            device: record.device,
+            device: record.device.into(),
             error: record.error.unwrap_or_default(),
             exit_code: record.verdict.exit_code(),
         };
@@ -169,7 +172,7 @@ fn outline(
     let rate = read_rate(&mut *disk, plan.area)?;
     let estimate =
         rate.map(|bytes_per_second| Estimate { bytes_per_second, seconds: seconds(&plan, bytes_per_second) });
-    let subject = Subject { device: identity.path.clone(), identity, findings };
+    let subject = Subject { device: identity.path.clone(), identity, findings, counter: None };
     Ok((must_hold, Outline::new(subject, method, &plan, direct, estimate)))
 }
 
@@ -217,6 +220,14 @@ impl PlanFile {
         Ok(file)
     }
 
+    pub fn method(&self) -> Result<Method> {
+        self.order.method()
+    }
+
+    pub fn devices(&self) -> usize {
+        self.devices.len()
+    }
+
     /// Claims each planned disk, wherever it is now, and refuses what is not as it was planned.
     pub fn claim(&self, tree: &Tree, deadline: Instant) -> Result<Vec<Claimed>> {
         let method = self.order.method()?;
@@ -247,7 +258,7 @@ impl PlanFile {
             guard::claim(tree, &Request { path, image: self.order.part.image, deadline, force: &force })?;
         let plan = self.order.plan(method, claim.identity(), &claim.geometry())?;
         let now = must_hold(claim.identity(), claim.findings(), method, &plan);
-        match difference(&planned.must_hold, &now) {
+        match difference(&planned.must_hold, &now, ["planned", "found"]) {
             None => Ok((claim, plan)),
             Some(difference) => Err(Error::refused(format!("it is not what was planned: {difference}"))
                 .way_out("see which disk is which (efface list), and plan anew")
@@ -270,16 +281,4 @@ impl Planned {
 
 fn same_node(one: &Path, other: &Path) -> bool {
     one.canonicalize().ok().zip(other.canonicalize().ok()).is_some_and(|(one, other)| one == other)
-}
-
-/// What differs, name by name: `serial: planned A, found B`.
-fn difference(planned: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
-    let names: std::collections::BTreeSet<&String> = planned.keys().chain(now.keys()).collect();
-    let of = |map: &BTreeMap<String, String>, name: &String| map.get(name).cloned().unwrap_or("none".into());
-    let lines: Vec<String> = names
-        .into_iter()
-        .filter(|name| planned.get(*name) != now.get(*name))
-        .map(|name| format!("{name}: planned {}, found {}", of(planned, name), of(now, name)))
-        .collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
 }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::order::device;
 use super::signals;
-use super::wipe::{Job, run_jobs};
+use super::wipe::{Job, Shared, run_jobs};
 use crate::device::Tree;
 use crate::device::guard::{self, Request};
 use crate::engine::{Settings, Stop};
@@ -17,6 +17,8 @@ use crate::error::Result;
 use crate::pattern::{Pattern, Seed};
 use crate::plan::{Method, Plan, Policy};
 use crate::report::Wanted;
+use crate::report::evidence::Evidence;
+use crate::report::record::Assignment;
 use crate::verdict::Verdict;
 use scratch::Scratch;
 
@@ -55,6 +57,13 @@ fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
     let plan = Plan::new(&Method::named("shred")?, Policy::Standard, area, &geometry, &mut || Ok(seed))?;
     let settings = Settings::default();
     let job = Job::wipe(path.clone(), claim, plan, &settings);
-    let verdict = run_jobs(vec![job], Vec::new(), &[path], &settings, stop, Wanted::default());
+    let shared = Shared {
+        assignment: Assignment { method: "shred".into(), ..Assignment::default() },
+        settings: &settings,
+        stop,
+        wanted: Wanted::default(),
+        evidence: Evidence::default(),
+    };
+    let verdict = run_jobs(vec![job], Vec::new(), &[path], shared);
     Ok((verdict, Pattern::Random { seed }))
 }

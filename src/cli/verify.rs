@@ -1,15 +1,22 @@
 //! `efface verify`: reads, and says whether the device holds what is expected.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
+use super::evidence::Keep;
 use super::order::{Bound, Part, Verification, device};
 use super::signals;
-use super::wipe::{Job, Output, Transfer, run_jobs};
+use super::wipe::{Job, Output, Shared, Transfer, run_jobs};
+use crate::device::guard::Examined;
+use crate::device::identity::difference;
 use crate::device::{Tree, guard, select};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::plan::Plan;
-use crate::report::record::Subject;
+use crate::report::certificate::Certificate;
+use crate::report::record::{Assignment, Subject};
+use crate::report::sign::PublicKey;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -20,8 +27,16 @@ pub struct Verify {
     device: String,
 
     /// What it should hold: zero, 0x55aa, or random:SEED with the seed that the wipe reported
-    #[arg(long, value_name = "PATTERN")]
-    expect: Pattern,
+    #[arg(long, value_name = "PATTERN", required_unless_present = "certificate")]
+    expect: Option<Pattern>,
+
+    /// Hold it to this certificate: is it that disk, and does it still carry what was claimed?
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["expect", "policy", "Bound", "offset", "size"])]
+    certificate: Option<PathBuf>,
+
+    /// The certificate has to be signed by this key
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    public_key: Option<PathBuf>,
 
     /// How much to read
     #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
@@ -37,7 +52,16 @@ pub struct Verify {
     transfer: Transfer,
 
     #[command(flatten)]
+    keep: Keep,
+
+    #[command(flatten)]
     output: Output,
+}
+
+/// What a device is held to.
+struct Held {
+    assignment: String,
+    plan: Plan,
 }
 
 impl Verify {
@@ -49,17 +73,62 @@ impl Verify {
         }
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
+        let (details, evidence) = self.keep.prepare(1)?;
+        let certificate = self.certificate.as_deref().map(Certificate::read).transpose()?;
         let tree = Tree::real();
         let path = select(&tree, &self.device)?;
         let target = guard::examine(&tree, &path, self.part.image)?;
-        let device = device(&target.geometry());
-        let area = self.part.area(&device).map_err(|error| error.on(&path))?;
-        let plan = Plan::check(self.expect, self.bound.policy(self.policy), area, &device);
+        let held = match &certificate {
+            Some(certificate) => self.replay(certificate, &target),
+            None => self.expected(&target),
+        };
+        let Held { assignment, plan } = held.map_err(|error| error.on(&path))?;
         let settings = self.transfer.settings([target.geometry()].into_iter())?;
         let (identity, findings) = (target.identity().clone(), target.findings().clone());
-        let subject = Subject { device: path.clone(), identity, findings };
+        let subject = Subject { device: path.clone(), identity, findings, counter: None };
         let depth = settings.depth_max();
         let job = Job { subject, open: Box::new(move || target.open(depth)), plan };
-        Ok(run_jobs(vec![job], Vec::new(), &[path], &settings, &signals::listen(), wanted))
+        let assignment = Assignment { method: assignment, details };
+        let shared = Shared { assignment, settings: &settings, stop: &signals::listen(), wanted, evidence };
+        Ok(run_jobs(vec![job], Vec::new(), &[path], shared))
+    }
+
+    fn expected(&self, target: &Examined) -> Result<Held> {
+        let expect = self.expect.clone().expect("required without a certificate");
+        let device = device(&target.geometry());
+        let area = self.part.area(&device)?;
+        let plan = Plan::check(expect, self.bound.policy(self.policy), area, &device);
+        Ok(Held { assignment: "verify".into(), plan })
+    }
+
+    /// The certificate first, then the identity, then what it says of the device: its own places
+    /// again, and fresh ones.
+    fn replay(&self, certificate: &Certificate, target: &Examined) -> Result<Held> {
+        let file = self.certificate.as_deref().expect("it was read from there");
+        let key = self.public_key.as_deref().map(PublicKey::read).transpose()?;
+        let signed = certificate.verify(key.as_ref()).map_err(|error| error.on(file))?;
+        if !self.output.is_quiet() {
+            eprintln!("{}: {signed}", file.display());
+        }
+        let record = &certificate.record;
+        let says_nothing = || {
+            Error::refused(format!("its certificate claims nothing of it: {}", record.verdict.word()))
+                .way_out("there is nothing to check; wipe it")
+        };
+        let (Some(job), Some(identity)) = (&record.job, &record.identity) else { return Err(says_nothing()) };
+        let claims = matches!(record.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Residue);
+        let (true, Some(plan)) = (claims, job.replay()) else { return Err(says_nothing()) };
+        let words = ["the certificate says", "it is"];
+        if let Some(difference) = difference(&identity.medium(), &target.identity().medium(), words) {
+            return Err(Error::refused(format!("it is not the device of the certificate: {difference}"))
+                .way_out("see which disk is which: efface list"));
+        }
+        let blocks = (job.geometry.logical_block, target.geometry().logical_block);
+        if blocks.0 != blocks.1 {
+            let what =
+                format!("its logical blocks have {} bytes, and had {} when it was wiped", blocks.1, blocks.0);
+            return Err(Error::refused(what).way_out("format it back to the blocks it had"));
+        }
+        Ok(Held { assignment: format!("replay of certificate {}", record.id), plan })
     }
 }

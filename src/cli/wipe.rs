@@ -8,18 +8,20 @@ use jiff::Timestamp;
 
 use super::arguments::{rate, some_size};
 use super::confirm::confirm;
+use super::evidence::Keep;
 use super::ionice::IoNice;
 use super::order::{Expect, Order};
 use super::plan::{PlanFile, Planning};
 use super::signals;
 use crate::device::guard::{self, Claim, Request};
-use crate::device::{Tree, select};
+use crate::device::{Tree, WriteCounter, select};
 use crate::engine::fleet::{self, Opener};
 use crate::engine::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Kind, Result};
 use crate::io::Geometry;
 use crate::plan::Plan;
-use crate::report::record::Subject;
+use crate::report::evidence::Evidence;
+use crate::report::record::{Assignment, Subject};
 use crate::report::{Record, Report, Wanted};
 use crate::verdict::{EXIT_CODES, Verdict};
 
@@ -54,6 +56,9 @@ pub struct Wipe {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+
+    #[command(flatten)]
+    keep: Keep,
 
     #[command(flatten)]
     output: Output,
@@ -153,6 +158,10 @@ impl Transfer {
 const MEMORY_MAX: u64 = 1 << 30;
 
 impl Output {
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     pub fn wanted(&self) -> Result<Wanted> {
         let progress = self.progress_fd.map(crate::io::inherited).transpose().map_err(|error| {
             Error::usage("--progress-fd: no such open descriptor")
@@ -173,38 +182,57 @@ pub struct Job<'a> {
 impl Job<'_> {
     /// Writes to a claimed device.
     pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job<'static> {
-        let subject =
-            Subject { device, identity: claim.identity().clone(), findings: claim.findings().clone() };
+        let (identity, findings) = (claim.identity().clone(), claim.findings().clone());
+        let subject = Subject { device, identity, findings, counter: claim.counter() };
         let depth = settings.depth_max();
         Job { subject, open: Box::new(move || claim.open(depth)), plan }
     }
 }
 
-/// Runs the jobs and tells of all devices, in the order that they were asked for.
+/// What all jobs of a command share.
+pub struct Shared<'a> {
+    pub assignment: Assignment,
+    pub settings: &'a Settings,
+    pub stop: &'a Stop,
+    pub wanted: Wanted,
+    pub evidence: Evidence,
+}
+
+/// Runs the jobs, keeps and tells the records of all devices, in the order that they were asked for.
 pub fn run_jobs(
     jobs: Vec<Job<'_>>,
-    refused: Vec<Record>,
+    refused: Vec<(PathBuf, Error)>,
     asked: &[PathBuf],
-    settings: &Settings,
-    stop: &Stop,
-    wanted: Wanted,
+    shared: Shared,
 ) -> Verdict {
+    let Shared { assignment, settings, stop, wanted, mut evidence } = shared;
     let names: Vec<String> = jobs.iter().map(|job| job.subject.device.display().to_string()).collect();
     let mut report = Report::new(wanted, &names);
     let started = Timestamp::now();
     let (subjects, work): (Vec<_>, Vec<_>) =
         jobs.into_iter().map(|job| (job.subject, (job.open, job.plan))).unzip();
+    let counted = |subject: &Subject| subject.counter.as_ref().and_then(WriteCounter::bytes);
+    let written_before: Vec<Option<u64>> = subjects.iter().map(counted).collect();
     let results = fleet::run(work, settings, stop, |job, event| report.watch(job, &event));
 
-    let mut records = refused;
-    for (subject, result) in subjects.into_iter().zip(results) {
-        records.push(match result {
-            Ok(job) => Record::of_job(subject, started, job),
-            Err(error) => Record::of_error(&subject.device.clone(), Some(subject), started, error),
-        });
+    let mut records: Vec<(PathBuf, Record)> = Vec::new();
+    for (device, error) in refused {
+        records.push((device.clone(), Record::of_error(&assignment, &device, None, started, error)));
     }
-    records.sort_by_key(|record| asked.iter().position(|device| *device == record.device));
-    report.end(&records)
+    for ((subject, before), result) in subjects.into_iter().zip(written_before).zip(results) {
+        let device = subject.device.clone();
+        let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
+        let record = match result {
+            Ok(job) => Record::of_job(&assignment, subject, started, job, written),
+            Err(error) => Record::of_error(&assignment, &device, Some(subject), started, error),
+        };
+        records.push((device, record));
+    }
+    records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
+    let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
+    let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record)).collect();
+    let lost = kept.into_iter().find_map(Result::err);
+    report.end(&records, lost.as_ref())
 }
 
 /// One device that is to be wiped: claimed, or not to be had.
@@ -219,8 +247,12 @@ impl Wipe {
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
         let deadline = Instant::now() + Duration::from_secs(self.wait);
-        let claimed = match &self.plan {
-            Some(file) => PlanFile::read(file)?.claim(&tree, deadline)?,
+        let plan = self.plan.as_deref().map(PlanFile::read).transpose()?;
+        let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?.name;
+        let count = plan.as_ref().map_or(self.devices.len(), PlanFile::devices);
+        let (details, evidence) = self.keep.prepare(count)?;
+        let claimed = match plan {
+            Some(plan) => plan.claim(&tree, deadline)?,
             None => self.claim(&tree, deadline)?,
         };
 
@@ -235,10 +267,12 @@ impl Wipe {
             });
             match confirmed {
                 Ok((claim, plan)) => jobs.push(Job::wipe(path, claim, plan, &settings)),
-                Err(error) => refused.push(Record::of_error(&path, None, Timestamp::now(), error)),
+                Err(error) => refused.push((path, error)),
             }
         }
-        Ok(run_jobs(jobs, refused, &devices, &settings, &signals::listen(), wanted))
+        let (assignment, stop) = (Assignment { method, details }, signals::listen());
+        let shared = Shared { assignment, settings: &settings, stop: &stop, wanted, evidence };
+        Ok(run_jobs(jobs, refused, &devices, shared))
     }
 
     /// Claims every device. What is wrong with the command line stops all of them; what is wrong

@@ -12,10 +12,11 @@ use std::ptr;
 use std::sync::OnceLock;
 
 use libloading::Library;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// One recognised signature. Text from the device is what it is: whoever shows it must escape it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Signature {
     /// libblkid's name of it: `ext4`, `LVM2_member`, `crypto_LUKS`, `gpt`.
     pub kind: String,

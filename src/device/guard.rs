@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::place::Place;
 use super::procfs::{self, Opened};
-use super::sysfs::{Block, Loop};
+use super::sysfs::{Block, Loop, WriteCounter};
 use super::usage::{self, Force, Refusal, Usage};
 use super::{Signature, Tree, blkid};
 use crate::error::{Error, Kind, Result};
@@ -37,7 +38,7 @@ pub struct Request<'a> {
 }
 
 /// What was found on a target before anything was written.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Findings {
     /// File systems, volume members, crypto headers and partition tables, used or not.
     pub signatures: Vec<Signature>,
@@ -51,6 +52,7 @@ pub struct Claim {
     target: Target,
     identity: Identity,
     findings: Findings,
+    counter: Option<WriteCounter>,
     held: Held,
 }
 
@@ -61,6 +63,11 @@ impl Claim {
 
     pub fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// None of an image.
+    pub fn counter(&self) -> Option<WriteCounter> {
+        self.counter.clone()
     }
 
     pub fn geometry(&self) -> Geometry {
@@ -118,7 +125,9 @@ pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
         let signatures = candidate.check_content(tree, &target, request.force, &mut forced)?;
         candidate.check_not_open(tree)?;
         let held = Held { _lock: lock, _snapshot: snapshot };
-        Ok(Claim { target, identity: candidate.identity, findings: Findings { signatures, forced }, held })
+        let counter = candidate.block.as_ref().map(WriteCounter::of);
+        let findings = Findings { signatures, forced };
+        Ok(Claim { target, identity: candidate.identity, findings, counter, held })
     };
     claim().map_err(|error: Error| error.on(request.path))
 }
@@ -676,6 +685,44 @@ mod tests {
         let holder = Helper::opener(&device.node, "qemu-system");
         let error = device.refusal(PATIENCE);
         assert_says(&error, Kind::Refused, &["qemu-system", &holder.id()]);
+    }
+
+    /// What libblkid looks for in a ZFS member: four uberblocks, and the pool's name in the label's
+    /// list of pairs (big-endian XDR).
+    fn zfs_label(pool: &str) -> Vec<u8> {
+        // Smaller members than this do not exist.
+        let mut label = vec![0; 64 << 20];
+        for uberblock in 0..4 {
+            let at = (128 << 10) + uberblock * 1024;
+            label[at..at + 8].copy_from_slice(&0x00ba_b10c_u64.to_le_bytes());
+        }
+        let mut pair = Vec::new();
+        for (text, before) in [("name", &[64_u32][..]), (pool, &[9, 1])] {
+            before.iter().for_each(|word| pair.extend(word.to_be_bytes()));
+            pair.extend((text.len() as u32).to_be_bytes());
+            pair.extend(text.bytes().chain([0; 3]).take(text.len().next_multiple_of(4)));
+        }
+        let size = (pair.len() as u32 + 4).to_be_bytes();
+        let list: Vec<u8> = [0; 12].into_iter().chain(size).chain(pair).chain([0; 8]).collect();
+        label[16 << 10..][..list.len()].copy_from_slice(&list);
+        label
+    }
+
+    #[test]
+    fn a_member_of_an_imported_zfs_pool_is_refused_and_of_an_exported_one_taken() {
+        let Some(device) = Loop::new(&zfs_label("tank"), &[]) else { return };
+        let fake = FakeTree::new();
+        let claim_beside = |pool: &str| {
+            fs::create_dir_all(fake.tree.proc.join("spl/kstat/zfs").join(pool)).unwrap();
+            let tree = Tree { proc: fake.tree.proc.clone(), ..Tree::real() };
+            let deadline = Instant::now() + PATIENCE;
+            claim(&tree, &Request { path: &device.node, image: false, deadline, force: &[] })
+        };
+        let taken = claim_beside("other").unwrap();
+        assert_eq!(taken.findings().signatures[0].label.as_deref(), Some("tank"));
+        drop(taken);
+        let refused = claim_beside("tank").unwrap_err();
+        assert_says(&refused, Kind::Refused, &["member of the imported ZFS pool tank", "zpool export tank"]);
     }
 
     #[test]

@@ -1,20 +1,23 @@
 //! Which disk it is: what the kernel knows of it, for the person, the report and the comparison.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use indicatif::BinaryBytes;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::select::same;
 use super::sysfs::Block;
-use super::{DeviceNumber, Signature, Tree, printable};
+use super::{DeviceNumber, Signature, Tree, lossy, printable};
 use crate::error::{Error, Result};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     Disk,
@@ -39,11 +42,15 @@ impl Kind {
 }
 
 /// What a target is. What the kernel does not tell is none.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Identity {
     /// As the user gave it.
+    #[serde(with = "lossy")]
+    #[schemars(with = "String")]
     pub path: PathBuf,
     /// The node or the file that the path leads to, past every link.
+    #[serde(with = "lossy")]
+    #[schemars(with = "String")]
     pub node: PathBuf,
     pub kind: Kind,
     /// None for an image.
@@ -55,12 +62,14 @@ pub struct Identity {
     pub partition_start: Option<u64>,
     pub logical_block: Option<u64>,
     pub physical_block: Option<u64>,
+    /// Who made it, where the transport tells (SCSI).
+    pub vendor: Option<String>,
     pub model: Option<String>,
     pub serial: Option<String>,
     /// World wide name, with its kind before it: `naa.…`, `eui.…`, `t10.…`.
     pub wwn: Option<String>,
     pub firmware: Option<String>,
-    pub transport: Option<&'static str>,
+    pub transport: Option<Cow<'static, str>>,
     pub rotational: Option<bool>,
     /// Of a loop device.
     pub backing_file: Option<PathBuf>,
@@ -106,8 +115,24 @@ impl Expected {
     }
 }
 
+/// What differs, name by name: `serial: planned A, found B`, in the words of the caller.
+pub fn difference<Name: Ord + fmt::Display>(
+    one: &BTreeMap<Name, String>,
+    other: &BTreeMap<Name, String>,
+    words: [&str; 2],
+) -> Option<String> {
+    let names: BTreeSet<&Name> = one.keys().chain(other.keys()).collect();
+    let of = |map: &BTreeMap<Name, String>, name: &Name| map.get(name).cloned().unwrap_or("none".into());
+    let lines: Vec<String> = names
+        .into_iter()
+        .filter(|name| one.get(*name) != other.get(*name))
+        .map(|name| format!("{name}: {} {}, {} {}", words[0], of(one, name), words[1], of(other, name)))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("; "))
+}
+
 /// A file's place on this machine.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Inode {
     pub device: u64,
     pub inode: u64,
@@ -148,13 +173,15 @@ impl Identity {
             partition_start: block.partition_start(),
             logical_block: disk.number_attribute("queue/logical_block_size"),
             physical_block: disk.number_attribute("queue/physical_block_size"),
+            // Behind a SATA bridge everybody is called ATA.
+            vendor: first(&["device/vendor"]).filter(|name| name != "ATA" && !name.starts_with("0x")),
             model: first(&["device/model", "device/name"]).or_else(|| udev(&["ID_MODEL"])),
             serial: first(&["serial", "device/serial"])
                 .or_else(|| unit_serial_number(&disk))
                 .or_else(|| udev(&["ID_SCSI_SERIAL", "ID_SERIAL_SHORT"])),
             wwn: first(&["wwid", "device/wwid"]).or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"])),
             firmware: first(&["device/firmware_rev", "device/rev", "device/fwrev"]),
-            transport: transport(disk.folder()),
+            transport: transport(disk.folder()).map(Cow::Borrowed),
             rotational: disk.number_attribute("queue/rotational").map(|flag| flag != 0),
             backing_file: disk.attribute("loop/backing_file").map(PathBuf::from),
             dm_name: disk.attribute("dm/name"),
@@ -175,6 +202,7 @@ impl Identity {
             partition_start: None,
             logical_block: None,
             physical_block: None,
+            vendor: None,
             model: None,
             serial: None,
             wwn: None,
@@ -189,31 +217,39 @@ impl Identity {
         }
     }
 
-    /// What has to be the same for it to be the same disk, whatever it is called by then. A device
-    /// without a name of its own is the same only as long as the kernel has not let go of it.
-    pub fn marks(&self) -> BTreeMap<&'static str, String> {
-        let named = self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some();
-        let number = |value: Option<u64>| value.map(|value| value.to_string());
+    /// What stays with a medium, wherever it hangs and whatever it is called.
+    pub fn medium(&self) -> BTreeMap<&'static str, String> {
         let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let inode = self.inode.map(|inode| format!("{} on device {}", inode.inode, inode.device));
-        let node = self.node.display().to_string();
         let marks = [
             ("kind", Some(self.kind.word().into())),
             ("size_bytes", Some(self.size_bytes.to_string())),
-            ("partition_start", number(self.partition_start)),
-            ("logical_block", number(self.logical_block)),
-            ("physical_block", number(self.physical_block)),
+            ("partition_start", self.partition_start.map(|start| start.to_string())),
             ("model", self.model.clone()),
             ("serial", self.serial.clone()),
             ("wwn", self.wwn.clone()),
-            ("firmware", self.firmware.clone()),
             ("dm_uuid", self.dm_uuid.clone()),
             ("backing_file", file(&self.backing_file)),
+        ];
+        marks.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+
+    /// What has to be the same for it to be the same disk that may be written. A device without a
+    /// name of its own is the same only as long as the kernel has not let go of it.
+    pub fn marks(&self) -> BTreeMap<&'static str, String> {
+        let named = self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some();
+        let number = |value: Option<u64>| value.map(|value| value.to_string());
+        let inode = self.inode.map(|inode| format!("{} on device {}", inode.inode, inode.device));
+        let node = self.node.display().to_string();
+        let marks = [
+            ("logical_block", number(self.logical_block)),
+            ("physical_block", number(self.physical_block)),
+            ("firmware", self.firmware.clone()),
             ("inode", inode),
             ("node", (!named).then_some(node)),
             ("disk_sequence", number(self.disk_sequence).filter(|_| !named)),
         ];
-        marks.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        let here = marks.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        self.medium().into_iter().chain(here).collect()
     }
 
     /// What a person types to confirm.
@@ -231,7 +267,7 @@ impl Identity {
             Some(BinaryBytes(self.size_bytes).to_string()),
             self.model.clone(),
             self.serial.as_ref().map(|serial| format!("serial {serial}")),
-            self.transport.map(String::from),
+            self.transport.as_ref().map(|transport| transport.to_string()),
             medium.map(|rotational| if rotational { "rotational" } else { "flash" }.into()),
             self.backing_file.as_ref().map(|file| format!("over {}", file.display())),
         ];
@@ -321,7 +357,7 @@ mod tests {
             assert_eq!(found.serial.as_deref(), Some("ZC18XYZ9"));
             assert_eq!(found.wwn.as_deref(), Some("naa.5000c500a1b2c3d4"));
             assert_eq!(found.firmware.as_deref(), Some("TN04"));
-            assert_eq!((found.transport, found.rotational), (Some("sata"), Some(true)));
+            assert_eq!((found.transport.as_deref(), found.rotational), (Some("sata"), Some(true)));
             assert_eq!(found.disk_sequence, Some(9));
         }
         assert_eq!(
@@ -348,10 +384,10 @@ mod tests {
 
         let found = |number| {
             let identity = identity(&fake, number);
-            (identity.kind, identity.transport, identity.name())
+            (identity.kind, identity.transport.clone(), identity.name())
         };
-        assert_eq!(found(nvme), (Kind::Disk, Some("nvme"), "nvme0n1".into()));
-        assert_eq!(found(virtio), (Kind::Disk, Some("virtio"), "vda".into()));
+        assert_eq!(found(nvme), (Kind::Disk, Some("nvme".into()), "nvme0n1".into()));
+        assert_eq!(found(virtio), (Kind::Disk, Some("virtio".into()), "vda".into()));
         assert_eq!(found(bound), (Kind::Loop, None, "loop0".into()));
         assert_eq!(found(unbound), (Kind::Loop, None, "loop1".into()));
         assert_eq!(found(mapped), (Kind::DeviceMapper, None, "vg-root".into()));

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::sys::stat::{major, makedev, minor};
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod blkid;
 pub mod guard;
@@ -21,6 +22,7 @@ mod usage;
 
 pub use blkid::Signature;
 pub use select::select;
+pub use sysfs::WriteCounter;
 pub use usage::{Force, Refusal};
 
 /// Where the kernel shows its devices; a test gives a tree of its own.
@@ -58,8 +60,24 @@ fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
+/// A path in a record: what of it is not UTF-8 is replaced.
+mod lossy {
+    use std::path::{Path, PathBuf};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&path.display())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        String::deserialize(deserializer).map(PathBuf::from)
+    }
+}
+
 /// The number of a block device, written `major:minor`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, JsonSchema)]
+#[schemars(with = "String")]
 pub struct DeviceNumber(libc::dev_t);
 
 impl fmt::Display for DeviceNumber {
@@ -74,6 +92,13 @@ impl FromStr for DeviceNumber {
     fn from_str(text: &str) -> Result<DeviceNumber, ()> {
         let (major, minor) = text.split_once(':').ok_or(())?;
         Ok(DeviceNumber(makedev(major.parse().map_err(drop)?, minor.parse().map_err(drop)?)))
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DeviceNumber, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|()| serde::de::Error::custom("a device number is major:minor"))
     }
 }
 

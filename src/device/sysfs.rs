@@ -50,6 +50,25 @@ fn natural(name: &str) -> Vec<(String, u64)> {
     parts
 }
 
+/// A block device's count of what was written to it (Documentation/admin-guide/iostats.rst).
+#[derive(Clone, Debug)]
+pub struct WriteCounter(PathBuf);
+
+impl WriteCounter {
+    const SECTORS_WRITTEN: usize = 6;
+
+    pub(super) fn of(block: &Block) -> WriteCounter {
+        WriteCounter(block.folder.join("stat"))
+    }
+
+    /// None where the device is gone, or does not count.
+    pub fn bytes(&self) -> Option<u64> {
+        let stat = fs::read_to_string(&self.0).ok()?;
+        let sectors: u64 = stat.split_whitespace().nth(Self::SECTORS_WRITTEN)?.parse().ok()?;
+        Some(sectors * SECTOR_BYTES)
+    }
+}
+
 /// What a loop device stands on: a file, or a range of it.
 #[derive(Clone, Debug)]
 pub(super) struct Loop {

@@ -10,7 +10,8 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::blkid::Signature;
 use super::place::Place;
@@ -21,7 +22,7 @@ use crate::error::Error;
 use crate::range::Extent;
 
 /// A refusal that the user may override, by its name in `--force`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Force {
     /// A file system that other hosts may have mounted.
@@ -43,7 +44,7 @@ impl fmt::Display for Force {
 }
 
 /// Why a device is not taken.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// In a few words.
     pub short: String,

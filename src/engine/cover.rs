@@ -9,7 +9,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::event::{Emitter, Event};
 use super::pace::Pace;
@@ -43,7 +44,7 @@ pub struct Context<'a> {
 }
 
 /// Ranges that were found, of which at most 4096 are listed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Found {
     pub extents: ExtentSet,
     pub bytes: u64,
@@ -73,7 +74,7 @@ impl Found {
 }
 
 /// What one step did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
     pub act: Act,
     /// Bytes that were written, or read.
@@ -332,7 +333,7 @@ impl<'a> Cover<'a> {
                 sheet.prepare(pattern, at, len as usize);
                 (Op::Write { at, buf: sheet.buf }, sheet.holds)
             }
-            Act::Survey { .. } | Act::Check { .. } => {
+            Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => {
                 let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
                 buf.set_len(len as usize);
                 (Op::Read { at, buf }, None)
@@ -400,7 +401,7 @@ impl<'a> Cover<'a> {
         if let Op::Read { buf, .. } = op {
             let bytes = &buf[..good.len() as usize];
             match self.act {
-                Act::Check { expect, .. } => self.compare(expect, good, bytes),
+                Act::Check { expect, .. } | Act::Replay { expect, .. } => self.compare(expect, good, bytes),
                 _ => (self.see)(good, bytes),
             }
         }

@@ -49,12 +49,14 @@ pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
 
 /// The seconds that a plan takes at this many bytes a second; commands are not counted.
 pub fn seconds(plan: &Plan, bytes_per_second: u64) -> u64 {
+    let read = |sample: &Sample| match sample {
+        Sample::Full => plan.area.len(),
+        Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
+    };
     let bytes = |act: &Act| match act {
         Act::Write { .. } => plan.area.len(),
-        Act::Survey { sample } | Act::Check { sample, .. } => match sample {
-            Sample::Full => plan.area.len(),
-            Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
-        },
+        Act::Survey { sample } | Act::Check { sample, .. } => read(sample),
+        Act::Replay { check, .. } => read(&check.sample),
         Act::Zero | Act::Discard => 0,
     };
     let total: u64 = plan.steps.iter().map(bytes).fold(0, u64::saturating_add);

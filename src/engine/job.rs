@@ -1,22 +1,24 @@
 //! One plan on one disk, from the first block to the verdict.
 
-use serde::Serialize;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::cover::{Context, Halt, StepReport, cover};
 use super::event::{Emitter, Event};
-use super::sampling::{Bound, draw, probes};
+use super::sampling::{Bound, Probes, draw, probes};
 use super::survivors::{Inquiry, Memory, Survivors};
 use super::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry, IoPath};
 use crate::pattern::Pattern;
 use crate::pattern::Seed;
-use crate::plan::{Act, Plan, Sample};
+use crate::plan::{Act, Earlier, Plan, Policy, Sample};
 use crate::range::{Extent, ExtentSet, align_down};
 use crate::verdict::Verdict;
 
 /// What a job did, and what may be said of the disk now.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobReport {
     pub verdict: Verdict,
     pub plan: Plan,
@@ -32,11 +34,13 @@ pub struct JobReport {
     /// What was there before the first pass.
     pub before: Option<Before>,
     pub verification: Option<Verification>,
+    /// Bytes of one transfer: where they first and last met is always read back.
+    pub chunk_bytes: u64,
     pub error: Option<String>,
 }
 
 /// What a survey found, in bytes of whole blocks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Before {
     /// The probes follow from it, as those of a check.
     pub seed: Seed,
@@ -47,11 +51,13 @@ pub struct Before {
 }
 
 /// What the last check did.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verification {
     pub sample: Sample,
     /// The probes follow from it (see `engine/sampling.rs`).
     pub seed: Seed,
+    /// When the seed was drawn: after the last flush.
+    pub drawn: Timestamp,
     pub probes: Option<u64>,
     pub bytes_read: u64,
     /// Only where every probe was read and was good.
@@ -89,7 +95,65 @@ pub fn run(
         surviving,
         before,
         verification,
+        chunk_bytes: settings.chunk_bytes,
         error,
+    }
+}
+
+/// The part of an area that can be read and written, and the odd tail: a device whose size is no
+/// multiple of its logical block never serves that.
+pub(super) fn served(area: Extent, geometry: &Geometry, io_path: &IoPath) -> (Extent, Extent) {
+    let end = if io_path.direct { align_down(area.end, geometry.logical_block) } else { area.end };
+    area.split(end.max(area.start))
+}
+
+/// Where transfers first and last met: the place of the classic mistakes.
+fn edges(area: Extent, chunk_bytes: u64) -> [u64; 2] {
+    [align_down(area.start, chunk_bytes).saturating_add(chunk_bytes), align_down(area.end, chunk_bytes)]
+}
+
+/// The blocks that a check reads: what the last pass could not write is known to be something else.
+pub(super) fn places(
+    sample: &Sample,
+    area: Extent,
+    geometry: &Geometry,
+    seed: &Seed,
+    chunk_bytes: u64,
+    last: &Last,
+) -> Probes {
+    let Probes { drawn, extents } =
+        probes(sample, area, geometry, seed, &edges(area, chunk_bytes), &last.retried);
+    Probes { drawn, extents: extents.without(&last.residue) }
+}
+
+impl JobReport {
+    /// A plan that reads the same places again, and then fresh ones; none where the last pass does
+    /// not tell what to expect.
+    pub fn replay(&self) -> Option<Plan> {
+        let Plan { method: _, area, partial, steps } = &self.plan;
+        let expect = steps.iter().rev().find_map(|act| match act {
+            Act::Write { pattern: expect } | Act::Check { expect, .. } => Some(expect.clone()),
+            Act::Zero => Some(Pattern::zero()),
+            Act::Survey { .. } | Act::Replay { .. } | Act::Discard => None,
+        })?;
+        let last = self.steps.iter().rev().find(|step| step.act.writes());
+        let standard = Sample::choose(Policy::Standard, *area, self.geometry.physical_block)?;
+        let check = self.verification.as_ref().map(|check| Act::Replay {
+            expect: expect.clone(),
+            check: Box::new(Earlier {
+                sample: check.sample,
+                seed: check.seed,
+                chunk_bytes: self.chunk_bytes,
+                retried: last.map(|step| step.retried.clone()).unwrap_or_default(),
+                residue: last.map(|step| step.unusable.clone()).unwrap_or_default(),
+            }),
+        });
+        let fresh = match self.verification.as_ref().map(|check| check.sample) {
+            Some(Sample::Full) | None => standard,
+            Some(sample) => sample,
+        };
+        let steps = check.into_iter().chain([Act::Check { expect, sample: fresh }]).collect();
+        Some(Plan { method: "verify".into(), area: *area, partial: *partial, steps })
     }
 }
 
@@ -110,7 +174,16 @@ struct Job<'a> {
     surviving: Survivors,
     before: Option<Before>,
     memory: Option<Memory>,
+    last: Last,
     verification: Option<Verification>,
+}
+
+/// What is known of the last pass that wrote.
+#[derive(Clone, Default)]
+pub(super) struct Last {
+    pub retried: ExtentSet,
+    /// Known to be something else than a check expects.
+    pub residue: ExtentSet,
 }
 
 impl<'a> Job<'a> {
@@ -122,10 +195,7 @@ impl<'a> Job<'a> {
         plan: &Plan,
     ) -> Job<'a> {
         let geometry = disk.geometry();
-        // A device whose size is no multiple of its logical block has a tail that it never serves.
-        let direct = disk.io_path().direct;
-        let end = if direct { align_down(plan.area.end, geometry.logical_block) } else { plan.area.end };
-        let (area, tail) = plan.area.split(end.max(plan.area.start));
+        let (area, tail) = served(plan.area, &geometry, disk.io_path());
         let nowhere = Extent::at(tail.end, 0);
         let (residue, unreadable) = if plan.writes() { (tail, nowhere) } else { (nowhere, tail) };
         Job {
@@ -141,6 +211,7 @@ impl<'a> Job<'a> {
             surviving: Survivors::default(),
             before: None,
             memory: None,
+            last: Last::default(),
             verification: None,
         }
     }
@@ -154,6 +225,12 @@ impl<'a> Job<'a> {
                 Act::Survey { sample } => draw().and_then(|seed| self.survey(acts, sample, seed)),
                 Act::Check { expect, sample } => {
                     draw().map(|seed| self.check(step, acts, expect, sample, seed))
+                }
+                Act::Replay { expect, check } => {
+                    self.last = Last { retried: check.retried.clone(), residue: check.residue.clone() };
+                    let Earlier { sample, seed, chunk_bytes, .. } = &**check;
+                    let places = places(sample, self.area, &self.geometry, seed, *chunk_bytes, &self.last);
+                    Ok(self.compare(step, acts, act, expect, &places.extents))
                 }
                 Act::Write { .. } | Act::Zero | Act::Discard => Ok(self.write(step, acts)),
             };
@@ -210,6 +287,7 @@ impl<'a> Job<'a> {
         let (area, settings) = (self.area.into(), *self.settings);
         let (report, halt) = self.cover(step, acts.len(), &acts[step], &area, &settings, &mut |_, _| {});
         report.unusable.iter().for_each(|extent| self.residue.insert(extent));
+        self.last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
         self.steps.push(report);
         halt
     }
@@ -223,15 +301,16 @@ impl<'a> Job<'a> {
         sample: &Sample,
         seed: Seed,
     ) -> Option<Halt> {
-        let before = self.steps.last();
-        let retried = before.map(|report| report.retried.clone()).unwrap_or_default();
-        let residue = before.map(|report| report.unusable.clone()).unwrap_or_default();
-        let probes = probes(sample, self.area, &self.geometry, &seed, &self.edges(), &retried);
-        let halt = self.compare(step, acts, &acts[step], expect, &probes.extents.without(&residue));
+        let drawn = Timestamp::now();
+        let chunk_bytes = self.settings.chunk_bytes;
+        let probes = places(sample, self.area, &self.geometry, &seed, chunk_bytes, &self.last);
+        let halt = self.compare(step, acts, &acts[step], expect, &probes.extents);
         let report = self.steps.last().expect("the check's own");
 
-        let clean =
-            halt.is_none() && report.differing.is_empty() && report.unusable.is_empty() && residue.is_empty();
+        let clean = halt.is_none()
+            && report.differing.is_empty()
+            && report.unusable.is_empty()
+            && self.last.residue.is_empty();
         let bound = match (sample, probes.drawn) {
             (Sample::Stratified { confidence_ppm, .. }, Some(drawn)) if clean => {
                 Some(Bound::of(drawn, *confidence_ppm))
@@ -241,6 +320,7 @@ impl<'a> Job<'a> {
         self.verification = Some(Verification {
             sample: *sample,
             seed,
+            drawn,
             probes: probes.drawn,
             bytes_read: report.bytes,
             bound,
@@ -248,7 +328,7 @@ impl<'a> Job<'a> {
         let sampled = *sample != Sample::Full;
         if sampled && !report.differing.is_empty() && self.settings.on_mismatch == OnMismatch::Map {
             let map = Act::Check { expect: expect.clone(), sample: Sample::Full };
-            let all = ExtentSet::from(self.area).without(&residue);
+            let all = ExtentSet::from(self.area).without(&self.last.residue);
             return halt.or_else(|| self.compare(self.steps.len(), acts, &map, expect, &all));
         }
         halt
@@ -276,12 +356,6 @@ impl<'a> Job<'a> {
         report.unusable.iter().for_each(|extent| self.unreadable.insert(extent));
         self.steps.push(report);
         halt
-    }
-
-    /// Where our own transfers first and last met: the place of the classic mistakes.
-    fn edges(&self) -> [u64; 2] {
-        let chunk = self.settings.chunk_bytes;
-        [align_down(self.area.start, chunk) + chunk, align_down(self.area.end, chunk)]
     }
 
     fn cover(

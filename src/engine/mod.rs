@@ -6,6 +6,7 @@ pub mod event;
 pub mod fleet;
 pub mod job;
 pub mod pace;
+mod recheck;
 pub mod sampling;
 pub mod survivors;
 
@@ -68,13 +69,15 @@ impl Settings {
 
     /// The length and number of I/Os in flight for a step over `extents` many extents.
     fn transfers(&self, act: &Act) -> (u64, usize) {
-        match act {
-            Act::Zero | Act::Discard => (COMMAND_BYTES, 1),
-            Act::Survey { sample: Sample::Stratified { .. } }
-            | Act::Check { sample: Sample::Stratified { .. }, .. } => {
-                (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH)
-            }
-            Act::Write { .. } | Act::Survey { .. } | Act::Check { .. } => (self.chunk_bytes, self.depth),
+        let sample = match act {
+            Act::Zero | Act::Discard => return (COMMAND_BYTES, 1),
+            Act::Write { .. } => return (self.chunk_bytes, self.depth),
+            Act::Survey { sample } | Act::Check { sample, .. } => sample,
+            Act::Replay { check, .. } => &check.sample,
+        };
+        match sample {
+            Sample::Full => (self.chunk_bytes, self.depth),
+            Sample::Stratified { .. } => (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH),
         }
     }
 }

@@ -8,7 +8,8 @@
 //! says 1/6.) The blocks that equal strata leave over at the end are all read.
 
 use rand_chacha::rand_core::Rng;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::io::Geometry;
 use crate::pattern::Seed;
@@ -26,7 +27,7 @@ const LUKS_HEADERS: [u64; 10] =
 
 /// What a clean sample says: at `confidence`, at most `share` of the blocks differ.
 /// In parts per billion, rounded up, since a certificate holds no floats.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Bound {
     pub confidence_ppm: u64,
     pub differ_per_billion: u64,

@@ -9,7 +9,8 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rangemap::RangeMap;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::Stop;
@@ -26,7 +27,7 @@ const STRAYS_MAX: usize = 65_536;
 const SWEEP_BYTES: usize = 1 << 20;
 
 /// What is there instead.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Holds {
     /// What it held before the first pass. Known of the blocks that were read then; a run counts
@@ -60,14 +61,14 @@ impl fmt::Display for Holds {
 }
 
 /// A run of blocks that all hold the same kind of thing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Survivor {
     pub at: Extent,
     pub holds: Holds,
 }
 
 /// All that was found to differ.
-#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Survivors {
     pub bytes: u64,
     pub runs: Vec<Survivor>,

@@ -3,10 +3,12 @@
 //! An operation that was accepted comes back exactly once, in any order, with its buffer; so the
 //! memory can neither be freed nor changed while the device uses it.
 
+use std::borrow::Cow;
 use std::io;
 use std::time::Instant;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 pub mod buffer;
 pub mod sim;
@@ -19,7 +21,7 @@ pub(crate) use sys::{Access, Target, loop_backing, size_of};
 pub use sys::{PriorityClass, inherited, set_io_priority};
 
 /// What a device can be asked for, in bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Geometry {
     pub size: u64,
     /// Offsets and lengths are multiples of it (but where the size is none, its last bytes).
@@ -31,9 +33,9 @@ pub struct Geometry {
 }
 
 /// How bytes get to the device, for the report: it decides what a read-back can prove.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IoPath {
-    pub backend: &'static str,
+    pub backend: Cow<'static, str>,
     /// O_DIRECT: reads come from the device, not from the kernel's page cache.
     pub direct: bool,
     /// What this kernel or user could not have, rung by rung, each with its reason.

@@ -1,8 +1,9 @@
 //! What may be said after a job, in words and numbers, and what may not.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::text::bytes;
+use super::text::{bytes, share};
 use crate::device::Force;
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
@@ -18,6 +19,10 @@ pub fn claim(job: &JobReport) -> String {
         job.verification.as_ref().map_or("Nothing was read back.".into(), |check| verified(job, check));
     match job.verdict {
         Verdict::Wiped => format!("{} {verified}", technique(job, &area)),
+        Verdict::Verified if job.plan.steps.iter().any(|act| matches!(act, Act::Replay { .. })) => format!(
+            "Of {area}: what the certificate's check had read was read again, and is what it should be. Then, \
+             drawn anew: {verified}"
+        ),
         Verdict::Verified => format!("Of {area}: {verified}"),
         Verdict::Residue => format!(
             "Of {area}, {} could not be written and {} could not be read back: they may hold old data. \
@@ -88,7 +93,7 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             "A mapping over other devices: snapshots, mirrors, thin pools and moved extents may keep copies.",
         ),
         (
-            matches!(identity.transport, Some("virtio" | "xen")),
+            matches!(identity.transport.as_deref(), Some("virtio" | "xen")),
             "A virtual disk: of the media behind it nothing is known.",
         ),
         (
@@ -129,26 +134,58 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     said.chain([always]).map(String::from).collect()
 }
 
+/// What was measured and weakens the claim.
+pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<String> {
+    let before = job.before.filter(|before| before.expected_bytes > 0).map(|before| {
+        let share = share(before.expected_bytes, before.read_bytes);
+        format!(
+            "Before the first pass {share} of what was read already was what the read-back expects: of that \
+             it proves nothing."
+        )
+    });
+    let foreign = foreign_writes_bytes
+        .filter(|count| *count > 0)
+        .map(|count| format!("Somebody else wrote {} to the device during the job.", bytes(count)));
+    before.into_iter().chain(foreign).collect()
+}
+
 /// The category of NIST SP 800-88 Rev. 2 that a plan can reach on the media.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// All that the user can address is overwritten; no overwrite by the host is more.
     Clear,
+    /// A part of it is: by order, or since some blocks cannot be written.
+    Partial,
     None,
 }
 
 impl Category {
     pub fn of(plan: &Plan, identity: &Identity) -> Category {
-        let media = identity.kind == Kind::Disk && !matches!(identity.transport, Some("virtio" | "xen"));
+        let virtual_disk = matches!(identity.transport.as_deref(), Some("virtio" | "xen"));
+        let media = matches!(identity.kind, Kind::Disk | Kind::Partition) && !virtual_disk;
         let mut writing = plan.steps.iter().filter(|act| act.writes()).peekable();
         let overwritten = writing.peek().is_some() && writing.all(|act| matches!(act, Act::Write { .. }));
-        if media && overwritten && !plan.partial { Category::Clear } else { Category::None }
+        match media && overwritten {
+            false => Category::None,
+            true if plan.partial || identity.kind == Kind::Partition => Category::Partial,
+            true => Category::Clear,
+        }
+    }
+
+    /// The category that was reached.
+    pub fn achieved(job: &JobReport, identity: &Identity) -> Category {
+        match (job.verdict, Category::of(&job.plan, identity)) {
+            (Verdict::Wiped, category) => category,
+            (Verdict::Residue, Category::Clear | Category::Partial) => Category::Partial,
+            _ => Category::None,
+        }
     }
 
     pub fn describe(self) -> &'static str {
         match self {
             Category::Clear => "clear (NIST SP 800-88 Rev. 2), where every pass ends well",
+            Category::Partial => "partial: a part of the media, where every pass ends well",
             Category::None => "none of NIST SP 800-88's categories, for the media behind it",
         }
     }

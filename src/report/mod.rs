@@ -1,13 +1,20 @@
 //! What is told of the work: bars or plain lines while it runs, JSON for machines, a record at the end.
 
 mod bars;
+pub mod certificate;
 pub mod claim;
+pub mod destination;
+pub mod details;
+pub mod evidence;
+pub mod html;
 mod jsonl;
+pub mod ledger;
 pub mod outline;
 mod plain;
 pub mod record;
+pub mod sign;
 mod table;
-mod text;
+pub mod text;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
@@ -18,6 +25,7 @@ pub use table::inventory_table;
 pub use text::{bytes, rate};
 
 use crate::engine::event::Event;
+use crate::error::Error;
 use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;
@@ -85,11 +93,13 @@ impl Report {
     }
 
     /// The last word: what each device's job came to, and all of them together.
-    pub fn end(mut self, records: &[Record]) -> Verdict {
+    /// `lost` is a record that could not be kept: then the command failed, whatever was wiped.
+    pub fn end(mut self, records: &[Record], lost: Option<&Error>) -> Verdict {
         if let Show::Bars(bars) = &self.show {
             bars.end();
         }
-        let verdict = Verdict::worst(records.iter().map(|record| record.verdict));
+        let verdicts = records.iter().map(|record| record.verdict);
+        let verdict = Verdict::worst(verdicts.chain(lost.map(|_| Verdict::Failed)));
         self.lines.iter_mut().for_each(|lines| lines.result(verdict, records));
         if self.text {
             let mut stdout = std::io::stdout().lock();
@@ -102,6 +112,9 @@ impl Report {
             if let Some(error) = &record.error {
                 eprintln!("efface: {error}");
             }
+        }
+        if let Some(error) = lost {
+            eprintln!("efface: {error}");
         }
         verdict
     }

@@ -44,7 +44,7 @@ impl Outline {
         direct: bool,
         estimate: Option<Estimate>,
     ) -> Outline {
-        let Subject { device, identity, findings } = subject;
+        let Subject { device, identity, findings, .. } = subject;
         Outline {
             method: plan.method.clone(),
             area: plan.area,

@@ -1,77 +1,276 @@
 //! What is kept of one device: asked for, it is wiped, refused or failed, and never left out.
+//!
+//! A record is a document: it goes as a line to machines, as text to people, and as a certificate to
+//! a file. Everything that it concludes follows from what it reports, so that a stranger can compute
+//! it again ([`Record::check`]). Numbers are integers.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::claim::{claim, limitations};
+use super::claim::{Category, claim, limitations, measured};
+use super::details::Details;
 use crate::device::guard::Findings;
 use crate::device::identity::Identity;
+use crate::device::{Tree, WriteCounter};
 use crate::engine::job::JobReport;
-use crate::error::{Error, Kind};
+use crate::error::Error;
+use crate::plan::Act;
 use crate::verdict::Verdict;
+
+/// The version of the form: a field that is added, or changes its meaning, raises it.
+pub const VERSION: u32 = 1;
 
 /// What a job is about.
 pub struct Subject {
     /// As the user gave it.
-    pub device: PathBuf,
+    pub device: std::path::PathBuf,
     pub identity: Identity,
     pub findings: Findings,
+    /// Of a device that is written.
+    pub counter: Option<WriteCounter>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// What is the same for all devices of a command.
+#[derive(Clone, Default, Debug)]
+pub struct Assignment {
+    pub method: String,
+    pub details: Details,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "A record of efface", deny_unknown_fields)]
 pub struct Record {
-    pub device: PathBuf,
+    /// The version of this form.
+    pub efface_record: u32,
+    /// Of this job on this device: 128 bits of a hash over its boot, process, start and path.
+    pub id: String,
+    pub device: String,
     pub verdict: Verdict,
+    pub exit_code: u8,
+    /// What is said of the device, in words.
     pub claim: String,
+    /// What is not said, or not known. Never empty.
     pub limitations: Vec<String>,
     pub error: Option<String>,
+    /// The scheme that was asked for, by its name; `verify` where nothing was to be written.
+    pub method: String,
+    /// The category that the plan could reach; none where nothing was planned.
+    pub asked: Option<Category>,
+    pub achieved: Category,
     pub started: Timestamp,
     pub ended: Timestamp,
     pub identity: Option<Identity>,
     /// What was on it before, and which refusals were overridden.
     pub findings: Option<Findings>,
     pub job: Option<JobReport>,
+    /// What the device's counter saw written during the job beyond the job's own writes; none where
+    /// it has no counter, or failed writes make it uncertain.
+    pub foreign_writes_bytes: Option<u64>,
+    pub details: Details,
+    pub host: Host,
+    pub tool: Tool,
+    /// Its place in a ledger.
+    pub chain: Option<Link>,
+}
+
+/// The place of a record in a ledger.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Link {
+    /// From 1.
+    pub sequence: u64,
+    /// SHA-256 of the file of the record before; none of the first.
+    pub previous: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    pub name: String,
+    pub kernel: String,
+    pub architecture: String,
+    pub boot_id: String,
+}
+
+impl Host {
+    fn this() -> Host {
+        let kernel = Tree::real().proc.join("sys/kernel");
+        let read = |name| fs::read_to_string(kernel.join(name)).unwrap_or_default().trim().to_string();
+        Host {
+            name: read("hostname"),
+            kernel: read("osrelease"),
+            architecture: std::env::consts::ARCH.into(),
+            boot_id: read("random/boot_id"),
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+    /// Of the source: `-dirty` where it was changed after that.
+    pub commit: String,
+    /// SHA-256 of the running program's file.
+    pub sha256: Option<String>,
+}
+
+impl Tool {
+    fn this() -> Tool {
+        static SHA256: OnceLock<Option<String>> = OnceLock::new();
+        let hash = || Some(sha256(&fs::read("/proc/self/exe").ok()?));
+        Tool {
+            name: "efface".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: env!("EFFACE_COMMIT").into(),
+            sha256: SHA256.get_or_init(hash).clone(),
+        }
+    }
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+/// What follows from the rest of a record.
+#[derive(PartialEq)]
+struct Conclusions {
+    exit_code: u8,
+    claim: String,
+    limitations: Vec<String>,
+    asked: Option<Category>,
+    achieved: Category,
 }
 
 impl Record {
-    /// A job that ran, to whatever end.
-    pub fn of_job(subject: Subject, started: Timestamp, job: JobReport) -> Record {
-        let Subject { device, identity, findings } = subject;
+    /// A job that ran, to whatever end; `written` is what the device saw written during it.
+    pub fn of_job(
+        assignment: &Assignment,
+        subject: Subject,
+        started: Timestamp,
+        job: JobReport,
+        written: Option<u64>,
+    ) -> Record {
+        let Subject { device, identity, findings, .. } = subject;
+        let failed = job.steps.iter().any(|step| step.errors > 0);
+        let own: u64 = job
+            .steps
+            .iter()
+            .filter(|step| matches!(step.act, Act::Write { .. } | Act::Zero))
+            .map(|step| step.bytes)
+            .sum();
+        let blank = Record::blank(assignment, &device, started);
         Record {
             verdict: job.verdict,
-            claim: claim(&job),
-            limitations: limitations(&job.plan, &identity, &findings, job.io_path.direct),
             error: job.error.as_ref().map(|error| format!("{}: {error}", device.display())),
-            device,
-            started,
-            ended: Timestamp::now(),
             identity: Some(identity),
             findings: Some(findings),
             job: Some(job),
+            foreign_writes_bytes: written.filter(|_| !failed).map(|written| written.saturating_sub(own)),
+            ..blank
         }
+        .concluded()
     }
 
     /// A job that never started, or broke.
-    pub fn of_error(device: &Path, subject: Option<Subject>, started: Timestamp, error: Error) -> Record {
+    pub fn of_error(
+        assignment: &Assignment,
+        device: &Path,
+        subject: Option<Subject>,
+        started: Timestamp,
+        error: Error,
+    ) -> Record {
         let (identity, findings) = subject.map(|subject| (subject.identity, subject.findings)).unzip();
+        let blank = Record::blank(assignment, device, started);
         let error = error.on(device);
-        let claim = match error.kind {
-            Kind::Failed => "Nothing is claimed of this device.",
-            Kind::Usage | Kind::Refused | Kind::Unsupported | Kind::Busy => "Nothing was written.",
-        };
+        Record { verdict: error.kind.into(), error: Some(error.to_string()), identity, findings, ..blank }
+            .concluded()
+    }
+
+    fn blank(assignment: &Assignment, device: &Path, started: Timestamp) -> Record {
+        let (host, device) = (Host::this(), device.display().to_string());
+        let id = sha256(format!("{} {} {started} {device}", host.boot_id, std::process::id()).as_bytes());
         Record {
-            device: device.into(),
-            verdict: error.kind.into(),
-            claim: claim.into(),
+            efface_record: VERSION,
+            id: id[..32].into(),
+            device,
+            verdict: Verdict::Failed,
+            exit_code: 0,
+            claim: String::new(),
             limitations: Vec::new(),
-            error: Some(error.to_string()),
+            error: None,
+            method: assignment.method.clone(),
+            asked: None,
+            achieved: Category::None,
             started,
             ended: Timestamp::now(),
-            identity,
-            findings,
+            identity: None,
+            findings: None,
             job: None,
+            foreign_writes_bytes: None,
+            details: assignment.details.clone(),
+            host,
+            tool: Tool::this(),
+            chain: None,
+        }
+    }
+
+    fn concluded(mut self) -> Record {
+        let Conclusions { exit_code, claim, limitations, asked, achieved } = self.conclusions();
+        (self.exit_code, self.claim, self.limitations) = (exit_code, claim, limitations);
+        (self.asked, self.achieved) = (asked, achieved);
+        self
+    }
+
+    fn conclusions(&self) -> Conclusions {
+        let exit_code = self.verdict.exit_code();
+        let (Some(job), Some(identity), Some(findings)) = (&self.job, &self.identity, &self.findings) else {
+            let written = matches!(self.verdict, Verdict::Failed);
+            let claim = if written { "Nothing is claimed of this device." } else { "Nothing was written." };
+            return Conclusions {
+                exit_code,
+                claim: claim.into(),
+                limitations: vec!["No work was done: what the device holds is not known.".into()],
+                asked: None,
+                achieved: Category::None,
+            };
+        };
+        let mut not_said = measured(job, self.foreign_writes_bytes);
+        not_said.extend(limitations(&job.plan, identity, findings, job.io_path.direct));
+        Conclusions {
+            exit_code,
+            claim: claim(job),
+            limitations: not_said,
+            asked: job.plan.writes().then(|| Category::of(&job.plan, identity)),
+            achieved: Category::achieved(job, identity),
+        }
+    }
+
+    /// Computes again what the record concludes, and says what does not hold.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        if let Some(job) = &self.job {
+            job.check()?;
+            if job.verdict != self.verdict {
+                return Err("its verdict is not that of its job".into());
+            }
+        } else if matches!(self.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Shown) {
+            return Err("it claims success without a job".into());
+        }
+        let found = Conclusions {
+            exit_code: self.exit_code,
+            claim: self.claim.clone(),
+            limitations: self.limitations.clone(),
+            asked: self.asked,
+            achieved: self.achieved,
+        };
+        if found == self.conclusions() {
+            Ok(())
+        } else {
+            Err("its claims do not follow from what it reports".into())
         }
     }
 }

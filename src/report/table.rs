@@ -69,7 +69,7 @@ fn what(entry: &Entry) -> String {
     let drive = [
         identity.model.clone(),
         identity.serial.clone(),
-        identity.transport.map(String::from),
+        identity.transport.as_ref().map(|transport| transport.to_string()),
         medium.filter(|_| file.is_none() && identity.dm_name.is_none()).map(String::from),
         file,
     ];

@@ -43,7 +43,7 @@ pub fn render(record: &Record) -> String {
     };
     let verdict = colour.apply_to(record.verdict.word());
     let code = record.verdict.exit_code();
-    writeln!(text, "{}: {verdict} (exit code {code})", style(record.device.display()).bold()).ok();
+    writeln!(text, "{}: {verdict} (exit code {code})", style(&record.device).bold()).ok();
     if let Some(identity) = &record.identity {
         row(&mut text, "device", identity.describe());
     }
@@ -57,7 +57,10 @@ pub fn render(record: &Record) -> String {
         }
     }
     if let Some(job) = &record.job {
-        render_job(&mut text, job);
+        render_job(&mut text, &record.method, job);
+    }
+    if let Some(count) = record.foreign_writes_bytes.filter(|count| *count > 0) {
+        row(&mut text, "foreign", format!("{} were written by somebody else", bytes(count)));
     }
     row(&mut text, "claim", &record.claim);
     for limitation in &record.limitations {
@@ -66,8 +69,8 @@ pub fn render(record: &Record) -> String {
     text
 }
 
-fn render_job(text: &mut String, job: &JobReport) {
-    row(text, "method", &job.plan.method);
+fn render_job(text: &mut String, method: &str, job: &JobReport) {
+    row(text, "method", method);
     let part = if job.plan.partial { "a part" } else { "the whole device" };
     let area = job.plan.area;
     row(text, "area", format!("{part}: bytes {area} ({})", bytes(area.len())));

@@ -434,6 +434,12 @@ fn a_plan_made_on_one_disk_refuses_another_at_its_node() {
         stderr.contains("; overwrite 0x00; read back") && stderr.contains("; overwrite random; read back"),
         "{stderr}"
     );
+    plan(&[]);
+    let edited = std::fs::read_to_string(&file).unwrap().replace("\"size\": null", "\"size\": 1048576");
+    std::fs::write(&file, edited).unwrap();
+    let (code, _, stderr) = carry_out();
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("area: planned 0..") && stderr.contains("found 0..1048576"), "{stderr}");
     assert!(planned.content() == before);
 
     // Another image at the same node.

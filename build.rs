@@ -1,0 +1,20 @@
+//! Tells the program which commit it is built from: its records name it.
+
+use std::env;
+use std::process::Command;
+
+fn main() {
+    for path in [".git/HEAD", ".git/logs/HEAD", "Cargo.toml", "src"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    println!("cargo:rerun-if-env-changed=EFFACE_COMMIT");
+    // A package is built without the repository, and says where it comes from.
+    let commit = env::var("EFFACE_COMMIT").ok().or_else(from_git);
+    println!("cargo:rustc-env=EFFACE_COMMIT={}", commit.unwrap_or("unknown".into()));
+}
+
+fn from_git() -> Option<String> {
+    let git = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"];
+    let output = Command::new("git").args(git).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+}

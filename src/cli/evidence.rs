@@ -1,0 +1,57 @@
+//! What is to be kept of a command, and what is known of it besides.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::{Error, Result};
+use crate::report::destination::Destination;
+use crate::report::details::Details;
+use crate::report::evidence::Evidence;
+use crate::report::ledger::Ledger;
+use crate::report::sign::SecretKey;
+
+#[derive(Args)]
+pub struct Keep {
+    /// Write a certificate of each device into this folder, or, of one device, to this file
+    #[arg(long, value_name = "PATH")]
+    certificate_to: Option<PathBuf>,
+
+    /// Add a record of each device to the chain in this folder
+    #[arg(long, value_name = "DIR")]
+    ledger: Option<PathBuf>,
+
+    /// Sign what is kept with this key (efface key new)
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+
+    /// What people know of the job, as TOML: media, job, operator, witness, validator
+    #[arg(long, value_name = "FILE")]
+    details: Option<PathBuf>,
+
+    /// One of these, as in operator.name=A. Smith or media.property_number=1234
+    #[arg(long, value_name = "SECTION.KEY=TEXT")]
+    detail: Vec<String>,
+}
+
+impl Keep {
+    /// Finds out now what could not be kept later.
+    pub fn prepare(&self, devices: usize) -> Result<(Details, Evidence)> {
+        if self.sign_key.is_some() && self.certificate_to.is_none() && self.ledger.is_none() {
+            return Err(Error::usage("--sign-key: there is nothing to sign")
+                .way_out("add --certificate-to PATH or --ledger DIR"));
+        }
+        let details = Details::read(self.details.as_deref(), &self.detail)?;
+        details.suit(devices)?;
+        let evidence = Evidence {
+            key: self.sign_key.as_deref().map(SecretKey::read).transpose()?,
+            ledger: self.ledger.as_deref().map(Ledger::open).transpose()?,
+            destination: self
+                .certificate_to
+                .as_deref()
+                .map(|path| Destination::reserve(path, devices))
+                .transpose()?,
+        };
+        Ok((details, evidence))
+    }
+}

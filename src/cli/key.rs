@@ -1,0 +1,34 @@
+//! `efface key`: pairs of keys for signing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::error::Result;
+use crate::report::print;
+use crate::report::sign::SecretKey;
+use crate::verdict::Verdict;
+
+#[derive(Args)]
+pub struct Key {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a pair: FILE, for its owner alone, and FILE.pub, for everybody
+    New {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+impl Key {
+    pub fn run(self) -> Result<Verdict> {
+        let Command::New { file } = self.command;
+        let public = SecretKey::create(&file)?;
+        print(&format!("{}\nkey {}\n", file.display(), public.id()))?;
+        Ok(Verdict::Shown)
+    }
+}

@@ -1,0 +1,63 @@
+//! `efface ledger`: is the chain of records whole?
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::error::{Error, Result};
+use crate::report::ledger::{Review, review};
+use crate::report::print;
+use crate::report::sign::PublicKey;
+use crate::verdict::{EXIT_CODES, Verdict};
+
+#[derive(Args)]
+pub struct Ledger {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find records that are missing, changed or out of order
+    #[command(after_help = EXIT_CODES)]
+    Verify(Verify),
+}
+
+#[derive(Args)]
+struct Verify {
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+
+    /// Every record has to be signed by this key
+    #[arg(long, value_name = "FILE")]
+    public_key: Option<PathBuf>,
+
+    /// The hash of a last record, noted earlier, that has to be in the chain
+    #[arg(long, value_name = "SHA256")]
+    noted: Option<String>,
+}
+
+impl Ledger {
+    pub fn run(self) -> Result<Verdict> {
+        let Command::Verify(Verify { folder, public_key, noted }) = self.command;
+        let key = public_key.as_deref().map(PublicKey::read).transpose()?;
+        let Review { records, signed, head, problems } = review(&folder, key.as_ref(), noted.as_deref())?;
+        let head = head.map_or("none".into(), |head| format!("{} {}", head.sequence, head.sha256));
+        print(&format!("{}: {records} records, {signed} of them signed\nlast {head}\n", folder.display()))?;
+        if key.is_none() && problems.is_empty() {
+            print(
+                "the chain is whole; who wrote it is not checked without --public-key, and that its end was not \
+                   cut off shows --noted with the last hash that you wrote down elsewhere\n",
+            )?;
+        }
+        for problem in &problems {
+            eprintln!("efface: {}: {problem}", folder.display());
+        }
+        if problems.is_empty() {
+            return Ok(Verdict::Shown);
+        }
+        Err(Error::failed(format!("the ledger is not whole: {} problems", problems.len()))
+            .way_out("do not rely on it; compare it with a copy")
+            .on(&folder))
+    }
+}

@@ -1,0 +1,154 @@
+//! Whether a report that somebody kept can be true: its numbers are computed again from its plan.
+//!
+//! A certificate is checked with it by a stranger, so nothing in it is believed: every count that
+//! leads to work or memory is looked at first.
+
+use super::job::{JobReport, Last, places, served};
+use super::sampling::Bound;
+use crate::plan::{Act, PROBES_MAX, Sample};
+use crate::range::{Extent, ExtentSet};
+use crate::verdict::Verdict;
+
+type Checked = Result<(), String>;
+
+fn hold(holds: bool, otherwise: &str) -> Checked {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
+}
+
+impl JobReport {
+    /// Says what does not hold.
+    pub fn check(&self) -> Checked {
+        self.check_plan()?;
+        self.check_steps()?;
+        self.check_verification()?;
+        self.check_verdict()
+    }
+
+    fn check_plan(&self) -> Checked {
+        let (geometry, area) = (&self.geometry, self.plan.area);
+        let blocks = [geometry.logical_block, geometry.physical_block, self.chunk_bytes];
+        hold(blocks.iter().all(|block| (1..=1 << 40).contains(block)), "its blocks have no size")?;
+        hold(!area.is_empty() && area.end <= geometry.size, "its area is not on the device")?;
+        hold(self.plan.partial == (area != Extent::new(0, geometry.size)), "it is not told if it is a part")?;
+        for act in &self.plan.steps {
+            let sample = match act {
+                Act::Survey { sample } | Act::Check { sample, .. } => sample,
+                Act::Replay { check, .. } => &check.sample,
+                Act::Write { .. } | Act::Zero | Act::Discard => continue,
+            };
+            hold(fits(sample, area), "its sample does not fit its area")?;
+        }
+        Ok(())
+    }
+
+    fn check_steps(&self) -> Checked {
+        let planned = &self.plan.steps;
+        let is_map = |act: &Act| matches!(act, Act::Check { sample: Sample::Full, .. });
+        for (number, step) in self.steps.iter().enumerate() {
+            let as_planned = planned.get(number).map_or(is_map(&step.act), |act| *act == step.act);
+            // After a mismatch the next step is the map.
+            hold(as_planned || is_map(&step.act), "a step is not the one that was planned")?;
+            let sets = [&step.unusable, &step.retried, &step.differing.extents];
+            let inside = |set: &&ExtentSet| set.iter().all(|each| each.intersect(self.plan.area) == each);
+            hold(sets.iter().all(inside), "a step tells of blocks outside its area")?;
+            let residue = step.unusable.clone().without(&self.residue);
+            hold(
+                !step.act.writes() || residue.is_empty(),
+                "what a pass could not write is not in the residue",
+            )?;
+        }
+        let before = self
+            .before
+            .iter()
+            .all(|before| before.read_bytes >= before.zero_bytes.max(before.expected_bytes));
+        hold(before, "more was found before than was read")
+    }
+
+    /// The last check: its places follow from the seed, and its bound from its probes.
+    fn check_verification(&self) -> Checked {
+        let Some(told) = &self.verification else { return Ok(()) };
+        let mut last = Last::default();
+        let mut found = None;
+        for (act, report) in self.plan.steps.iter().zip(&self.steps) {
+            match act {
+                Act::Check { sample, .. } => found = Some((*sample, last.clone(), report)),
+                Act::Replay { check, .. } => {
+                    last = Last { retried: check.retried.clone(), residue: check.residue.clone() };
+                }
+                Act::Survey { .. } => {}
+                Act::Write { .. } | Act::Zero | Act::Discard => {
+                    last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
+                }
+            }
+        }
+        let (sample, last, report) = found.ok_or("it tells of a check that was not planned")?;
+        let (area, _) = served(self.plan.area, &self.geometry, &self.io_path);
+        let probes = places(&sample, area, &self.geometry, &told.seed, self.chunk_bytes, &last);
+        let all = probes.extents.bytes();
+        let complete = report.bytes + report.unusable.bytes() == all;
+        hold(
+            told.sample == sample && told.probes == probes.drawn,
+            "its check is not the one that was planned",
+        )?;
+        hold(
+            told.bytes_read == report.bytes && report.bytes <= all,
+            "its check read other blocks than its seed draws",
+        )?;
+        hold(complete || !self.claims(), "its check did not read all that its seed draws")?;
+        let clean =
+            complete && report.unusable.is_empty() && report.differing.is_empty() && last.residue.is_empty();
+        let bound = match (sample, probes.drawn) {
+            (Sample::Stratified { confidence_ppm, .. }, Some(drawn)) if clean => {
+                Some(Bound::of(drawn, confidence_ppm))
+            }
+            _ => None,
+        };
+        hold(told.bound == bound, "its bound does not follow from its probes")
+    }
+
+    /// The verdicts that say something of the device.
+    fn claims(&self) -> bool {
+        matches!(self.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Residue)
+    }
+
+    fn check_verdict(&self) -> Checked {
+        let survives = !self.surviving.is_empty() || self.steps.iter().any(|step| !step.differing.is_empty());
+        hold(
+            survives == (self.verdict == Verdict::Surviving),
+            "its verdict hides what survives, or makes it up",
+        )?;
+        if !self.claims() {
+            return Ok(());
+        }
+        let unusable = !self.residue.is_empty() || !self.unreadable.is_empty();
+        hold(self.error.is_none(), "it claims success with an error")?;
+        hold(unusable == (self.verdict == Verdict::Residue), "its verdict hides residue, or makes it up")?;
+        hold(
+            self.plan.writes() != (self.verdict == Verdict::Verified),
+            "its verdict is not that of its plan",
+        )?;
+        hold(self.steps.len() == self.plan.steps.len(), "it claims success with steps undone")?;
+        let checks = self.plan.steps.iter().any(|act| matches!(act, Act::Check { .. }));
+        hold(checks == self.verification.is_some(), "it does not tell of its check")?;
+        let (area, _) = served(self.plan.area, &self.geometry, &self.io_path);
+        let passes = self.steps.iter().filter(|step| step.act.writes());
+        for pass in passes {
+            hold(pass.flushed, "it claims success with a pass that was not flushed")?;
+            let all = pass.bytes.checked_add(pass.unusable.bytes()) == Some(area.len());
+            hold(all, "it claims success with a pass that did not cover its area")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a sample can be drawn in this area, with no more work than any of ours.
+fn fits(sample: &Sample, area: Extent) -> bool {
+    let Sample::Stratified { strata, per_stratum, block_bytes, confidence_ppm } = *sample else {
+        return true;
+    };
+    let probes = strata.checked_mul(per_stratum);
+    let stratum_blocks = (area.len().checked_div(block_bytes)).and_then(|blocks| blocks.checked_div(strata));
+    probes.is_some_and(|probes| (1..=PROBES_MAX).contains(&probes))
+        && stratum_blocks.is_some_and(|blocks| blocks >= per_stratum)
+        && (1..1_000_000).contains(&confidence_ppm)
+}

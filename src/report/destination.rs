@@ -1,0 +1,113 @@
+//! Where a file is to appear: tried before the work begins, and then there whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::posix_fallocate;
+use tempfile::NamedTempFile;
+
+use super::Record;
+use crate::error::{Error, Result};
+
+/// Room for a long record.
+const ROOM_BYTES: i64 = 1 << 20;
+
+/// A file without a name yet, with room on its file system.
+#[derive(Debug)]
+pub struct Reserved(NamedTempFile);
+
+impl Reserved {
+    pub fn in_folder(folder: &Path) -> io::Result<Reserved> {
+        let file = tempfile::Builder::new().prefix(".efface-").tempfile_in(folder)?;
+        posix_fallocate(file.as_file(), 0, ROOM_BYTES)?;
+        Ok(Reserved(file))
+    }
+
+    /// Gives it its content and its name, durably; a name that is taken is an error.
+    pub fn write(mut self, bytes: &[u8], path: &Path) -> io::Result<()> {
+        self.fill(bytes)?;
+        self.0.persist_noclobber(path).map_err(|error| error.error)?;
+        sync_folder(path)
+    }
+
+    fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        self.0.write_all(bytes)?;
+        self.0.as_file().set_len(bytes.len() as u64)?;
+        self.0.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
+        self.0.as_file().sync_all()
+    }
+}
+
+/// Puts a file in place of the one of that name, or makes it.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut reserved = Reserved::in_folder(folder_of(path))?;
+    reserved.fill(bytes)?;
+    reserved.0.persist(path).map_err(|error| error.error)?;
+    sync_folder(path)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Where the certificates of a command go: into a folder, or, of one device, to a file.
+#[derive(Debug)]
+pub struct Destination {
+    path: PathBuf,
+    is_folder: bool,
+    reserved: Vec<Reserved>,
+}
+
+impl Destination {
+    /// Finds out now whether so many certificates can be written.
+    pub fn reserve(path: &Path, count: usize) -> Result<Destination> {
+        let is_folder = path.is_dir();
+        if !is_folder && path.symlink_metadata().is_ok() {
+            return Err(Error::usage("there is something of that name already")
+                .way_out("name another file, or a folder")
+                .on(path));
+        }
+        if !is_folder && count > 1 {
+            return Err(Error::usage(format!("{count} devices have {count} certificates"))
+                .way_out("name a folder that is there")
+                .on(path));
+        }
+        let folder = if is_folder { path } else { folder_of(path) };
+        let reserved: io::Result<Vec<Reserved>> = (0..count).map(|_| Reserved::in_folder(folder)).collect();
+        let reserved = reserved.map_err(|error| {
+            Error::usage("the certificate could not be written")
+                .because(error)
+                .way_out("give a folder that this user may write to, on a file system with room")
+                .on(path)
+        })?;
+        Ok(Destination { path: path.to_path_buf(), is_folder, reserved })
+    }
+
+    /// Writes the file of one record; tells where.
+    pub fn write(&mut self, record: &Record, bytes: &[u8]) -> Result<PathBuf> {
+        let path = if self.is_folder { self.path.join(file_name(record)) } else { self.path.clone() };
+        let reserved = self.reserved.pop().expect("one for each record");
+        let written = reserved.write(bytes, &path);
+        written
+            .map_err(|error| Error::failed("the certificate cannot be written").because(error).on(&path))?;
+        Ok(path)
+    }
+}
+
+/// `efface-sda-0123abcd.json`
+fn file_name(record: &Record) -> String {
+    let device = record.device.rsplit('/').next().unwrap_or_default();
+    let safe =
+        |letter: char| if letter.is_ascii_alphanumeric() || "-_.".contains(letter) { letter } else { '_' };
+    let device: String = device.chars().map(safe).take(64).collect();
+    format!("efface-{device}-{}.json", &record.id[..8])
+}

@@ -1,0 +1,144 @@
+//! What only people know of a job: for whom, of which asset, by whom. It goes into the record as given.
+
+use std::fs;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+
+/// The fields that NIST SP 800-88 Rev. 2's sample form and R2v3 ask for beyond what a drive tells.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Details {
+    pub media: MediaDetails,
+    pub job: JobDetails,
+    pub operator: Option<Person>,
+    pub witness: Option<Person>,
+    pub validator: Option<Person>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct MediaDetails {
+    pub manufacturer: Option<String>,
+    /// The organization's own number of the asset.
+    pub property_number: Option<String>,
+    /// Where it came from: a computer, a rack, a user.
+    pub source: Option<String>,
+    /// Where it goes: reuse, sale, destruction.
+    pub destination: Option<String>,
+    /// The confidentiality of what was on it.
+    pub categorization: Option<String>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JobDetails {
+    pub request_id: Option<String>,
+    pub volume_id: Option<String>,
+    pub tenant: Option<String>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Person {
+    pub name: String,
+    pub title: Option<String>,
+    pub organization: Option<String>,
+    pub location: Option<String>,
+    pub contact: Option<String>,
+}
+
+/// A file of details is written by hand.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+impl Details {
+    /// From a TOML file, and single values over it: `operator.name=A. Smith`.
+    pub fn read(file: Option<&Path>, values: &[String]) -> Result<Details> {
+        let mut table = file.map_or(Ok(Table::new()), read_table)?;
+        for value in values {
+            set(&mut table, value)?;
+        }
+        Details::deserialize(table).map_err(|error| {
+            let first = error.message().lines().next().unwrap_or_default().to_string();
+            Error::usage(format!("the details are not understood: {first}")).way_out(KEYS)
+        })
+    }
+
+    /// A number of one asset cannot be that of several.
+    pub fn suit(&self, devices: usize) -> Result<()> {
+        if devices > 1 && self.media.property_number.is_some() {
+            return Err(Error::usage("one property number for several devices")
+                .way_out("wipe the devices one by one, or leave media.property_number out"));
+        }
+        Ok(())
+    }
+}
+
+const KEYS: &str = "the keys are media.{manufacturer, property_number, source, destination, \
+    categorization}, job.{request_id, volume_id, tenant}, and {operator, witness, validator}.{name, title, \
+    organization, location, contact}; all are text";
+
+fn read_table(file: &Path) -> Result<Table> {
+    let unreadable = |error| Error::usage("the details cannot be read").because(error).on(file);
+    let length = fs::metadata(file).map_err(unreadable)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(Error::usage("it is too large for a file of details").way_out("at most 1 MiB").on(file));
+    }
+    let text = fs::read_to_string(file).map_err(unreadable)?;
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        Error::usage(format!("line {line} is not TOML: {}", error.message())).way_out(KEYS).on(file)
+    })
+}
+
+fn set(table: &mut Table, text: &str) -> Result<()> {
+    let wrong = || Error::usage(format!("--detail {text}: write SECTION.KEY=TEXT")).way_out(KEYS);
+    let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (section, key) = key.split_once('.').ok_or_else(wrong)?;
+    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+    let section = section.as_table_mut().ok_or_else(wrong)?;
+    section.insert(key.trim().into(), Value::String(value.trim().into()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn single_values_stand_over_the_file() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "[operator]\nname = 'A'\ntitle = 'T'\n[job]\ntenant = 'blue'\n").unwrap();
+        let values = ["operator.name=B = C".into(), "media.property_number=17".into()];
+        let details = Details::read(Some(file.path()), &values).unwrap();
+        let operator = details.operator.clone().unwrap();
+        assert_eq!((operator.name.as_str(), operator.title.as_deref()), ("B = C", Some("T")));
+        assert_eq!(details.job.tenant.as_deref(), Some("blue"));
+        assert!(details.suit(1).is_ok() && details.suit(2).is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for (wrong, told) in [
+            ("operator", "SECTION.KEY=TEXT"),
+            ("operator.nme=x", "nme"),
+            ("people.name=x", "people"),
+            ("name=x", "SECTION.KEY=TEXT"),
+        ] {
+            let error = Details::read(None, &[wrong.into()]).unwrap_err().to_string();
+            assert!(error.contains(told), "{wrong}: {error}");
+        }
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "[job]\ntenant = 7\n").unwrap();
+        assert!(Details::read(Some(file.path()), &[]).is_err());
+        writeln!(file, "[[[").unwrap();
+        let error = Details::read(Some(file.path()), &[]).unwrap_err().to_string();
+        assert!(error.contains("line 3"), "{error}");
+    }
+}

@@ -1,0 +1,211 @@
+//! Keys and signatures: Ed25519 in a DSSE envelope (github.com/secure-systems-lab/dsse, protocol.md).
+//!
+//! Keys are PEM files as openssl reads and writes them: PKCS #8 for the secret one, SPKI for the public.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::record::sha256;
+use crate::error::{Error, Result};
+use crate::pattern::Seed;
+
+/// What the payload of our envelopes is.
+pub const PAYLOAD_TYPE: &str = "application/vnd.efface.record+json";
+
+/// A PEM file of one key is far smaller.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// The DSSE envelope, its names as the specification has them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    pub payload_type: String,
+    /// Base64 of the record.
+    pub payload: String,
+    pub signatures: Vec<EnvelopeSignature>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct EnvelopeSignature {
+    /// SHA-256 of the public key (SPKI, DER), in hex.
+    pub keyid: String,
+    /// Base64 of the Ed25519 signature over the pre-authentication encoding.
+    pub sig: String,
+}
+
+/// `DSSEv1 LEN(type) type LEN(body) body`
+fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
+    let mut text = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
+    text.extend_from_slice(payload);
+    text
+}
+
+pub struct SecretKey(SigningKey);
+
+impl SecretKey {
+    /// Makes a new pair: `path`, readable by its owner alone, and `path.pub`.
+    pub fn create(path: &Path) -> Result<PublicKey> {
+        let key = SecretKey(SigningKey::from_bytes(&Seed::from_kernel()?.0));
+        let public = key.public();
+        let broken = |_| Error::failed("the key cannot be written as PEM");
+        let secret = key.0.to_pkcs8_pem(LineEnding::LF).map_err(broken)?;
+        let text =
+            public.0.to_public_key_pem(LineEnding::LF).map_err(|_| Error::failed("no PEM of the key"))?;
+        let public_path = public_path(path);
+        for each in [path, &public_path] {
+            if each.symlink_metadata().is_ok() {
+                return Err(Error::usage("there is something of that name already")
+                    .way_out("name another file, or move the old key away")
+                    .on(each));
+            }
+        }
+        write_new(path, 0o600, secret.as_bytes())?;
+        write_new(&public_path, 0o644, text.as_bytes())?;
+        Ok(public)
+    }
+
+    /// Refuses a key that others may read.
+    pub fn read(path: &Path) -> Result<SecretKey> {
+        let unreadable = |error| Error::usage("the signing key cannot be read").because(error).on(path);
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.mode() & 0o077 != 0 {
+            return Err(Error::refused(format!(
+                "others may use this key: its mode is {:o}",
+                metadata.mode() & 0o7777
+            ))
+            .way_out(format!("chmod 600 {}, and make a new one if others could have read it", path.display()))
+            .on(path));
+        }
+        let text = read_pem(file).map_err(unreadable)?;
+        let key = SigningKey::from_pkcs8_pem(&text).map_err(|_| {
+            Error::usage("it is no Ed25519 secret key (PKCS #8, PEM)")
+                .way_out("make one: efface key new FILE")
+                .on(path)
+        })?;
+        Ok(SecretKey(key))
+    }
+
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    pub fn seal(&self, payload: &[u8]) -> Envelope {
+        let signature = self.0.sign(&pre_authentication_encoding(PAYLOAD_TYPE, payload));
+        Envelope {
+            payload_type: PAYLOAD_TYPE.into(),
+            payload: STANDARD.encode(payload),
+            signatures: vec![EnvelopeSignature {
+                keyid: self.public().id(),
+                sig: STANDARD.encode(signature.to_bytes()),
+            }],
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    pub fn read(path: &Path) -> Result<PublicKey> {
+        let unreadable = |error| Error::usage("the public key cannot be read").because(error).on(path);
+        let text = File::open(path).and_then(read_pem).map_err(unreadable)?;
+        let key = VerifyingKey::from_public_key_pem(&text).map_err(|_| {
+            Error::usage("it is no Ed25519 public key (SPKI, PEM)")
+                .way_out("give the file that efface key new wrote beside the secret key: FILE.pub")
+                .on(path)
+        })?;
+        Ok(PublicKey(key))
+    }
+
+    /// SHA-256 of the key as SPKI in DER: `openssl pkey -pubin -outform DER | sha256sum`.
+    pub fn id(&self) -> String {
+        sha256(self.0.to_public_key_der().expect("32 bytes have a DER form").as_bytes())
+    }
+
+    /// Whether the envelope holds exactly one signature, and that is this key's over its payload.
+    pub fn check(&self, envelope: &Envelope, payload: &[u8]) -> std::result::Result<(), String> {
+        let [signature] = &envelope.signatures[..] else {
+            return Err(format!("it has {} signatures, and not one", envelope.signatures.len()));
+        };
+        if signature.keyid != self.id() {
+            return Err(format!("it is signed by another key: {}", signature.keyid));
+        }
+        let bytes = STANDARD.decode(&signature.sig).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+        let signed = pre_authentication_encoding(&envelope.payload_type, payload);
+        match bytes.map(|signature| self.0.verify_strict(&signed, &signature)) {
+            Some(Ok(())) => Ok(()),
+            _ => {
+                Err("its signature does not fit: it was changed after it was signed, or by another key"
+                    .into())
+            }
+        }
+    }
+}
+
+fn public_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".pub");
+    name.into()
+}
+
+fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    let written = file.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| Error::usage("the key cannot be written").because(error).on(path))
+}
+
+fn read_pem(file: File) -> std::io::Result<String> {
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// The specification's own words (protocol.md, "Test vectors").
+    #[test]
+    fn what_is_signed_is_as_the_specification_has_it() {
+        let encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world");
+        assert_eq!(encoded, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+    }
+
+    #[test]
+    fn a_new_pair_signs_and_checks_and_is_kept_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        let public = SecretKey::create(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let read = PublicKey::read(&public_path(&path)).unwrap();
+        assert_eq!(read.id(), public.id());
+        let envelope = SecretKey::read(&path).unwrap().seal(b"payload");
+        assert_eq!(public.check(&envelope, b"payload"), Ok(()));
+        assert!(public.check(&envelope, b"Payload").unwrap_err().contains("does not fit"));
+        let other = SecretKey::create(&folder.path().join("other")).unwrap();
+        assert!(other.check(&envelope, b"payload").unwrap_err().contains("another key"));
+
+        assert_eq!(SecretKey::create(&path).unwrap_err().kind, Kind::Usage, "never written over");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        assert_eq!(SecretKey::read(&path).err().unwrap().kind, Kind::Refused);
+        assert_eq!(SecretKey::read(&public_path(&path)).err().unwrap().kind, Kind::Refused);
+        assert_eq!(PublicKey::read(&path).unwrap_err().kind, Kind::Usage);
+    }
+}

@@ -258,6 +258,14 @@ impl Identity {
         self.dm_name.clone().unwrap_or_else(node)
     }
 
+    /// What it is made of, and what it hangs on: `disk, flash, nvme`.
+    pub fn medium_type(&self) -> String {
+        let medium = self.rotational.filter(|_| self.kind == Kind::Disk);
+        let medium = medium.map(|rotational| if rotational { "rotational" } else { "flash" });
+        let parts = [Some(self.kind.word()), medium, self.transport.as_deref()];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+
     /// What it is, on one line.
     pub fn describe(&self) -> String {
         let medium = self.rotational.filter(|_| self.kind == Kind::Disk);

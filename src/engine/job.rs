@@ -239,7 +239,7 @@ impl<'a> Job<'a> {
             }
             if !self.surviving.is_empty() {
                 // Nothing that comes after it makes the claim true.
-                break;
+                return self.map(acts, act).or_else(|| self.same_disk().err());
             }
         }
         self.same_disk().err()
@@ -325,13 +325,22 @@ impl<'a> Job<'a> {
             bytes_read: report.bytes,
             bound,
         });
-        let sampled = *sample != Sample::Full;
-        if sampled && !report.differing.is_empty() && self.settings.on_mismatch == OnMismatch::Map {
-            let map = Act::Check { expect: expect.clone(), sample: Sample::Full };
-            let all = ExtentSet::from(self.area).without(&self.last.residue);
-            return halt.or_else(|| self.compare(self.steps.len(), acts, &map, expect, &all));
-        }
         halt
+    }
+
+    /// Reads everything after a sample that found a difference.
+    fn map(&mut self, acts: &[Act], act: &Act) -> Option<Halt> {
+        let (expect, sample) = match act {
+            Act::Check { expect, sample } => (expect, sample),
+            Act::Replay { expect, check } => (expect, &check.sample),
+            _ => return None,
+        };
+        if *sample == Sample::Full || self.settings.on_mismatch == OnMismatch::Stop {
+            return None;
+        }
+        let map = Act::Check { expect: expect.clone(), sample: Sample::Full };
+        let all = ExtentSet::from(self.area).without(&self.last.residue);
+        self.compare(self.steps.len(), acts, &map, expect, &all)
     }
 
     /// Reads, and finds out what is there where it is not what it should be.

@@ -3,16 +3,27 @@
 //! A certificate is checked with it by a stranger, so nothing in it is believed: every count that
 //! leads to work or memory is looked at first.
 
+use super::cover::StepReport;
 use super::job::{JobReport, Last, places, served};
-use super::sampling::Bound;
+use super::sampling::{Bound, Probes};
 use crate::plan::{Act, PROBES_MAX, Sample};
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
+
+/// So that no sum of two sizes overflows.
+const SIZE_MAX: u64 = 1 << 62;
 
 type Checked = Result<(), String>;
 
 fn hold(holds: bool, otherwise: &str) -> Checked {
     if holds { Ok(()) } else { Err(otherwise.into()) }
+}
+
+struct LastCheck<'a> {
+    sample: Sample,
+    last: Last,
+    report: &'a StepReport,
+    probes: Probes,
 }
 
 impl JobReport {
@@ -28,7 +39,12 @@ impl JobReport {
         let (geometry, area) = (&self.geometry, self.plan.area);
         let blocks = [geometry.logical_block, geometry.physical_block, self.chunk_bytes];
         hold(blocks.iter().all(|block| (1..=1 << 40).contains(block)), "its blocks have no size")?;
+        hold(geometry.size <= SIZE_MAX, "its device is larger than any")?;
         hold(!area.is_empty() && area.end <= geometry.size, "its area is not on the device")?;
+        hold(
+            [&self.residue, &self.unreadable].iter().all(|set| self.inside(set)),
+            "it tells of blocks outside its area",
+        )?;
         hold(self.plan.partial == (area != Extent::new(0, geometry.size)), "it is not told if it is a part")?;
         for act in &self.plan.steps {
             let sample = match act {
@@ -41,16 +57,18 @@ impl JobReport {
         Ok(())
     }
 
+    fn inside(&self, set: &ExtentSet) -> bool {
+        set.iter().all(|each| each.intersect(self.plan.area) == each)
+    }
+
     fn check_steps(&self) -> Checked {
         let planned = &self.plan.steps;
-        let is_map = |act: &Act| matches!(act, Act::Check { sample: Sample::Full, .. });
         for (number, step) in self.steps.iter().enumerate() {
             let as_planned = planned.get(number).map_or(is_map(&step.act), |act| *act == step.act);
             // After a mismatch the next step is the map.
             hold(as_planned || is_map(&step.act), "a step is not the one that was planned")?;
             let sets = [&step.unusable, &step.retried, &step.differing.extents];
-            let inside = |set: &&ExtentSet| set.iter().all(|each| each.intersect(self.plan.area) == each);
-            hold(sets.iter().all(inside), "a step tells of blocks outside its area")?;
+            hold(sets.iter().all(|set| self.inside(set)), "a step tells of blocks outside its area")?;
             let residue = step.unusable.clone().without(&self.residue);
             hold(
                 !step.act.writes() || residue.is_empty(),
@@ -64,9 +82,9 @@ impl JobReport {
         hold(before, "more was found before than was read")
     }
 
-    /// The last check: its places follow from the seed, and its bound from its probes.
-    fn check_verification(&self) -> Checked {
-        let Some(told) = &self.verification else { return Ok(()) };
+    /// The last check that was begun: its places follow from the seed.
+    fn last_check(&self) -> Option<LastCheck<'_>> {
+        let told = self.verification.as_ref()?;
         let mut last = Last::default();
         let mut found = None;
         for (act, report) in self.plan.steps.iter().zip(&self.steps) {
@@ -81,11 +99,27 @@ impl JobReport {
                 }
             }
         }
-        let (sample, last, report) = found.ok_or("it tells of a check that was not planned")?;
+        let (sample, last, report) = found?;
         let (area, _) = served(self.plan.area, &self.geometry, &self.io_path);
         let probes = places(&sample, area, &self.geometry, &told.seed, self.chunk_bytes, &last);
+        Some(LastCheck { sample, last, report, probes })
+    }
+
+    /// The blocks that the last check was to read, or all that it was followed by; of a report that
+    /// was checked.
+    pub fn places_read(&self) -> ExtentSet {
+        if self.steps.iter().any(|step| is_map(&step.act)) {
+            return self.plan.area.into();
+        }
+        self.last_check().map(|check| check.probes.extents).unwrap_or_default()
+    }
+
+    fn check_verification(&self) -> Checked {
+        let Some(told) = &self.verification else { return Ok(()) };
+        let check = self.last_check().ok_or("it tells of a check that was not planned")?;
+        let LastCheck { sample, last, report, probes } = check;
         let all = probes.extents.bytes();
-        let complete = report.bytes + report.unusable.bytes() == all;
+        let complete = report.bytes.checked_add(report.unusable.bytes()) == Some(all);
         hold(
             told.sample == sample && told.probes == probes.drawn,
             "its check is not the one that was planned",
@@ -139,6 +173,11 @@ impl JobReport {
         }
         Ok(())
     }
+}
+
+/// What reads everything: a full check, or the map after a mismatch.
+fn is_map(act: &Act) -> bool {
+    matches!(act, Act::Check { sample: Sample::Full, .. })
 }
 
 /// Whether a sample can be drawn in this area, with no more work than any of ours.

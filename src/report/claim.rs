@@ -69,7 +69,7 @@ fn verified(job: &JobReport, check: &Verification) -> String {
 }
 
 /// A share in parts per billion, as a percentage that is never rounded down.
-fn percent(per_billion: u64) -> String {
+pub fn percent(per_billion: u64) -> String {
     let hundred_thousandths = per_billion.div_ceil(100);
     let text = format!("{}.{:05}", hundred_thousandths / 100_000, hundred_thousandths % 100_000);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
@@ -179,6 +179,14 @@ impl Category {
             (Verdict::Wiped, category) => category,
             (Verdict::Residue, Category::Clear | Category::Partial) => Category::Partial,
             _ => Category::None,
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Category::Clear => "clear",
+            Category::Partial => "partial",
+            Category::None => "none",
         }
     }
 

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod html;
 mod jsonl;
 pub mod ledger;
+mod map;
 pub mod outline;
 mod plain;
 pub mod record;

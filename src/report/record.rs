@@ -252,6 +252,11 @@ impl Record {
 
     /// Computes again what the record concludes, and says what does not hold.
     pub fn check(&self) -> std::result::Result<(), String> {
+        let hex =
+            |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !hex(&self.id, 32) {
+            return Err("its id is not one of ours".into());
+        }
         if let Some(job) = &self.job {
             job.check()?;
             if job.verdict != self.verdict {

@@ -98,7 +98,7 @@ fn render_job(text: &mut String, method: &str, job: &JobReport) {
     }
 }
 
-fn describe_before(before: &Before) -> String {
+pub fn describe_before(before: &Before) -> String {
     let share = |part: u64| share(part, before.read_bytes);
     format!(
         "of {} read, {} was zero, and {} was already what the check expects",
@@ -110,7 +110,7 @@ fn describe_before(before: &Before) -> String {
 
 /// A part of a whole in percent: all of it, and nothing of it, only where that is so.
 pub fn share(part: u64, whole: u64) -> String {
-    match part * 100 / whole.max(1) {
+    match u128::from(part) * 100 / u128::from(whole.max(1)) {
         0 if part > 0 => "less than 1 %".into(),
         percent => format!("{percent} %"),
     }

@@ -1,0 +1,513 @@
+//! What is kept of a job holds: a stranger with the public key, the certificate and the disk finds
+//! every change of the one or the other.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::loops::{Loop, skipped};
+use crate::program::efface;
+use efface::report::certificate::Certificate;
+use efface::report::ledger::review;
+use efface::report::sign::PublicKey;
+
+const MIB: usize = 1 << 20;
+
+/// A folder with a key, and images that are wiped in it.
+pub struct Office {
+    folder: TempDir,
+}
+
+impl Office {
+    pub fn new() -> Office {
+        let office = Office { folder: TempDir::with_prefix("efface-test-").unwrap() };
+        office.run(&["key", "new", "key"]).expect(0);
+        office
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn image(&self, name: &str, size: usize) -> PathBuf {
+        let content: Vec<u8> = b"tenant's secret!".iter().copied().cycle().take(size).collect();
+        fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    /// Runs efface in the folder.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output =
+            efface().args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// Wipes an image, with these options besides.
+    pub fn wipe(&self, image: &str, options: &[&str]) -> Ran {
+        self.run(&[&["wipe", image, "--image", "--yes", "--quiet"], options].concat())
+    }
+
+    /// A signed certificate of an image's random wipe.
+    pub fn certificate(&self, size: usize) -> PathBuf {
+        self.image("disk.img", size);
+        let keep = ["--certificate-to", "c.json", "--sign-key", "key", "--method", "random"];
+        self.wipe("disk.img", &keep).expect(0);
+        self.path("c.json")
+    }
+
+    pub fn key(&self) -> PublicKey {
+        PublicKey::read(&self.path("key.pub")).unwrap()
+    }
+}
+
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Ran {
+        assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Ran {
+        let text = format!("{}{}", self.stdout, self.stderr);
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?} in: {text}");
+        self
+    }
+}
+
+pub fn record(certificate: &Path) -> Value {
+    let text = fs::read(certificate).unwrap();
+    let json: Value = serde_json::from_slice(&text).unwrap();
+    match json["payload"].as_str() {
+        Some(payload) => serde_json::from_slice(&STANDARD.decode(payload).unwrap()).unwrap(),
+        None => json,
+    }
+}
+
+/// openssl knows nothing of efface.
+#[test]
+fn a_stranger_checks_the_signature_with_other_tools() {
+    let office = Office::new();
+    let certificate = office.certificate(MIB);
+    let envelope: Value = serde_json::from_slice(&fs::read(&certificate).unwrap()).unwrap();
+    let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
+    let kind = envelope["payloadType"].as_str().unwrap();
+    let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
+    signed.extend(payload);
+    fs::write(office.path("signed"), signed).unwrap();
+    let sig = STANDARD.decode(envelope["signatures"][0]["sig"].as_str().unwrap()).unwrap();
+    fs::write(office.path("sig"), sig).unwrap();
+    let check =
+        ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pub", "-rawin", "-in", "signed", "-sigfile", "sig"];
+    let openssl = Command::new("openssl").args(check).current_dir(office.folder.path()).output();
+    let Ok(checked) = openssl else { return skipped("there is no openssl").unwrap_or(()) };
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    office
+        .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
+        .expect(0)
+        .says(&["unchanged"]);
+    office.run(&["certificate", "verify", "c.json"]).expect(0).says(&["NOT CHECKED"]);
+}
+
+#[test]
+fn one_flipped_byte_anywhere_in_a_signed_certificate_is_found() {
+    let office = Office::new();
+    let bytes = fs::read(office.certificate(MIB)).unwrap();
+    let key = office.key();
+    let believed = |bytes: &[u8]| Certificate::parse(bytes).and_then(|file| file.verify(Some(&key))).is_ok();
+    assert!(believed(&bytes));
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        assert!(!believed(&changed), "byte {at} of {}", bytes.len());
+    }
+    for length in (0..bytes.len()).step_by(7) {
+        assert!(!believed(&bytes[..length]), "cut off at {length}");
+    }
+    assert!(!believed(&[&bytes[..], b"\n"].concat()) && !believed(&[b" ", &bytes[..]].concat()));
+}
+
+/// What is not signed can be written by anybody, but not within a ledger.
+#[test]
+fn one_flipped_byte_in_an_unsigned_ledger_is_found() {
+    let office = Office::new();
+    for name in ["a.img", "b.img"] {
+        office.image(name, MIB);
+        office.wipe(name, &["--ledger", "ledger"]).expect(0);
+    }
+    let folder = office.path("ledger");
+    assert_eq!(review(&folder, None, None).unwrap().problems, Vec::<String>::new());
+    for name in ["00000001.json", "00000002.json"] {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).unwrap();
+        for at in (0..bytes.len()).step_by(5) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 1 << (at % 7);
+            fs::write(&path, changed).unwrap();
+            assert!(!review(&folder, None, None).unwrap().problems.is_empty(), "byte {at} of {name}");
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+    office.run(&["ledger", "verify", "ledger"]).expect(0).says(&["2 records, 0 of them signed", "--noted"]);
+}
+
+#[test]
+fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
+    let office = Office::new();
+    let (writers, each) = (8, 4);
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let office = &office;
+            scope.spawn(move || {
+                for _ in 0..each {
+                    let name = format!("{writer}.img");
+                    office.image(&name, 64 << 10);
+                    office.wipe(&name, &["--ledger", "ledger", "--sign-key", "key"]).expect(0);
+                }
+            });
+        }
+    });
+    let verify = |more: &[&str]| {
+        office.run(&[&["ledger", "verify", "ledger", "--public-key", "key.pub"], more].concat())
+    };
+    let whole = verify(&[]).expect(0).says(&["32 records, 32 of them signed", "last 32 "]);
+    let last = whole.stdout.split_whitespace().last().unwrap().to_string();
+    let file = |number: u32| office.path(&format!("ledger/{number:08}.json"));
+    let text = |number| fs::read(file(number)).unwrap();
+
+    let (ten, eleven) = (text(10), text(11));
+    fs::remove_file(file(10)).unwrap();
+    verify(&[]).expect(1).says(&["record 10 is missing"]);
+    fs::write(file(10), &eleven).unwrap();
+    fs::write(file(11), &ten).unwrap();
+    verify(&[]).expect(1).says(&["record 10: it was written as record 11"]);
+    (fs::write(file(10), ten).unwrap(), fs::write(file(11), eleven).unwrap());
+    verify(&["--noted", &last]).expect(0);
+
+    // A cut end is told by the head; cut off with its head, only by a hash that was noted.
+    fs::remove_file(file(32)).unwrap();
+    verify(&[]).expect(1).says(&["the head names record 32, and the last one is 31"]);
+    let head = format!("{{\"sequence\":31,\"sha256\":\"{}\"}}\n", efface::report::record::sha256(&text(31)));
+    fs::write(office.path("ledger/head"), head).unwrap();
+    verify(&[]).expect(0);
+    verify(&["--noted", &last]).expect(1).says(&["cut off or rewritten"]);
+}
+
+/// A writer that died between its record and the head: the next one goes on after it.
+#[test]
+fn a_head_that_was_left_behind_is_caught_up_with() {
+    let office = Office::new();
+    office.image("a.img", 64 << 10);
+    let wipe = || office.wipe("a.img", &["--ledger", "ledger"]).expect(0);
+    (wipe(), wipe());
+    let head = fs::read(office.path("ledger/head")).unwrap();
+    wipe();
+    fs::write(office.path("ledger/head"), head).unwrap();
+    office.run(&["ledger", "verify", "ledger"]).expect(0).says(&["3 records"]);
+    wipe();
+    office.run(&["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
+}
+
+#[test]
+fn a_disk_is_held_to_its_certificate_by_reading_alone() {
+    let office = Office::new();
+    let Some(device) =
+        Loop::over(tempfile::TempPath::try_from_path(office.image("disk.img", 96 * MIB)).unwrap(), &[])
+    else {
+        return;
+    };
+    let node = device.node.to_str().unwrap();
+    let keep = ["--certificate-to", "c.json", "--sign-key", "key", "--method", "shred"];
+    office.run(&[&["wipe", node, "--yes", "-q"], &keep[..]].concat()).expect(0);
+    let Loop { image, .. } = &device;
+    let image = image.to_path_buf();
+    Command::new("losetup").arg("--detach").arg(&device.node).status().unwrap();
+
+    let output =
+        Command::new("losetup").args(["--find", "--show", "--read-only"]).arg(&image).output().unwrap();
+    let read_only = Detach(String::from_utf8(output.stdout).unwrap().trim().into());
+    let verify = |options: &[&str]| {
+        let held = ["verify", &read_only.0, "--certificate", "c.json", "--public-key", "key.pub"];
+        office.run(&[&held, options].concat())
+    };
+    let before = fs::read(&image).unwrap();
+    verify(&[]).expect(0).says(&["replay random, 4608 probes", "verify random, 4608 probes", "verified"]);
+    assert!(fs::read(&image).unwrap() == before, "nothing was written");
+
+    // Somebody wrote to it since, below the device.
+    let secret = vec![b'S'; 3 * MIB];
+    fs::File::options().write(true).open(&image).unwrap().write_all_at(&secret, 40 * MIB as u64).unwrap();
+    Command::new("blockdev").arg("--flushbufs").arg(&read_only.0).status().unwrap();
+    let told = format!("bytes {}..{}: unknown", 40 * MIB, 43 * MIB);
+    verify(&[]).expect(6).says(&["3.00 MiB", &told]);
+    verify(&["--on-mismatch", "stop"]).expect(6);
+    let kept = verify(&["--certificate-to", "audit.json", "--sign-key", "key", "--json"]).expect(6);
+    assert!(kept.stdout.contains("\"surviving\""));
+    office
+        .run(&["certificate", "verify", "audit.json", "--public-key", "key.pub"])
+        .expect(0)
+        .says(&["DATA SURVIVES"]);
+}
+
+struct Detach(String);
+
+impl Drop for Detach {
+    fn drop(&mut self) {
+        Command::new("losetup").arg("--detach").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn another_disk_is_not_held_to_the_certificate() {
+    let office = Office::new();
+    office.certificate(2 * MIB);
+    let verify = |image: &str, certificate: &str| {
+        office.run(&["verify", image, "--image", "--certificate", certificate, "--public-key", "key.pub"])
+    };
+    verify("disk.img", "c.json").expect(0).says(&["verified"]);
+    office.image("larger.img", 3 * MIB);
+    verify("larger.img", "c.json").expect(3).says(&[
+        "larger.img",
+        "not the device of the certificate",
+        "size_bytes",
+    ]);
+    office.image("same-size.img", 2 * MIB);
+    verify("same-size.img", "c.json").expect(6);
+
+    // A record that claims nothing.
+    office
+        .run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json", "--sign-key", "key"])
+        .expect(3);
+    verify("disk.img", "refused.json").expect(3).says(&["claims nothing", "REFUSED"]);
+}
+
+#[test]
+fn a_part_and_a_wipe_without_a_check_are_held_to_their_certificates_too() {
+    let office = Office::new();
+    office.image("disk.img", 4 * MIB);
+    for (name, options) in [
+        ("part.json", &["--offset", "1MiB", "--size", "1MiB", "--method", "random"][..]),
+        ("unread.json", &["--verify", "none"]),
+        ("full.json", &["--verify", "full", "--method", "dod7"]),
+    ] {
+        office.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
+        office.run(&["verify", "disk.img", "--image", "--certificate", name]).expect(0).says(&["verified"]);
+    }
+    office.run(&["certificate", "verify", "part.json", "full.json"]).expect(0);
+}
+
+#[test]
+fn a_destination_that_cannot_be_written_is_found_before_the_first_byte() {
+    let office = Office::new();
+    let image = office.image("disk.img", MIB);
+    let before = fs::read(&image).unwrap();
+    fs::write(office.path("there.json"), "mine").unwrap();
+    fs::write(office.path("d.toml"), "[job]\ntenant = 3\n").unwrap();
+    for (options, words) in [
+        (&["--certificate-to", "no/such/folder/c.json"][..], &["could not be written", "No such file"][..]),
+        (&["--certificate-to", "there.json"], &["already"]),
+        (&["--certificate-to", "c.json", "--sign-key", "no-key"], &["no-key", "cannot be read"]),
+        (&["--certificate-to", "c.json", "--sign-key", "key.pub"], &["others may use this key"]),
+        (&["--sign-key", "key"], &["nothing to sign"]),
+        (&["--ledger", "there.json"], &["ledger cannot be written"]),
+        (&["--details", "d.toml"], &["details are not understood"]),
+        (&["--detail", "operator"], &["SECTION.KEY=TEXT"]),
+    ] {
+        let ran = office.wipe("disk.img", options).says(words);
+        assert!(matches!(ran.code, 2 | 3), "{options:?}: {}", ran.code);
+        assert!(fs::read(&image).unwrap() == before, "{options:?}");
+    }
+    assert_eq!(fs::read_to_string(office.path("there.json")).unwrap(), "mine");
+    let left: Vec<_> =
+        fs::read_dir(office.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".efface-")), "{left:?}");
+}
+
+#[test]
+fn a_full_file_system_is_found_before_the_first_byte() {
+    let office = Office::new();
+    let image = office.image("disk.img", MIB);
+    let full = office.path("full");
+    fs::create_dir(&full).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&full).output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        return skipped("no tmpfs can be mounted").unwrap_or(());
+    }
+    let before = fs::read(&image).unwrap();
+    let runs = ["--certificate-to", "--ledger"].map(|option| office.wipe("disk.img", &[option, "full/new"]));
+    let kept = fs::read(&image).unwrap() == before;
+    Command::new("umount").arg(&full).status().unwrap();
+    for ran in runs {
+        ran.expect(2).says(&["No space left"]);
+    }
+    assert!(kept);
+}
+
+/// Every device that was asked for has a record, whatever became of it.
+#[test]
+fn refused_and_interrupted_jobs_have_their_records() {
+    let office = Office::new();
+    fs::create_dir(office.path("certs")).unwrap();
+    office.image("good.img", MIB);
+    fs::create_dir(office.path("folder")).unwrap();
+    let run = ["wipe", "good.img", "folder", "--image", "--yes", "-q", "--certificate-to", "certs"];
+    office.run(&run).expect(3);
+    let mut verdicts: Vec<(String, String)> = fs::read_dir(office.path("certs"))
+        .unwrap()
+        .map(|entry| {
+            let path = entry.unwrap().path();
+            office.run(&["certificate", "verify", path.to_str().unwrap()]).expect(0).says(&["not signed"]);
+            let record = record(&path);
+            assert!(!record["limitations"].as_array().unwrap().is_empty());
+            let word = |name: &str| record[name].as_str().unwrap().to_string();
+            (word("device"), word("verdict"))
+        })
+        .collect();
+    verdicts.sort();
+    let expected = [("folder", "refused"), ("good.img", "wiped")];
+    assert_eq!(verdicts, expected.map(|(device, verdict)| (device.to_string(), verdict.to_string())));
+
+    office.image("long.img", 64 * MIB);
+    let mut long = efface()
+        .args([
+            "wipe",
+            "long.img",
+            "--image",
+            "--yes",
+            "-q",
+            "--rate",
+            "8MiB/s",
+            "--certificate-to",
+            "long.json",
+        ])
+        .current_dir(office.folder.path())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let child = nix::unistd::Pid::from_raw(long.id() as i32);
+    nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGINT).unwrap();
+    long.wait().unwrap();
+    assert_eq!(record(&office.path("long.json"))["verdict"], "interrupted");
+    office.run(&["certificate", "verify", "long.json"]).expect(0);
+}
+
+#[test]
+fn what_is_no_certificate_gets_a_clear_answer() {
+    let office = Office::new();
+    let certificate = office.certificate(MIB);
+    let text = fs::read_to_string(&certificate).unwrap();
+    let write = |name: &str, content: &str| fs::write(office.path(name), content).unwrap();
+    let plain = {
+        office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+        fs::read_to_string(office.path("plain.json")).unwrap()
+    };
+    write("cut.json", &text[..text.len() / 2]);
+    write("empty.json", "");
+    write("words.json", "hello");
+    write("other.json", "{\"a\": 1}");
+    write("newer.json", &plain.replace("\"efface_record\": 1", "\"efface_record\": 2"));
+    write("spelled.json", &plain.replace("  \"id\"", "   \"id\""));
+    write("better.json", &plain.replace("\"differ_per_billion\"", "\"differ_per_billion\" "));
+    write("claim.json", &plain.replace("\"flushed\": true", "\"flushed\": false"));
+    let huge = fs::File::create(office.path("huge.json")).unwrap();
+    huge.set_len(1 << 30).unwrap();
+    office.run(&["key", "new", "other"]).expect(0);
+    for (name, code, words) in [
+        ("cut.json", 1, "cut off"),
+        ("empty.json", 1, "cut off"),
+        ("words.json", 1, "not JSON"),
+        ("other.json", 1, "no record of efface"),
+        ("newer.json", 4, "version 2"),
+        ("spelled.json", 1, "it was changed"),
+        ("claim.json", 1, "not flushed"),
+        ("huge.json", 2, "too large"),
+        ("missing.json", 2, "cannot be read"),
+        (".", 2, "cannot be read"),
+    ] {
+        office.run(&["certificate", "verify", name]).expect(code).says(&[name, words]);
+        office.run(&["certificate", "render", "--html", name]).expect(code).says(&[words]);
+        office.run(&["verify", "disk.img", "--image", "--certificate", name]).expect(code).says(&[words]);
+    }
+    office
+        .run(&["certificate", "verify", "c.json", "--public-key", "other.pub"])
+        .expect(1)
+        .says(&["another key"]);
+    office
+        .run(&["certificate", "verify", "plain.json", "--public-key", "key.pub"])
+        .expect(1)
+        .says(&["not signed"]);
+    office
+        .run(&["certificate", "verify", "c.json", "--public-key", "key"])
+        .expect(2)
+        .says(&["no Ed25519 public key"]);
+}
+
+/// The schema is published, and certificates keep to it.
+#[test]
+fn every_record_keeps_to_the_schema() {
+    let office = Office::new();
+    let schema = office.run(&["certificate", "schema"]).expect(0).stdout;
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/certificate.schema.json");
+    if std::env::var_os("EFFACE_SCHEMA_OVERWRITE").is_some() {
+        fs::write(kept, &schema).unwrap();
+    }
+    assert!(fs::read_to_string(kept).unwrap() == schema, "EFFACE_SCHEMA_OVERWRITE=1 writes the schema anew");
+    let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
+    let wiped = record(&office.certificate(MIB));
+    office.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
+    for record in [&wiped, &record(&office.path("refused.json"))] {
+        let errors: Vec<String> = validator.iter_errors(record).map(|error| error.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new());
+    }
+    let mut wrong = wiped.clone();
+    wrong["job"]["geometry"]["size"] = "large".into();
+    assert!(!validator.is_valid(&wrong));
+    wrong = wiped;
+    wrong["more"] = 1.into();
+    assert!(!validator.is_valid(&wrong));
+}
+
+/// Somebody else writes to the device while it is wiped: its own counter tells.
+#[test]
+fn foreign_writes_are_counted() {
+    let office = Office::new();
+    let Some(device) = Loop::new(&vec![b'x'; 32 * MIB], &[]) else { return };
+    let node = device.node.to_str().unwrap();
+    // What the image's making left to be written is not of the job.
+    Command::new("sync").status().unwrap();
+    office.run(&["wipe", node, "--yes", "-q", "--certificate-to", "alone.json"]).expect(0);
+    assert_eq!(record(&office.path("alone.json"))["foreign_writes_bytes"], 0);
+
+    let wipe = efface()
+        .args(["wipe", node, "--yes", "-q", "--rate", "32MiB/s", "--certificate-to", "beside.json"])
+        .current_dir(office.folder.path())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let target = format!("of={node}");
+    let dd = ["if=/dev/zero", &target, "bs=64k", "count=3", "oflag=direct", "conv=notrunc", "status=none"];
+    let wrote = Command::new("dd").args(dd).status().unwrap().success();
+    let output = wipe.wait_with_output().unwrap();
+    assert!(wrote && output.status.success());
+    let record = record(&office.path("beside.json"));
+    assert_eq!(record["foreign_writes_bytes"], 3 * 65536);
+    let told = record["limitations"].as_array().unwrap().iter().filter_map(Value::as_str);
+    assert!(told.into_iter().any(|line| line.contains("Somebody else wrote 192.00 KiB")));
+}

@@ -56,18 +56,18 @@ impl Tree {
 }
 
 /// Text that a device or another process chose must not steer the terminal.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
 }
 
-/// A path in a record: what of it is not UTF-8 is replaced.
+/// A path in a record: what of it is not UTF-8 or steers a terminal is replaced.
 mod lossy {
     use std::path::{Path, PathBuf};
 
     use serde::{Deserialize, Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&path.display())
+        serializer.serialize_str(&super::printable(&path.to_string_lossy()))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

@@ -46,13 +46,14 @@ impl JobReport {
             "it tells of blocks outside its area",
         )?;
         hold(self.plan.partial == (area != Extent::new(0, geometry.size)), "it is not told if it is a part")?;
+        let (served_area, _) = served(area, geometry, &self.io_path);
         for act in &self.plan.steps {
             let sample = match act {
                 Act::Survey { sample } | Act::Check { sample, .. } => sample,
                 Act::Replay { check, .. } => &check.sample,
                 Act::Write { .. } | Act::Zero | Act::Discard => continue,
             };
-            hold(fits(sample, area), "its sample does not fit its area")?;
+            hold(fits(sample, served_area), "its sample does not fit its area")?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Record;
 use super::record::VERSION;
@@ -102,7 +103,11 @@ impl Certificate {
                 Ok(Certificate { envelope: Some(envelope), ..inner })
             }
             (None, Some(VERSION)) => {
-                Ok(Certificate { record: in_one_form(bytes)?, envelope: None, payload: bytes.to_vec() })
+                let record: Record = in_one_form(bytes)?;
+                if !steers_nothing(&serde_json::to_value(&record).map_err(no_json)?) {
+                    return Err(bad("it holds control characters, which efface never writes"));
+                }
+                Ok(Certificate { record, envelope: None, payload: bytes.to_vec() })
             }
             (None, Some(version)) => Err(Error::unsupported(format!(
                 "it is a record of version {version}, and this efface reads version {VERSION}"
@@ -144,6 +149,16 @@ fn in_one_form<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result
         return Ok(value);
     }
     Err(bad("it is not in the form that efface writes: it was changed"))
+}
+
+/// Text that somebody wrote must not steer the terminal of whoever reads it.
+fn steers_nothing(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.contains(char::is_control),
+        Value::Array(values) => values.iter().all(steers_nothing),
+        Value::Object(fields) => fields.values().all(steers_nothing),
+        Value::Null | Value::Bool(_) | Value::Number(_) => true,
+    }
 }
 
 fn no_json(error: serde_json::Error) -> Error {

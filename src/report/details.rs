@@ -62,6 +62,10 @@ impl Details {
         for value in values {
             set(&mut table, value)?;
         }
+        let texts = table.values().filter_map(Value::as_table).flat_map(Table::values);
+        if texts.filter_map(Value::as_str).any(|text| text.contains(char::is_control)) {
+            return Err(Error::usage("the details hold control characters").way_out("write each on one line"));
+        }
         Details::deserialize(table).map_err(|error| {
             let first = error.message().lines().next().unwrap_or_default().to_string();
             Error::usage(format!("the details are not understood: {first}")).way_out(KEYS)
@@ -136,6 +140,7 @@ mod tests {
         }
         let mut file = tempfile::NamedTempFile::new().unwrap();
         write!(file, "[job]\ntenant = 7\n").unwrap();
+        assert!(Details::read(None, &["operator.name=a\u{1b}[2J".into()]).is_err());
         assert!(Details::read(Some(file.path()), &[]).is_err());
         writeln!(file, "[[[").unwrap();
         let error = Details::read(Some(file.path()), &[]).unwrap_err().to_string();

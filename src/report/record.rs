@@ -17,7 +17,7 @@ use super::claim::{Category, claim, limitations, measured};
 use super::details::Details;
 use crate::device::guard::Findings;
 use crate::device::identity::Identity;
-use crate::device::{Tree, WriteCounter};
+use crate::device::{Tree, WriteCounter, printable};
 use crate::engine::job::JobReport;
 use crate::error::Error;
 use crate::plan::Act;
@@ -166,7 +166,7 @@ impl Record {
         let blank = Record::blank(assignment, &device, started);
         Record {
             verdict: job.verdict,
-            error: job.error.as_ref().map(|error| format!("{}: {error}", device.display())),
+            error: job.error.as_ref().map(|error| printable(&format!("{}: {error}", device.display()))),
             identity: Some(identity),
             findings: Some(findings),
             job: Some(job),
@@ -187,12 +187,18 @@ impl Record {
         let (identity, findings) = subject.map(|subject| (subject.identity, subject.findings)).unzip();
         let blank = Record::blank(assignment, device, started);
         let error = error.on(device);
-        Record { verdict: error.kind.into(), error: Some(error.to_string()), identity, findings, ..blank }
-            .concluded()
+        Record {
+            verdict: error.kind.into(),
+            error: Some(printable(&error.to_string())),
+            identity,
+            findings,
+            ..blank
+        }
+        .concluded()
     }
 
     fn blank(assignment: &Assignment, device: &Path, started: Timestamp) -> Record {
-        let (host, device) = (Host::this(), device.display().to_string());
+        let (host, device) = (Host::this(), printable(&device.to_string_lossy()));
         let id = sha256(format!("{} {} {started} {device}", host.boot_id, std::process::id()).as_bytes());
         Record {
             efface_record: VERSION,

@@ -198,7 +198,8 @@ fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
     fs::write(file(10), &eleven).unwrap();
     fs::write(file(11), &ten).unwrap();
     verify(&[]).expect(1).says(&["record 10: it was written as record 11"]);
-    (fs::write(file(10), ten).unwrap(), fs::write(file(11), eleven).unwrap());
+    fs::write(file(10), ten).unwrap();
+    fs::write(file(11), eleven).unwrap();
     verify(&["--noted", &last]).expect(0);
 
     // A cut end is told by the head; cut off with its head, only by a hash that was noted.
@@ -216,7 +217,8 @@ fn a_head_that_was_left_behind_is_caught_up_with() {
     let office = Office::new();
     office.image("a.img", 64 << 10);
     let wipe = || office.wipe("a.img", &["--ledger", "ledger"]).expect(0);
-    (wipe(), wipe());
+    wipe();
+    wipe();
     let head = fs::read(office.path("ledger/head")).unwrap();
     wipe();
     fs::write(office.path("ledger/head"), head).unwrap();

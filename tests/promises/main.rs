@@ -2,6 +2,7 @@
 
 mod evidence;
 mod faults;
+mod fuzz;
 mod house;
 mod interrupts;
 mod jobs;
@@ -9,6 +10,7 @@ mod loop_devices;
 #[path = "../support/loops.rs"]
 mod loops;
 mod mismatches;
+mod page;
 mod power_cut;
 mod program;
 mod refusals;

@@ -1,0 +1,105 @@
+//! Nothing that somebody hands us makes us panic, hang or believe it. `scripts/soak` gives it longer.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use crate::evidence::Office;
+use efface::report::certificate::Certificate;
+use efface::report::{html, text};
+use serde_json::Value;
+
+/// An unsigned certificate, of a sampled or a full check.
+fn samples() -> &'static [Vec<u8>; 2] {
+    static SAMPLES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    SAMPLES.get_or_init(|| {
+        let office = Office::new();
+        let certificate = |name: &str, size, options: &[&str]| {
+            office.image("disk.img", size);
+            office.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
+            fs::read(office.path(name)).unwrap()
+        };
+        [
+            certificate("sampled.json", 80 << 20, &["--method", "random"]),
+            certificate("full.json", 1 << 20, &["--method", "shred", "--verify", "full"]),
+        ]
+    })
+}
+
+/// Reads it as a stranger would, and shows what was believed.
+fn read(bytes: &[u8]) -> bool {
+    let Ok(file) = Certificate::parse(bytes) else { return false };
+    let Ok(signed) = file.verify(None) else { return false };
+    let shown = text::render(&file.record) + &html::page(&[(file.record, signed)]);
+    !shown.is_empty()
+}
+
+#[test]
+fn any_bytes_are_read_as_a_certificate() {
+    bolero::check!().with_iterations(20_000).for_each(|bytes: &[u8]| assert!(!read(bytes)));
+}
+
+#[test]
+fn changed_bytes_are_read_as_a_certificate() {
+    bolero::check!().with_iterations(5_000).with_type::<(bool, Vec<(u16, u8)>)>().for_each(
+        |(full, changes)| {
+            let mut bytes = samples()[usize::from(*full)].clone();
+            for (at, byte) in changes {
+                let at = usize::from(*at) % bytes.len();
+                bytes[at] = *byte;
+            }
+            read(&bytes);
+        },
+    );
+}
+
+/// Numbers that overflow, and lists that are long or gone, in a document that is well formed.
+#[test]
+fn changed_values_are_read_as_a_certificate() {
+    const NUMBERS: [u64; 10] = [0, 1, 2, 511, 4097, 1 << 32, 1 << 53, 1 << 62, u64::MAX - 1, u64::MAX];
+    bolero::check!().with_iterations(5_000).with_type::<(bool, Vec<(u16, u8)>)>().for_each(
+        |(full, changes)| {
+            let mut record: Value = serde_json::from_slice(&samples()[usize::from(*full)]).unwrap();
+            for (place, choice) in changes.iter().take(4) {
+                let count = leaves(&mut record, &mut 0, usize::MAX).0;
+                let (_, leaf) = leaves(&mut record, &mut 0, usize::from(*place) % count);
+                match leaf.expect("there is one of each number") {
+                    Value::Number(number) => *number = NUMBERS[usize::from(*choice) % NUMBERS.len()].into(),
+                    Value::Array(list) if choice % 2 == 0 => list.clear(),
+                    Value::Array(list) => list.extend(list.clone()),
+                    Value::String(text) if text.len() == 64 => *text = hex(*choice),
+                    Value::Bool(value) => *value = !*value,
+                    other => *other = Value::Null,
+                }
+            }
+            // In the one form: the order of fields is that of the type.
+            if let Ok(record) = serde_json::from_value::<efface::report::Record>(record) {
+                read(&efface::report::certificate::encode(&record, None));
+            }
+        },
+    );
+}
+
+fn hex(byte: u8) -> String {
+    format!("{byte:02x}").repeat(32)
+}
+
+/// The number of leaves and lists, and the one with this number.
+fn leaves<'a>(value: &'a mut Value, count: &mut usize, wanted: usize) -> (usize, Option<&'a mut Value>) {
+    let is_leaf = !matches!(value, Value::Object(_));
+    let number = *count;
+    *count += usize::from(is_leaf);
+    if is_leaf && number == wanted {
+        return (*count, Some(value));
+    }
+    let children: Vec<&mut Value> = match value {
+        Value::Object(fields) => fields.values_mut().collect(),
+        Value::Array(list) => list.iter_mut().collect(),
+        _ => Vec::new(),
+    };
+    for child in children {
+        if let (_, Some(found)) = leaves(child, count, wanted) {
+            return (*count, Some(found));
+        }
+    }
+    (*count, None)
+}

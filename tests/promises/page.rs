@@ -1,0 +1,94 @@
+//! The page for people, as a browser shows it.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use crate::evidence::Office;
+use crate::loops::skipped;
+
+const HOSTILE: &str = "\"><script>document.title='stolen'</script><img src=x onerror=alert(1)> & 'co'";
+/// As in src/report/page.css: what was written, what was read back, what survives.
+const WRITTEN: [u8; 3] = [0x1c, 0x7c, 0x3f];
+const READ: [u8; 3] = [0x2b, 0x6c, 0xb0];
+const SURVIVES: [u8; 3] = [0xb3, 0x26, 0x1e];
+
+/// A wipe that went well, told by people who mean ill; and a check that found other data.
+fn pages(office: &Office) -> [String; 3] {
+    office.image("disk.img", 96 << 20);
+    let hostile =
+        ["--detail", &format!("operator.name={HOSTILE}"), "--detail", &format!("media.source={HOSTILE}")];
+    let keep = ["--certificate-to", "good.json", "--sign-key", "key", "--method", "random"];
+    office.wipe("disk.img", &[&keep[..], &hostile].concat()).expect(0);
+    let other =
+        ["verify", "disk.img", "--image", "-q", "--expect", "zero", "--offset", "32MiB", "--size", "16MiB"];
+    office.run(&[&other[..], &["--certificate-to", "bad.json", "--sign-key", "key"]].concat()).expect(6);
+    let render = |files: &[&str]| {
+        let page = ["certificate", "render", "--html", "--public-key", "key.pub"];
+        office.run(&[&page[..], files].concat()).expect(0).stdout
+    };
+    [render(&["good.json"]), render(&["bad.json"]), render(&["good.json", "bad.json"])]
+}
+
+#[test]
+fn text_from_disks_and_people_is_escaped_and_nothing_is_fetched() {
+    let office = Office::new();
+    let pages = pages(&office);
+    for page in &pages {
+        for live in ["<script", "<img", "http:", "https:", "@import", "url("] {
+            let found = page.find(live).map(|at| &page[at.saturating_sub(80)..at + 80]);
+            assert_eq!(found, None, "{live}");
+        }
+    }
+    assert!(pages[0].contains("&lt;script&gt;document.title"));
+}
+
+#[test]
+fn a_browser_shows_the_verdict_and_the_map() {
+    let office = Office::new();
+    let [good, bad, batch] = pages(&office);
+    for (name, page, told, shown) in [
+        (
+            "good",
+            good,
+            &["Wiped, and what was read back", "unchanged since", "&lt;script&gt;"][..],
+            [true, true, false],
+        ),
+        ("bad", bad, &["DATA SURVIVES: 16.00 MiB", "What this does not say"], [false, true, true]),
+        ("batch", batch, &["1 of 2 devices as they should be", "DATA SURVIVES"], [true, true, true]),
+    ] {
+        let path = office.path(&format!("{name}.html"));
+        fs::write(&path, page).unwrap();
+        let Some(dom) = chromium(&office, &path, &["--dump-dom"]) else { return };
+        assert!(told.iter().all(|words| dom.contains(words)), "{name}: {dom}");
+        assert!(!dom.contains("<title>stolen"), "{name}: the page ran a script");
+        let picture = office.path(&format!("{name}.png"));
+        chromium(&office, &path, &[&format!("--screenshot={}", picture.display()), "--window-size=800,3600"]);
+        let found = [WRITTEN, READ, SURVIVES].map(|colour| pixels(&picture, colour) > 200);
+        assert_eq!(found, shown, "{name}: written, read, survives");
+    }
+}
+
+/// What a headless browser says; none, said aloud, where there is no browser.
+fn chromium(office: &Office, page: &Path, options: &[&str]) -> Option<String> {
+    let profile = format!("--user-data-dir={}", office.path("profile").display());
+    let browser = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", &profile])
+        .args(options)
+        .arg(format!("file://{}", page.display()))
+        .output();
+    match browser {
+        Ok(output) if output.status.success() => Some(String::from_utf8(output.stdout).unwrap()),
+        Ok(output) => panic!("chromium: {}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => skipped(&format!("there is no chromium: {error}")),
+    }
+}
+
+fn pixels(picture: &Path, colour: [u8; 3]) -> usize {
+    let mut reader =
+        png::Decoder::new(std::io::BufReader::new(File::open(picture).unwrap())).read_info().unwrap();
+    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut bytes).unwrap();
+    let width = frame.color_type.samples();
+    bytes[..frame.buffer_size()].chunks(width).filter(|pixel| pixel[..3] == colour).count()
+}

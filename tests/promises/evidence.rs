@@ -293,6 +293,16 @@ fn another_disk_is_not_held_to_the_certificate() {
     office.image("same-size.img", 2 * MIB);
     verify("same-size.img", "c.json").expect(6);
 
+    // Of another serial, says a record that anybody could have written.
+    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    let plain = fs::read_to_string(office.path("plain.json")).unwrap();
+    let other = plain.replacen("\"serial\": null", "\"serial\": \"WD-1\"", 1);
+    fs::write(office.path("other.json"), other).unwrap();
+    office
+        .run(&["verify", "disk.img", "--image", "--certificate", "other.json"])
+        .expect(3)
+        .says(&["serial: the certificate says WD-1, it is none"]);
+
     // A record that claims nothing.
     office
         .run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json", "--sign-key", "key"])

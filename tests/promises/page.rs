@@ -14,7 +14,7 @@ const READ: [u8; 3] = [0x2b, 0x6c, 0xb0];
 const SURVIVES: [u8; 3] = [0xb3, 0x26, 0x1e];
 
 /// A wipe that went well, told by people who mean ill; and a check that found other data.
-fn pages(office: &Office) -> [String; 3] {
+fn pages(office: &Office) -> [String; 4] {
     office.image("disk.img", 96 << 20);
     let hostile =
         ["--detail", &format!("operator.name={HOSTILE}"), "--detail", &format!("media.source={HOSTILE}")];
@@ -27,7 +27,15 @@ fn pages(office: &Office) -> [String; 3] {
         let page = ["certificate", "render", "--html", "--public-key", "key.pub"];
         office.run(&[&page[..], files].concat()).expect(0).stdout
     };
-    [render(&["good.json"]), render(&["bad.json"]), render(&["good.json", "bad.json"])]
+    let [good, bad, batch] = [&["good.json"][..], &["bad.json"], &["good.json", "bad.json"]].map(render);
+
+    // A drive that calls itself so; nobody signs that.
+    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    let plain = fs::read_to_string(office.path("plain.json")).unwrap();
+    let serial = format!("\"serial\": {}", serde_json::Value::from(HOSTILE));
+    fs::write(office.path("serial.json"), plain.replacen("\"serial\": null", &serial, 1)).unwrap();
+    let serial = office.run(&["certificate", "render", "--html", "serial.json"]).expect(0).stdout;
+    [good, bad, batch, serial]
 }
 
 #[test]
@@ -46,7 +54,7 @@ fn text_from_disks_and_people_is_escaped_and_nothing_is_fetched() {
 #[test]
 fn a_browser_shows_the_verdict_and_the_map() {
     let office = Office::new();
-    let [good, bad, batch] = pages(&office);
+    let [good, bad, batch, serial] = pages(&office);
     for (name, page, told, shown) in [
         (
             "good",
@@ -55,6 +63,12 @@ fn a_browser_shows_the_verdict_and_the_map() {
             [true, true, false],
         ),
         ("bad", bad, &["DATA SURVIVES: 16.00 MiB", "What this does not say"], [false, true, true]),
+        (
+            "serial",
+            serial,
+            &["Wiped, and what was read back", "not signed", "&lt;script&gt;"],
+            [true, true, false],
+        ),
         ("batch", batch, &["1 of 2 devices as they should be", "DATA SURVIVES"], [true, true, true]),
     ] {
         let path = office.path(&format!("{name}.html"));

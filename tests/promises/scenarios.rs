@@ -522,8 +522,11 @@ fn a_disk_is_what_it_is_expected_to_be() {
 fn a_disk_that_changes_under_the_wipe_is_no_success() {
     let Some(device) = device(8 * MIB) else { return };
     let node = text(&device.node);
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let certificate = folder.path().join("failed.json");
     let mut wipe = efface()
         .args(["wipe", "--yes", "--json", "--rate", "4MiB/s", "--verify", "none", node])
+        .args(["--certificate-to", text(&certificate)])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -536,4 +539,9 @@ fn a_disk_that_changes_under_the_wipe_is_no_success() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("not the disk any more") && stderr.contains("9437184"), "{stderr}");
+
+    // A job that failed has its record too, and claims nothing.
+    let (code, stdout, stderr) = run(&["certificate", "verify", text(&certificate)]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("FAILED") && stdout.contains("Nothing is claimed"), "{stdout}");
 }

@@ -59,6 +59,11 @@ impl Error {
         Error::new(Kind::Failed, what)
     }
 
+    /// Without the device, the reason and the way out.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Names the device; the innermost name wins, since it was there first.
     pub fn on(mut self, device: &Path) -> Error {
         self.device.get_or_insert_with(|| device.to_path_buf());

@@ -66,6 +66,8 @@ pub enum Pattern {
     },
     /// The ChaCha8 stream of the seed (64-bit block counter, stream 0), byte `o` at offset `o`.
     Random { seed: Seed },
+    /// The same stream, but zeroes below an offset: what destroying a key leaves, without a header.
+    Headless { seed: Seed, zero_to: u64 },
 }
 
 fn constant_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u8>, D::Error> {
@@ -93,6 +95,12 @@ impl Pattern {
         match self {
             Pattern::Constant { bytes } => fill_constant(bytes, at, out),
             Pattern::Random { seed } => chacha::fill(seed, at, out),
+            Pattern::Headless { seed, zero_to } => {
+                let zeroes = zero_to.saturating_sub(at).min(out.len() as u64) as usize;
+                let (header, rest) = out.split_at_mut(zeroes);
+                header.fill(0);
+                chacha::fill(seed, at + zeroes as u64, rest);
+            }
         }
     }
 
@@ -100,7 +108,7 @@ impl Pattern {
     pub fn phase(&self, at: u64) -> Option<u64> {
         match self {
             Pattern::Constant { bytes } => Some(at % bytes.len() as u64),
-            Pattern::Random { .. } => None,
+            Pattern::Random { .. } | Pattern::Headless { .. } => None,
         }
     }
 }
@@ -125,6 +133,7 @@ impl fmt::Display for Pattern {
         match self {
             Pattern::Constant { bytes } => write!(f, "0x{}", hex::encode(bytes)),
             Pattern::Random { .. } => f.write_str("random"),
+            Pattern::Headless { .. } => f.write_str("zeroes and random"),
         }
     }
 }

@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::luks::KeyArea;
 use crate::pattern::{Pattern, Seed, parse_constant};
-use crate::range::{Extent, ExtentSet, align_down};
+use crate::range::{Extent, ExtentSet, align_down, align_up};
 
 /// One pass of a method, before its seeds are drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -302,6 +303,11 @@ pub enum Act {
     Write {
         pattern: Pattern,
     },
+    /// The same over a part of the area: keys before the headers that lead to them.
+    WritePart {
+        pattern: Pattern,
+        part: ExtentSet,
+    },
     Zero,
     Discard,
     /// Reads what is there, before anything is written: what a read-back of the same later proves
@@ -334,7 +340,7 @@ pub struct Earlier {
 
 impl Act {
     pub fn writes(&self) -> bool {
-        matches!(self, Act::Write { .. } | Act::Zero | Act::Discard)
+        matches!(self, Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard)
     }
 }
 
@@ -342,6 +348,7 @@ impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Act::Write { pattern } => write!(f, "overwrite {pattern}"),
+            Act::WritePart { pattern, part } => write!(f, "overwrite {pattern} in {} bytes", part.bytes()),
             Act::Zero => f.write_str("write-zeroes"),
             Act::Discard => f.write_str("discard"),
             Act::Survey { sample } => write!(f, "survey, {sample}"),
@@ -359,6 +366,32 @@ pub struct Plan {
     /// A part of the device only.
     pub partial: bool,
     pub steps: Vec<Act>,
+    /// The keys that are destroyed, where that is the work.
+    pub keys: Option<KeyPlan>,
+}
+
+/// A volume's keys, and what people say of them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct KeyPlan {
+    pub found: KeyArea,
+    /// Of a detached header: the device with the data.
+    pub data_device: Option<String>,
+    /// The name of a secret that is kept elsewhere and opens the volume.
+    pub external_key: Option<String>,
+    /// Somebody said so: nothing was ever stored on it unencrypted.
+    pub encrypted_since_provisioning: bool,
+}
+
+impl KeyPlan {
+    /// Of which nobody said more.
+    pub fn of(found: KeyArea) -> KeyPlan {
+        KeyPlan { found, data_device: None, external_key: None, encrypted_since_provisioning: false }
+    }
+
+    /// Every range that held key material.
+    pub fn material(&self) -> ExtentSet {
+        self.found.keyslots.iter().map(|slot| slot.at).collect()
+    }
 }
 
 /// What planning has to know of a device, in bytes.
@@ -412,7 +445,8 @@ impl Plan {
             let survey = Sample::choose(Policy::Standard, area, device.physical_block);
             steps.splice(0..0, survey.map(|sample| Act::Survey { sample }));
         }
-        Ok(Plan { method: method.name.clone(), area, partial: area != Extent::new(0, device.size), steps })
+        let partial = area != Extent::new(0, device.size);
+        Ok(Plan { method: method.name.clone(), area, partial, steps, keys: None })
     }
 
     pub fn writes(&self) -> bool {
@@ -421,6 +455,9 @@ impl Plan {
 
     /// The steps without what is drawn for each run: the same method gives the same outline.
     pub fn outline(&self, method: &Method) -> Vec<String> {
+        if self.keys.is_some() {
+            return self.steps.iter().map(ToString::to_string).collect();
+        }
         let mut passes = method.passes.iter().filter(|pass| **pass != Pass::Check);
         let told = |act: &Act| match act {
             Act::Survey { sample } => format!("read before, {sample}"),
@@ -435,9 +472,50 @@ impl Plan {
     pub fn check(expect: Pattern, policy: Policy, area: Extent, device: &Device) -> Plan {
         let sample = Sample::choose(policy, area, device.physical_block);
         let steps = sample.map(|sample| Act::Check { expect, sample }).into_iter().collect();
-        Plan { method: "verify".into(), area, partial: area != Extent::new(0, device.size), steps }
+        let partial = area != Extent::new(0, device.size);
+        Plan { method: "verify".into(), area, partial, steps, keys: None }
+    }
+
+    /// Destroys a volume's keys: the key material first, while a header still leads to it (so that
+    /// what is interrupted can be begun again), then the headers, then all of it once more, with
+    /// zeroes where the header was; read back in full, and compared with what it was.
+    pub fn destroy_key(
+        keys: KeyPlan,
+        rounds: u32,
+        device: &Device,
+        draw: &mut dyn FnMut() -> Result<Seed>,
+    ) -> Result<Plan> {
+        let found = &keys.found;
+        let block = device.logical_block;
+        let end = align_up(found.area.end, block).min(device.size);
+        if found.detached && end != found.area.end {
+            let what =
+                format!("its key area ends at {}, within a logical block of {block} bytes", found.area.end);
+            return Err(Error::unsupported(what).way_out("copy the header to a file, and destroy both"));
+        }
+        let area = Extent::new(0, end);
+        let headers: ExtentSet =
+            found.headers.iter().map(|header| header.widen(block).intersect(area)).collect();
+        let zero_to = headers.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end);
+        let material = ExtentSet::from(area).without(&headers);
+        let mut steps = vec![Act::Survey { sample: Sample::Full }];
+        for part in [material, headers] {
+            for _ in 0..rounds {
+                let pattern = Pattern::Random { seed: draw()? };
+                steps.push(Act::WritePart { pattern, part: part.clone() });
+            }
+        }
+        let pattern = Pattern::Headless { seed: draw()?, zero_to };
+        steps.push(Act::Write { pattern: pattern.clone() });
+        steps.push(Act::Check { expect: pattern, sample: Sample::Full });
+        steps.push(Act::Survey { sample: Sample::Full });
+        let partial = area != Extent::new(0, device.size);
+        Ok(Plan { method: DESTROY_KEY.into(), area, partial, steps, keys: Some(keys) })
     }
 }
+
+/// The method's name.
+pub const DESTROY_KEY: &str = "destroy-key";
 
 fn acts(passes: &[Pass], sample: Option<Sample>, draw: &mut dyn FnMut() -> Result<Seed>) -> Result<Vec<Act>> {
     let mut bytes_drawn = BTreeMap::new();
@@ -468,7 +546,7 @@ fn acts(passes: &[Pass], sample: Option<Sample>, draw: &mut dyn FnMut() -> Resul
 /// Reads back what this act leaves.
 fn check(left_by: Option<&Act>, sample: Sample) -> Option<Act> {
     let expect = match left_by? {
-        Act::Write { pattern } => pattern.clone(),
+        Act::Write { pattern } | Act::WritePart { pattern, .. } => pattern.clone(),
         Act::Zero | Act::Discard => Pattern::zero(),
         Act::Check { expect, .. } | Act::Replay { expect, .. } => expect.clone(),
         Act::Survey { .. } => return None,

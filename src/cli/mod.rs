@@ -3,6 +3,7 @@
 mod arguments;
 mod certificate;
 mod confirm;
+mod destroy_key;
 mod evidence;
 mod ionice;
 mod key;
@@ -36,6 +37,8 @@ pub struct Cli {
 enum Command {
     /// Overwrite devices, and verify what reads back
     Wipe(wipe::Wipe),
+    /// Destroy the keys of a LUKS volume: its data is then beyond reading, in milliseconds
+    DestroyKey(destroy_key::DestroyKey),
     /// Show the disks, what is on them, and which of them a wipe would take
     List(list::List),
     /// Show what a wipe would do, and what it could claim; writes nothing
@@ -56,6 +59,7 @@ impl Cli {
     pub fn run(self) -> Verdict {
         match self.command {
             Command::Wipe(wipe) => told(wipe.run()),
+            Command::DestroyKey(destroy) => told(destroy.run()),
             Command::List(list) => told(list.run()),
             Command::Plan(plan) => told(plan.run()),
             Command::Verify(verify) => told(verify.run()),

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::arguments::{share_ppb, share_ppm, size};
 use crate::device::Force;
 use crate::device::identity::{Expected, Identity};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::io::Geometry;
+use crate::luks::KeyArea;
 use crate::pattern::Seed;
-use crate::plan::{Device, Method, Plan, Policy, SCHEMES};
+use crate::plan::{Device, KeyPlan, Method, Plan, Policy, SCHEMES};
 use crate::range::Extent;
 
 #[derive(Args, Clone, Serialize, Deserialize)]
@@ -40,6 +41,10 @@ pub struct Order {
 
     #[command(flatten)]
     bound: Bound,
+
+    /// Destroy the keys where the device is a LUKS volume, as destroy-key does, and overwrite the rest
+    #[arg(long, conflicts_with_all = ["offset", "size"])]
+    prefer_key: bool,
 
     #[command(flatten)]
     pub part: Part,
@@ -183,12 +188,30 @@ impl Order {
         self.force.iter().map(|kind| Force::from(*kind)).collect()
     }
 
-    pub fn plan(&self, method: &Method, identity: &Identity, geometry: &Geometry) -> Result<Plan> {
+    /// `keys` finds the volume on the device, where its keys are preferred.
+    pub fn plan(
+        &self,
+        method: &Method,
+        identity: &Identity,
+        geometry: &Geometry,
+        keys: impl FnOnce() -> Result<KeyArea>,
+    ) -> Result<Plan> {
         let device = device(geometry);
-        self.part
-            .area(&device)
-            .and_then(|area| Plan::new(method, self.policy(), area, &device, &mut Seed::from_kernel))
-            .map_err(|error| error.on(&identity.path))
+        let overwrite = || {
+            let area = self.part.area(&device)?;
+            Plan::new(method, self.policy(), area, &device, &mut Seed::from_kernel)
+        };
+        let plan = match self.prefer_key.then(keys) {
+            None => overwrite(),
+            Some(Ok(found)) => Plan::destroy_key(KeyPlan::of(found), 1, &device, &mut Seed::from_kernel),
+            // What has no key that could be destroyed is overwritten, and the record says why.
+            Some(Err(why)) if why.kind == Kind::Unsupported => overwrite().map(|plan| Plan {
+                method: format!("{} (no key was destroyed: {})", plan.method, why.what()),
+                ..plan
+            }),
+            Some(Err(error)) => Err(error),
+        };
+        plan.map_err(|error| error.on(&identity.path))
     }
 }
 

@@ -165,7 +165,7 @@ fn outline(
 ) -> Result<(BTreeMap<String, String>, Outline)> {
     let (identity, findings) = (target.identity().clone(), target.findings().clone());
     expected.check(&identity)?;
-    let plan = order.plan(method, &identity, &target.geometry())?;
+    let plan = order.plan(method, &identity, &target.geometry(), || target.keys(false))?;
     let must_hold = must_hold(&identity, &findings, method, &plan);
     let mut disk = target.open(1 << 4)?;
     let direct = disk.io_path().direct;
@@ -256,7 +256,7 @@ impl PlanFile {
         let force = self.order.force();
         let claim =
             guard::claim(tree, &Request { path, image: self.order.part.image, deadline, force: &force })?;
-        let plan = self.order.plan(method, claim.identity(), &claim.geometry())?;
+        let plan = self.order.plan(method, claim.identity(), &claim.geometry(), || claim.keys(false))?;
         let now = must_hold(claim.identity(), claim.findings(), method, &plan);
         match difference(&planned.must_hold, &now, ["planned", "found"]) {
             None => Ok((claim, plan)),

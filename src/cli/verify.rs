@@ -58,12 +58,6 @@ pub struct Verify {
     output: Output,
 }
 
-/// What a device is held to.
-struct Held {
-    assignment: String,
-    plan: Plan,
-}
-
 impl Verify {
     pub fn run(self) -> Result<Verdict> {
         if matches!(self.policy, Verification::None) {
@@ -78,32 +72,31 @@ impl Verify {
         let tree = Tree::real();
         let path = select(&tree, &self.device)?;
         let target = guard::examine(&tree, &path, self.part.image)?;
-        let held = match &certificate {
+        let plan = match &certificate {
             Some(certificate) => self.replay(certificate, &target),
             None => self.expected(&target),
         };
-        let Held { assignment, plan } = held.map_err(|error| error.on(&path))?;
+        let plan = plan.map_err(|error| error.on(&path))?;
         let settings = self.transfer.settings([target.geometry()].into_iter())?;
         let (identity, findings) = (target.identity().clone(), target.findings().clone());
         let subject = Subject { device: path.clone(), identity, findings, counter: None };
         let depth = settings.depth_max();
+        let assignment = Assignment { method: plan.method.clone(), details };
         let job = Job { subject, open: Box::new(move || target.open(depth)), plan };
-        let assignment = Assignment { method: assignment, details };
         let shared = Shared { assignment, settings: &settings, stop: &signals::listen(), wanted, evidence };
         Ok(run_jobs(vec![job], Vec::new(), &[path], shared))
     }
 
-    fn expected(&self, target: &Examined) -> Result<Held> {
+    fn expected(&self, target: &Examined) -> Result<Plan> {
         let expect = self.expect.clone().expect("required without a certificate");
         let device = device(&target.geometry());
         let area = self.part.area(&device)?;
-        let plan = Plan::check(expect, self.bound.policy(self.policy), area, &device);
-        Ok(Held { assignment: "verify".into(), plan })
+        Ok(Plan::check(expect, self.bound.policy(self.policy), area, &device))
     }
 
     /// The certificate first, then the identity, then what it says of the device: its own places
     /// again, and fresh ones.
-    fn replay(&self, certificate: &Certificate, target: &Examined) -> Result<Held> {
+    fn replay(&self, certificate: &Certificate, target: &Examined) -> Result<Plan> {
         let file = self.certificate.as_deref().expect("it was read from there");
         let key = self.public_key.as_deref().map(PublicKey::read).transpose()?;
         let signed = certificate.verify(key.as_ref()).map_err(|error| error.on(file))?;
@@ -129,6 +122,6 @@ impl Verify {
                 format!("its logical blocks have {} bytes, and had {} when it was wiped", blocks.1, blocks.0);
             return Err(Error::refused(what).way_out("format it back to the blocks it had"));
         }
-        Ok(Held { assignment: format!("replay of certificate {}", record.id), plan })
+        Ok(Plan { method: format!("replay of certificate {}", record.id), ..plan })
     }
 }

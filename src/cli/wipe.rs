@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::arguments::{rate, some_size};
 use super::confirm::confirm;
+use super::destroy_key::no_core_dumps;
 use super::evidence::Keep;
 use super::ionice::IoNice;
 use super::order::{Expect, Order};
@@ -270,6 +271,9 @@ impl Wipe {
                 Err(error) => refused.push((path, error)),
             }
         }
+        if jobs.iter().any(|job| job.plan.keys.is_some()) {
+            no_core_dumps();
+        }
         let (assignment, stop) = (Assignment { method, details }, signals::listen());
         let shared = Shared { assignment, settings: &settings, stop: &stop, wanted, evidence };
         Ok(run_jobs(jobs, refused, &devices, shared))
@@ -284,7 +288,8 @@ impl Wipe {
             let request = Request { path: &path, image: self.order.part.image, deadline, force: &force };
             let claim = guard::claim(tree, &request).and_then(|claim| {
                 expected.check(claim.identity())?;
-                let plan = self.order.plan(&method, claim.identity(), &claim.geometry())?;
+                let plan =
+                    self.order.plan(&method, claim.identity(), &claim.geometry(), || claim.keys(false))?;
                 Ok((claim, plan))
             });
             match claim {

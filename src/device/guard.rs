@@ -23,9 +23,10 @@ use super::place::Place;
 use super::procfs::{self, Opened};
 use super::sysfs::{Block, Loop, WriteCounter};
 use super::usage::{self, Force, Refusal, Usage};
-use super::{Signature, Tree, blkid};
+use super::{Signature, Tree, blkid, volume};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Op, Target};
+use crate::luks::KeyArea;
 
 pub struct Request<'a> {
     pub path: &'a Path,
@@ -65,6 +66,11 @@ impl Claim {
         &self.findings
     }
 
+    /// Where the LUKS volume on it keeps its keys; another thing on it is an error.
+    pub fn keys(&self, detached: bool) -> Result<KeyArea> {
+        volume::keys(&self.target, &self.findings, detached).map_err(|error| error.on(&self.identity.path))
+    }
+
     /// None of an image.
     pub fn counter(&self) -> Option<WriteCounter> {
         self.counter.clone()
@@ -100,6 +106,11 @@ impl Examined {
 
     pub fn geometry(&self) -> Geometry {
         self.target.geometry()
+    }
+
+    /// Where the LUKS volume on it keeps its keys; another thing on it is an error.
+    pub fn keys(&self, detached: bool) -> Result<KeyArea> {
+        volume::keys(&self.target, &self.findings, detached).map_err(|error| error.on(&self.identity.path))
     }
 
     /// The disk, on the thread that will use it, with up to `depth` reads in flight.

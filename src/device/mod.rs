@@ -19,6 +19,7 @@ mod procfs;
 mod select;
 mod sysfs;
 mod usage;
+mod volume;
 
 pub use blkid::Signature;
 pub use select::select;

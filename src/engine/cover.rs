@@ -101,7 +101,10 @@ impl StepReport {
     /// What a random pass was made from.
     pub fn seed(&self) -> Option<&Seed> {
         match &self.act {
-            Act::Write { pattern: Pattern::Random { seed } } => Some(seed),
+            Act::Write { pattern } | Act::WritePart { pattern, .. } => match pattern {
+                Pattern::Random { seed } | Pattern::Headless { seed, .. } => Some(seed),
+                Pattern::Constant { .. } => None,
+            },
             _ => None,
         }
     }
@@ -328,7 +331,7 @@ impl<'a> Cover<'a> {
         let (op, holds) = match self.act {
             Act::Zero => (Op::Zero { at, len }, None),
             Act::Discard => (Op::Discard { at, len }, None),
-            Act::Write { pattern } => {
+            Act::Write { pattern } | Act::WritePart { pattern, .. } => {
                 let mut sheet = self.idle.pop().expect("as many buffers as pieces in flight");
                 sheet.prepare(pattern, at, len as usize);
                 (Op::Write { at, buf: sheet.buf }, sheet.holds)

@@ -57,6 +57,7 @@ pub fn seconds(plan: &Plan, bytes_per_second: u64) -> u64 {
         Act::Write { .. } => plan.area.len(),
         Act::Survey { sample } | Act::Check { sample, .. } => read(sample),
         Act::Replay { check, .. } => read(&check.sample),
+        Act::WritePart { part, .. } => part.bytes(),
         Act::Zero | Act::Discard => 0,
     };
     let total: u64 = plan.steps.iter().map(bytes).fold(0, u64::saturating_add);

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry, IoPath};
 use crate::pattern::Pattern;
 use crate::pattern::Seed;
-use crate::plan::{Act, Earlier, Plan, Policy, Sample};
+use crate::plan::{Act, Earlier, KeyPlan, Plan, Policy, Sample};
 use crate::range::{Extent, ExtentSet, align_down};
 use crate::verdict::Verdict;
 
@@ -34,6 +34,8 @@ pub struct JobReport {
     /// What was there before the first pass.
     pub before: Option<Before>,
     pub verification: Option<Verification>,
+    /// Of key material that was to be destroyed: what a last look found as it was before.
+    pub unchanged_key_bytes: Option<u64>,
     /// Bytes of one transfer: where they first and last met is always read back.
     pub chunk_bytes: u64,
     pub error: Option<String>,
@@ -83,7 +85,7 @@ pub fn run(
         Some(Halt::Failed(error)) => Some(error.to_string()),
         Some(Halt::Asked(_)) | None => None,
     };
-    let Job { steps, residue, unreadable, surviving, before, verification, .. } = job;
+    let Job { steps, residue, unreadable, surviving, before, verification, unchanged_key_bytes, .. } = job;
     JobReport {
         verdict,
         plan,
@@ -95,6 +97,7 @@ pub fn run(
         surviving,
         before,
         verification,
+        unchanged_key_bytes,
         chunk_bytes: settings.chunk_bytes,
         error,
     }
@@ -130,11 +133,11 @@ impl JobReport {
     /// A plan that reads the same places again, and then fresh ones; none where the last pass does
     /// not tell what to expect.
     pub fn replay(&self) -> Option<Plan> {
-        let Plan { method: _, area, partial, steps } = &self.plan;
+        let Plan { area, partial, steps, .. } = &self.plan;
         let expect = steps.iter().rev().find_map(|act| match act {
             Act::Write { pattern: expect } | Act::Check { expect, .. } => Some(expect.clone()),
             Act::Zero => Some(Pattern::zero()),
-            Act::Survey { .. } | Act::Replay { .. } | Act::Discard => None,
+            Act::Survey { .. } | Act::WritePart { .. } | Act::Replay { .. } | Act::Discard => None,
         })?;
         let last = self.steps.iter().rev().find(|step| step.act.writes());
         let standard = Sample::choose(Policy::Standard, *area, self.geometry.physical_block)?;
@@ -153,7 +156,7 @@ impl JobReport {
             Some(sample) => sample,
         };
         let steps = check.into_iter().chain([Act::Check { expect, sample: fresh }]).collect();
-        Some(Plan { method: "verify".into(), area: *area, partial: *partial, steps })
+        Some(Plan { method: "verify".into(), area: *area, partial: *partial, steps, keys: None })
     }
 }
 
@@ -176,6 +179,9 @@ struct Job<'a> {
     memory: Option<Memory>,
     last: Last,
     verification: Option<Verification>,
+    /// Where the keys are that are to be destroyed.
+    key_material: Option<ExtentSet>,
+    unchanged_key_bytes: Option<u64>,
 }
 
 /// What is known of the last pass that wrote.
@@ -213,6 +219,8 @@ impl<'a> Job<'a> {
             memory: None,
             last: Last::default(),
             verification: None,
+            key_material: plan.keys.as_ref().map(KeyPlan::material),
+            unchanged_key_bytes: None,
         }
     }
 
@@ -222,6 +230,7 @@ impl<'a> Job<'a> {
                 return Some(halt);
             }
             let done = match act {
+                Act::Survey { .. } if self.memory.is_some() => Ok(self.compare_keys(step, acts)),
                 Act::Survey { sample } => draw().and_then(|seed| self.survey(acts, sample, seed)),
                 Act::Check { expect, sample } => {
                     draw().map(|seed| self.check(step, acts, expect, sample, seed))
@@ -232,7 +241,8 @@ impl<'a> Job<'a> {
                     let places = places(sample, self.area, &self.geometry, seed, *chunk_bytes, &self.last);
                     Ok(self.compare(step, acts, act, expect, &places.extents))
                 }
-                Act::Write { .. } | Act::Zero | Act::Discard => Ok(self.write(step, acts)),
+                Act::WritePart { part, .. } => Ok(self.write(step, acts, part)),
+                Act::Write { .. } | Act::Zero | Act::Discard => Ok(self.write(step, acts, &self.area.into())),
             };
             if let Some(halt) = done.unwrap_or_else(|error| Some(Halt::Failed(error))) {
                 return Some(halt);
@@ -283,9 +293,30 @@ impl<'a> Job<'a> {
         Ok(halt.filter(|halt| matches!(halt, Halt::Asked(_))))
     }
 
-    fn write(&mut self, step: usize, acts: &[Act]) -> Option<Halt> {
-        let (area, settings) = (self.area.into(), *self.settings);
-        let (report, halt) = self.cover(step, acts.len(), &acts[step], &area, &settings, &mut |_, _| {});
+    /// Looks again at what was surveyed: no block of key material may be what it was.
+    fn compare_keys(&mut self, step: usize, acts: &[Act]) -> Option<Halt> {
+        let block = self.geometry.logical_block;
+        let material = self.key_material.clone().unwrap_or_default();
+        let memory = self.memory.take();
+        let mut unchanged = 0;
+        let mut see = |extent: Extent, bytes: &[u8]| {
+            for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
+                let same = memory.as_ref().is_some_and(|memory| memory.holds(at.start, bytes));
+                unchanged += if same && material.contains(at.start) { at.len() } else { 0 };
+            }
+        };
+        let settings = *self.settings;
+        let all = self.area.into();
+        let (report, halt) = self.cover(step, acts.len(), &acts[step], &all, &settings, &mut see);
+        report.unusable.iter().for_each(|extent| self.unreadable.insert(extent));
+        self.steps.push(report);
+        self.unchanged_key_bytes = Some(unchanged);
+        halt
+    }
+
+    fn write(&mut self, step: usize, acts: &[Act], area: &ExtentSet) -> Option<Halt> {
+        let settings = *self.settings;
+        let (report, halt) = self.cover(step, acts.len(), &acts[step], area, &settings, &mut |_, _| {});
         report.unusable.iter().for_each(|extent| self.residue.insert(extent));
         self.last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
         self.steps.push(report);
@@ -390,7 +421,7 @@ impl<'a> Job<'a> {
         let unusable = !self.residue.is_empty() || !self.unreadable.is_empty();
         match halt {
             // Surviving data is the worst news, whatever came after it.
-            _ if !self.surviving.is_empty() => Verdict::Surviving,
+            _ if !self.surviving.is_empty() || self.unchanged_key_bytes > Some(0) => Verdict::Surviving,
             Some(Halt::Failed(error)) => self.failed(error),
             Some(Halt::Asked(verdict)) => *verdict,
             None if unusable && writes => Verdict::Residue,

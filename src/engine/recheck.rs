@@ -51,7 +51,7 @@ impl JobReport {
             let sample = match act {
                 Act::Survey { sample } | Act::Check { sample, .. } => sample,
                 Act::Replay { check, .. } => &check.sample,
-                Act::Write { .. } | Act::Zero | Act::Discard => continue,
+                Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard => continue,
             };
             hold(fits(sample, served_area), "its sample does not fit its area")?;
         }
@@ -95,7 +95,7 @@ impl JobReport {
                     last = Last { retried: check.retried.clone(), residue: check.residue.clone() };
                 }
                 Act::Survey { .. } => {}
-                Act::Write { .. } | Act::Zero | Act::Discard => {
+                Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard => {
                     last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
                 }
             }
@@ -147,7 +147,9 @@ impl JobReport {
     }
 
     fn check_verdict(&self) -> Checked {
-        let survives = !self.surviving.is_empty() || self.steps.iter().any(|step| !step.differing.is_empty());
+        let survives = self.unchanged_key_bytes > Some(0)
+            || !self.surviving.is_empty()
+            || self.steps.iter().any(|step| !step.differing.is_empty());
         hold(
             survives == (self.verdict == Verdict::Surviving),
             "its verdict hides what survives, or makes it up",
@@ -156,6 +158,8 @@ impl JobReport {
             return Ok(());
         }
         let unusable = !self.residue.is_empty() || !self.unreadable.is_empty();
+        let keys = self.plan.keys.is_some() == self.unchanged_key_bytes.is_some();
+        hold(keys && self.unchanged_key_bytes.unwrap_or(0) == 0, "its keys are not proven to be gone")?;
         hold(self.error.is_none(), "it claims success with an error")?;
         hold(unusable == (self.verdict == Verdict::Residue), "its verdict hides residue, or makes it up")?;
         hold(
@@ -169,7 +173,11 @@ impl JobReport {
         let passes = self.steps.iter().filter(|step| step.act.writes());
         for pass in passes {
             hold(pass.flushed, "it claims success with a pass that was not flushed")?;
-            let all = pass.bytes.checked_add(pass.unusable.bytes()) == Some(area.len());
+            let bytes = match &pass.act {
+                Act::WritePart { part, .. } => part.bytes(),
+                _ => area.len(),
+            };
+            let all = pass.bytes.checked_add(pass.unusable.bytes()) == Some(bytes);
             hold(all, "it claims success with a pass that did not cover its area")?;
         }
         Ok(())

@@ -12,6 +12,7 @@ use rangemap::RangeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use zeroize::Zeroize;
 
 use super::Stop;
 use crate::error::Result;
@@ -109,6 +110,12 @@ pub struct Memory {
     blocks: HashMap<u64, [u8; 32]>,
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.key.0.zeroize();
+    }
+}
+
 impl Memory {
     pub fn new() -> Result<Memory> {
         Ok(Memory { key: Seed::from_kernel()?, blocks: HashMap::new() })
@@ -119,7 +126,7 @@ impl Memory {
         self.blocks.insert(at, hash);
     }
 
-    fn holds(&self, at: u64, block: &[u8]) -> bool {
+    pub fn holds(&self, at: u64, block: &[u8]) -> bool {
         self.blocks.get(&at).is_some_and(|hash| *hash == self.hash(block))
     }
 
@@ -158,7 +165,7 @@ pub struct Inquiry<'a> {
 impl<'a> Inquiry<'a> {
     pub fn new(expect: &'a Pattern, acts: &'a [Act], memory: Option<&'a Memory>) -> Inquiry<'a> {
         let pattern = |(step, act): (usize, &'a Act)| match act {
-            Act::Write { pattern } => Some((step, pattern)),
+            Act::Write { pattern } | Act::WritePart { pattern, .. } => Some((step, pattern)),
             _ => None,
         };
         Inquiry {

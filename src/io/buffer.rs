@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use zeroize::Zeroize;
+
 /// No device asks for more than a page; pages are what direct I/O pins.
 const ALIGN_MIN: usize = 4096;
 
@@ -70,6 +72,9 @@ impl DerefMut for Buf {
 
 impl Drop for Buf {
     fn drop(&mut self) {
+        // It may have held a key.
+        self.len = self.capacity();
+        self.zeroize();
         // SAFETY: allocated in `new` with this layout, and freed only here.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) }
     }

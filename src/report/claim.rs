@@ -9,7 +9,7 @@ use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::engine::job::{JobReport, Verification};
 use crate::pattern::Pattern;
-use crate::plan::{Act, Plan, Sample};
+use crate::plan::{Act, KeyPlan, Plan, Sample};
 use crate::verdict::Verdict;
 
 /// What the job did, and what its verification proves.
@@ -17,7 +17,14 @@ pub fn claim(job: &JobReport) -> String {
     let area = format!("bytes {} ({})", job.plan.area, bytes(job.plan.area.len()));
     let verified =
         job.verification.as_ref().map_or("Nothing was read back.".into(), |check| verified(job, check));
+    if let (Some(keys), Verdict::Wiped) = (&job.plan.keys, job.verdict) {
+        return format!("{} {verified}", destroyed(keys, &area));
+    }
     match job.verdict {
+        Verdict::Surviving if job.unchanged_key_bytes > Some(0) => format!(
+            "Of the key material in {area}, {} is what it was before.",
+            bytes(job.unchanged_key_bytes.unwrap_or_default())
+        ),
         Verdict::Wiped => format!("{} {verified}", technique(job, &area)),
         Verdict::Verified if job.plan.steps.iter().any(|act| matches!(act, Act::Replay { .. })) => format!(
             "Of {area}: what the certificate's check had read was read again, and is what it should be. Then, \
@@ -40,6 +47,23 @@ pub fn claim(job: &JobReport) -> String {
         }
         _ => format!("Nothing is claimed of {area}."),
     }
+}
+
+fn destroyed(keys: &KeyPlan, area: &str) -> String {
+    let found = &keys.found;
+    let version = found.version.map_or("a damaged LUKS".into(), |version| format!("a LUKS{version}"));
+    let uuid = found.uuid.as_ref().map_or(String::new(), |uuid| format!(" {uuid}"));
+    let of = keys.data_device.as_ref().map_or(String::new(), |device| format!(" of {device}"));
+    let slots = match found.keyslots.len() {
+        1 => "the one keyslot".into(),
+        count => format!("all {count} keyslots"),
+    };
+    let material = if found.version.is_some() { slots } else { "whatever keyslots there were".into() };
+    format!(
+        "The keys of {version} volume{uuid}{of} were destroyed: {area} with {material} and every header were \
+         overwritten and flushed, and no block of key material is what it was. Without a copy of the header \
+         the data cannot be decrypted."
+    )
 }
 
 fn technique(job: &JobReport, area: &str) -> String {
@@ -81,7 +105,7 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     let kind = |kinds: &[Kind]| kinds.contains(&identity.kind);
     let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
     let all = [
-        (plan.partial, "Only a part of the device: the rest is as it was."),
+        (plan.partial && plan.keys.is_none(), "Only a part of the device: the rest is as it was."),
         (
             kind(&[Kind::Image]),
             "An image file: the file system below it may keep copies (journal, snapshots, moved blocks).",
@@ -131,7 +155,34 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     ];
     let always = "A device that lies about its cache or hides blocks cannot be found out by reading it.";
     let said = all.into_iter().filter_map(|(applies, text)| applies.then_some(text));
-    said.chain([always]).map(String::from).collect()
+    let keys = plan.keys.iter().flat_map(outside_of_keys);
+    keys.chain(said.chain([always]).map(String::from)).collect()
+}
+
+/// What destroying the keys on a device does not reach, and what to do about it.
+fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
+    let mut said: Vec<String> = keys.found.notes.iter().map(|note| format!("Found: {note}.")).collect();
+    said.push("The data itself is as it was: encrypted, and without its key.".into());
+    said.push(
+        "Copies of the header open it still: backups (luksHeaderBackup), clones, snapshots, an old RAID \
+         member, a key that was read from memory. Find them and destroy them too."
+            .into(),
+    );
+    said.push(match keys.encrypted_since_provisioning {
+        true => "That nothing was ever stored on it unencrypted is what somebody said.".into(),
+        false => {
+            "Whether anything was stored on it before it was encrypted is not known: that would still be \
+                  there. Overwrite it where that may be (efface wipe)."
+                .into()
+        }
+    });
+    if let Some(key) = &keys.external_key {
+        said.push(format!(
+            "The secret {key} is kept elsewhere and was not touched: with a copy of the header it opens the \
+             data. Delete it there (openstack secret delete)."
+        ));
+    }
+    said
 }
 
 /// What was measured and weakens the claim.
@@ -166,7 +217,8 @@ impl Category {
         let media = matches!(identity.kind, Kind::Disk | Kind::Partition) && !virtual_disk;
         let mut writing = plan.steps.iter().filter(|act| act.writes()).peekable();
         let overwritten = writing.peek().is_some() && writing.all(|act| matches!(act, Act::Write { .. }));
-        match media && overwritten {
+        // That a destroyed key is a purge takes more than can be known here.
+        match media && overwritten && plan.keys.is_none() {
             false => Category::None,
             true if plan.partial || identity.kind == Kind::Partition => Category::Partial,
             true => Category::Clear,

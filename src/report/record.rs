@@ -58,7 +58,7 @@ pub struct Record {
     /// What is not said, or not known. Never empty.
     pub limitations: Vec<String>,
     pub error: Option<String>,
-    /// The scheme that was asked for, by its name; `verify` where nothing was to be written.
+    /// The scheme that was carried out, or asked for; `verify` where nothing was to be written.
     pub method: String,
     /// The category that the plan could reach; none where nothing was planned.
     pub asked: Option<Category>,
@@ -165,6 +165,7 @@ impl Record {
             .sum();
         let blank = Record::blank(assignment, &device, started);
         Record {
+            method: job.plan.method.clone(),
             verdict: job.verdict,
             error: job.error.as_ref().map(|error| printable(&format!("{}: {error}", device.display()))),
             identity: Some(identity),

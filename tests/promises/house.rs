@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const RANKS: [&[&str]; 7] = [
     // Loops are what tests work with, and use nothing of ours.
     &["range", "error", "loops"],
-    &["pattern", "plan", "verdict"],
+    &["pattern", "plan", "verdict", "luks"],
     &["io"],
     &["device"],
     &["engine"],

@@ -6,6 +6,7 @@ mod fuzz;
 mod house;
 mod interrupts;
 mod jobs;
+mod keys;
 mod loop_devices;
 #[path = "../support/loops.rs"]
 mod loops;

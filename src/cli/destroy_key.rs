@@ -1,0 +1,139 @@
+//! `efface destroy-key`: the keys of a LUKS volume, instead of all its data.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::confirm::confirm;
+use super::evidence::Keep;
+use super::order::{Expect, device};
+use super::signals;
+use super::wipe::{Job, Output, Shared, Transfer, run_jobs};
+use crate::device::guard::{self, Claim, Request};
+use crate::device::{Tree, select};
+use crate::error::{Kind, Result};
+use crate::pattern::Seed;
+use crate::plan::{DESTROY_KEY, KeyPlan, Plan};
+use crate::report::record::Assignment;
+use crate::verdict::{EXIT_CODES, Verdict};
+
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct DestroyKey {
+    /// The device with the volume, by path, serial:… or wwn:… (or a file, with --image)
+    #[arg(value_name = "DEVICE")]
+    device: String,
+
+    /// The volume's header stands alone on this device or in this file: that is what is destroyed
+    #[arg(long, value_name = "FILE")]
+    header: Option<PathBuf>,
+
+    /// The device is an image file
+    #[arg(long)]
+    image: bool,
+
+    /// Overwrite the key material so many times, and the headers, before the last pass
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+
+    #[command(flatten)]
+    said: Said,
+
+    #[command(flatten)]
+    expect: Expect,
+
+    #[command(flatten)]
+    transfer: Transfer,
+
+    /// Wait this many seconds for a device that another efface, or a closing one, still holds
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    wait: u64,
+
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    keep: Keep,
+
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What only people know of the keys.
+#[derive(Args)]
+struct Said {
+    /// Name the secret that is kept elsewhere and opens the volume (a Barbican id), for the record
+    #[arg(long, value_name = "ID")]
+    external_key: Option<String>,
+
+    /// Say for the record that nothing was ever stored on it unencrypted
+    #[arg(long)]
+    encrypted_since_provisioning: bool,
+}
+
+impl DestroyKey {
+    pub fn run(self) -> Result<Verdict> {
+        let tree = Tree::real();
+        let wanted = self.output.wanted()?;
+        self.transfer.set_priority()?;
+        let (details, evidence) = self.keep.prepare(1)?;
+        let path = select(&tree, &self.device)?;
+        let assignment = Assignment { method: DESTROY_KEY.into(), details };
+        let claimed = self.claim(&tree, &path);
+        let (mut jobs, mut refused, mut _data_device) = (Vec::new(), Vec::new(), None);
+        let asked = self.header.clone().unwrap_or_else(|| path.clone());
+        let settings = match claimed {
+            Ok((claim, data_device, plan)) => {
+                // Nobody opens the volume while its header goes.
+                _data_device = data_device;
+                let settings = self.transfer.settings([claim.geometry()].into_iter())?;
+                no_core_dumps();
+                jobs.push(Job::wipe(asked.clone(), claim, plan, &settings));
+                settings
+            }
+            Err(error) if error.kind == Kind::Usage => return Err(error),
+            Err(error) => {
+                refused.push((asked.clone(), error));
+                self.transfer.settings([].into_iter())?
+            }
+        };
+        let stop = signals::listen();
+        let shared = Shared { assignment, settings: &settings, stop: &stop, wanted, evidence };
+        Ok(run_jobs(jobs, refused, &[asked], shared))
+    }
+
+    /// What is to be written to, the device with the data where that is another, and the plan.
+    fn claim(&self, tree: &Tree, path: &Path) -> Result<(Claim, Option<Claim>, Plan)> {
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        let claim = |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &[] });
+        let volume = claim(path, self.image)?;
+        self.expect.expected().check(volume.identity()).map_err(|error| error.on(path))?;
+        let (target, data_device) = match &self.header {
+            None => (volume, None),
+            Some(header) => (claim(header, header.is_file())?, Some(volume)),
+        };
+        let keys = KeyPlan {
+            found: target.keys(self.header.is_some())?,
+            data_device: data_device.as_ref().map(|claim| claim.identity().describe()),
+            external_key: self.said.external_key.clone(),
+            encrypted_since_provisioning: self.said.encrypted_since_provisioning,
+        };
+        let plan = Plan::destroy_key(keys, self.rounds, &device(&target.geometry()), &mut Seed::from_kernel)
+            .map_err(|error| error.on(&target.identity().path))?;
+        if !self.yes {
+            confirm(tree, target.identity(), target.findings(), &plan)?;
+        }
+        Ok((target, data_device, plan))
+    }
+}
+
+/// What is read of the key material stays in this process. Best effort: it hides nothing from root.
+pub fn no_core_dumps() {
+    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0).and_then(|()| prctl::set_dumpable(false)) {
+        tracing::warn!("core dumps cannot be turned off: {error}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Against the headers that Debian's cryptsetup makes, and against any bytes.
+
+use std::fs;
+use std::process::Command;
+
+use tempfile::{NamedTempFile, TempPath};
+
+use super::*;
+use crate::loops::skipped;
+
+const SIZE: u64 = 32 << 20;
+
+fn read_of(bytes: &[u8]) -> impl FnMut(Extent) -> io::Result<Zeroizing<Vec<u8>>> {
+    |extent: Extent| {
+        let end = (extent.end as usize).min(bytes.len());
+        Ok(Zeroizing::new(bytes[(extent.start as usize).min(end)..end].to_vec()))
+    }
+}
+
+fn find_in(bytes: &[u8], detached: bool) -> Option<KeyArea> {
+    find(&mut read_of(bytes), bytes.len() as u64, detached).unwrap()
+}
+
+/// An image that cryptsetup has formatted; none, said aloud, where there is no cryptsetup.
+fn formatted(options: &[&str]) -> Option<TempPath> {
+    let image = NamedTempFile::with_prefix("efface-test-").unwrap().into_temp_path();
+    fs::File::create(&image).unwrap().set_len(SIZE).unwrap();
+    cryptsetup(&image, "luksFormat", options)
+        .then_some(image)
+        .or_else(|| skipped("cryptsetup failed, or is not there"))
+}
+
+fn cryptsetup(image: &TempPath, action: &str, options: &[&str]) -> bool {
+    let secret = NamedTempFile::with_prefix("efface-test-").unwrap();
+    fs::write(secret.path(), "secret").unwrap();
+    let quick = ["--batch-mode", "--pbkdf-force-iterations", "1000", "--key-file"];
+    let status = Command::new("cryptsetup")
+        .arg(action)
+        .args(quick)
+        .arg(secret.path())
+        .args(options)
+        .arg(image)
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// What cryptsetup itself says of the keyslots: their ranges by number.
+fn dumped(image: &TempPath) -> Vec<(u32, u64, u64)> {
+    let output =
+        Command::new("cryptsetup").args(["luksDump", "--dump-json-metadata"]).arg(image).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |value: &serde_json::Value| value.as_str().unwrap().parse::<u64>().unwrap();
+    let slots = json["keyslots"].as_object().unwrap().iter();
+    let mut slots: Vec<_> = slots
+        .map(|(id, slot)| {
+            (id.parse().unwrap(), number(&slot["area"]["offset"]), number(&slot["area"]["size"]))
+        })
+        .collect();
+    slots.sort_unstable();
+    slots
+}
+
+#[test]
+fn luks2_headers_are_read_as_cryptsetup_reads_them() {
+    let pbkdf2 = ["--type", "luks2", "--pbkdf", "pbkdf2"];
+    for (options, end) in [
+        (&[][..], 16 << 20),
+        (&["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k"], 0x8000 + (256 << 10)),
+        (&["--luks2-metadata-size", "4m"], 16 << 20),
+        (&["--offset", "40960"], 40_960 * 512),
+        (&["--sector-size", "4096", "--key-size", "256"], 16 << 20),
+    ] {
+        let Some(image) = formatted(&[&pbkdf2, options].concat()) else { return };
+        let found = find_in(&fs::read(&image).unwrap(), false).unwrap();
+        let mut slots: Vec<_> =
+            found.keyslots.iter().map(|slot| (slot.number, slot.at.start, slot.at.len())).collect();
+        slots.sort_unstable();
+        assert_eq!(slots, dumped(&image), "{options:?}");
+        assert_eq!((found.version, found.detached), (Some(2), false));
+        // Small areas are followed by data at once; cryptsetup aligns that.
+        assert!(found.area.end >= end && found.area.end <= end.max(1 << 20), "{options:?}: {}", found.area);
+        assert_eq!((found.headers.len(), found.headers.contains(0)), (1, true), "the headers touch");
+        let uuid = Command::new("cryptsetup").arg("luksUUID").arg(&image).output().unwrap().stdout;
+        assert_eq!(found.uuid.unwrap(), String::from_utf8(uuid).unwrap().trim());
+    }
+}
+
+#[test]
+fn luks1_headers_have_eight_slots_before_the_data() {
+    for key_bits in ["128", "256", "512"] {
+        let cipher = if key_bits == "128" { "aes-cbc-essiv:sha256" } else { "aes-xts-plain64" };
+        let options = ["--type", "luks1", "--key-size", key_bits, "--cipher", cipher];
+        let Some(image) = formatted(&options) else { return };
+        let found = find_in(&fs::read(&image).unwrap(), false).unwrap();
+        assert_eq!((found.version, found.keyslots.len(), found.area.start), (Some(1), 8, 0));
+        let dump = Command::new("cryptsetup").arg("luksDump").arg(&image).output().unwrap().stdout;
+        let dump = String::from_utf8(dump).unwrap();
+        let told = |name: &str| -> Vec<u64> {
+            let lines = dump.lines().filter_map(|line| line.trim().strip_prefix(name));
+            lines.map(|rest| rest.trim().parse::<u64>().unwrap() * 512).collect()
+        };
+        assert_eq!(found.area.end, told("Payload offset:")[0]);
+        let active: Vec<u64> = found
+            .keyslots
+            .iter()
+            .filter(|slot| slot.kind == KeyslotKind::Active)
+            .map(|slot| slot.at.start)
+            .collect();
+        assert_eq!(active, told("Key material offset:"));
+    }
+}
+
+#[test]
+fn the_newer_or_the_intact_header_is_in_force() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    let good = fs::read(&image).unwrap();
+    let whole = find_in(&good, false).unwrap();
+    let damaged = |places: &[usize]| {
+        let mut bytes = good.clone();
+        places.iter().for_each(|at| bytes[*at] ^= 1);
+        find_in(&bytes, false).unwrap()
+    };
+    for places in [[5000], [0x4000 + 5000]] {
+        let found = damaged(&places);
+        assert_eq!((&found.keyslots, found.area, &found.uuid), (&whole.keyslots, whole.area, &whole.uuid));
+        assert!(found.notes[0].contains("checksum"), "{:?}", found.notes);
+    }
+    let lost = damaged(&[5000, 0x4000 + 5000]);
+    assert_eq!((lost.version, lost.area), (None, Extent::new(0, SIZE)));
+    // Without the first magic the second header is still found.
+    let second_only = damaged(&[0]);
+    assert_eq!((second_only.keyslots, second_only.area), (whole.keyslots, whole.area));
+    let mut blank = good;
+    blank[..0x8000].fill(0);
+    assert_eq!(find_in(&blank, false), None);
+}
+
+#[test]
+fn unbound_slots_tokens_and_detached_headers_are_told() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    let other = NamedTempFile::with_prefix("efface-test-").unwrap();
+    fs::write(other.path(), "other").unwrap();
+    let unbound = [
+        "--unbound",
+        "--key-size",
+        "512",
+        "--pbkdf",
+        "pbkdf2",
+        "--new-keyfile",
+        other.path().to_str().unwrap(),
+    ];
+    assert!(cryptsetup(&image, "luksAddKey", &[&unbound[..], &["--key-slot", "5"]].concat()));
+    let token =
+        Command::new("cryptsetup").args(["token", "add", "--key-description", "test"]).arg(&image).status();
+    assert!(token.unwrap().success());
+    let found = find_in(&fs::read(&image).unwrap(), false).unwrap();
+    let kinds: Vec<_> = found.keyslots.iter().map(|slot| (slot.number, slot.kind)).collect();
+    assert_eq!(kinds, [(0, KeyslotKind::Active), (5, KeyslotKind::Unbound)]);
+    assert!(found.notes.iter().any(|note| note.contains("luks2-keyring")), "{:?}", found.notes);
+
+    let header = find_in(&fs::read(&image).unwrap(), true).unwrap();
+    assert!(header.detached && header.area == Extent::new(0, 16 << 20), "{}", header.area);
+}
+
+#[test]
+fn other_formats_have_names() {
+    let mut start = vec![0; 512];
+    assert_eq!(other_format(&start), None);
+    start[3..11].copy_from_slice(b"-FVE-FS-");
+    assert_eq!(other_format(&start), Some("BitLocker"));
+    assert_eq!(other_format(&[]), None);
+}
+
+#[test]
+fn any_header_is_read_without_a_panic() {
+    let images: Vec<Vec<u8>> = [&["--type", "luks1"][..], &["--type", "luks2", "--pbkdf", "pbkdf2"]]
+        .iter()
+        .filter_map(|options| Some(fs::read(formatted(options)?).unwrap()[..1 << 20].to_vec()))
+        .collect();
+    if images.is_empty() {
+        return;
+    }
+    bolero::check!().with_iterations(3_000).with_type::<(bool, bool, Vec<(u16, u8)>)>().for_each(
+        |(second, resealed, changes)| {
+            let mut bytes = images[usize::from(*second) % images.len()].clone();
+            for (at, byte) in changes {
+                bytes[usize::from(*at) % 0x8000] = *byte;
+            }
+            if *resealed {
+                v2::tests_reseal(&mut bytes[..0x4000]);
+            }
+            if let Some(found) = find_in(&bytes, false) {
+                assert!(found.area.end <= bytes.len() as u64);
+                assert!(found.keyslots.iter().all(|slot| slot.at.end <= found.area.end));
+            }
+        },
+    );
+}

@@ -1,0 +1,369 @@
+//! A destroyed key opens nothing any more, by real cryptsetup; and no power cut leaves a copy behind
+//! that a report calls gone.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::evidence::{Office, Ran, record};
+use crate::jobs::{run, settings};
+use crate::loops::{Loop, skipped};
+use crate::program::efface;
+use efface::engine::Settings;
+use efface::io::sim::{Faults, SimDisk};
+use efface::luks::{self, KeyArea};
+use efface::pattern::Seed;
+use efface::plan::{Device, KeyPlan, Plan};
+use efface::range::Extent;
+use efface::verdict::Verdict;
+
+const MIB: u64 = 1 << 20;
+const SIZE: u64 = 32 * MIB;
+const QUICK: [&str; 6] = ["--type", "luks2", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+
+const QUICK_1: [&str; 4] = ["--type", "luks1", "--pbkdf-force-iterations", "1000"];
+
+/// Runs cryptsetup with this passphrase; says whether it succeeded.
+fn cryptsetup(passphrase: &str, arguments: &[&str]) -> bool {
+    let mut child = Command::new("cryptsetup")
+        .args(["--batch-mode", "--key-file", "-"])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(passphrase.as_bytes()).ok();
+    child.wait().unwrap().success()
+}
+
+fn opens(passphrase: &str, path: &Path, more: &[&str]) -> bool {
+    cryptsetup(passphrase, &[&["open", "--test-passphrase", path.to_str().unwrap()], more].concat())
+}
+
+/// An image full of what only a tenant knows, formatted with the passphrase "one".
+fn formatted(office: &Office, name: &str, options: &[&str]) -> Option<PathBuf> {
+    let image = office.image(name, SIZE as usize);
+    if Command::new("cryptsetup").arg("--version").output().is_err() {
+        return skipped("there is no cryptsetup");
+    }
+    assert!(
+        cryptsetup("one", &[&["luksFormat"], options, &[image.to_str().unwrap()]].concat()),
+        "{options:?}"
+    );
+    Some(image)
+}
+
+fn add_key(image: &Path, passphrase: &str, more: &[&str]) {
+    let file = image.with_extension("new");
+    fs::write(&file, passphrase).unwrap();
+    let quick = &QUICK[2..];
+    let add = ["luksAddKey", image.to_str().unwrap(), file.to_str().unwrap()];
+    assert!(cryptsetup("one", &[&add[..], quick, more].concat()), "{more:?}");
+}
+
+fn destroy(office: &Office, image: &str, options: &[&str]) -> Ran {
+    office.run(&[&["destroy-key", image, "--yes", "-q"], options].concat())
+}
+
+/// Destroys the keys of an image, and looks at everything that must be true then.
+fn assert_destroyed(office: &Office, image: &Path, area: u64, passphrases: &[&str]) {
+    let name = image.file_name().unwrap().to_str().unwrap();
+    let before = fs::read(image).unwrap();
+    let certificate = format!("{name}.json");
+    destroy(office, name, &["--image", "--certificate-to", &certificate]).expect(0);
+    let after = fs::read(image).unwrap();
+    let area = area as usize;
+    assert!(after[area..] == before[area..], "{name}: a byte behind the area changed");
+    let slots = record(&office.path(&certificate))["job"]["plan"]["keys"]["found"]["keyslots"].clone();
+    for slot in slots.as_array().unwrap() {
+        let edge = |name: &str| slot["at"][name].as_u64().unwrap() as usize;
+        let blocks = |image: &[u8]| {
+            image[edge("start")..edge("end")].chunks(512).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        assert!(blocks(&after).iter().zip(blocks(&before)).all(|(new, old)| *new != old), "{name}: {slot}");
+    }
+    assert!(passphrases.iter().all(|passphrase| !opens(passphrase, image, &[])), "{name} still opens");
+    office.run(&["certificate", "verify", &certificate]).expect(0).says(&["were destroyed"]);
+    office.run(&["verify", name, "--image", "--certificate", &certificate]).expect(0);
+
+    // With its old header put back there is still no key.
+    fs::OpenOptions::new().write(true).open(image).unwrap().write_all_at(&before[..4096], 0).unwrap();
+    let headers = if before[7] == 2 { 0x8000.min(area) } else { 4096 };
+    fs::OpenOptions::new().write(true).open(image).unwrap().write_all_at(&before[..headers], 0).unwrap();
+    assert!(
+        passphrases.iter().all(|passphrase| !opens(passphrase, image, &[])),
+        "{name} opens by its old header"
+    );
+    fs::remove_file(image).unwrap();
+}
+
+#[test]
+fn every_passphrase_of_every_kind_of_header_is_gone() {
+    let office = Office::new();
+    for (name, options, area) in [
+        ("default", &QUICK[..], 16 * MIB),
+        (
+            "small",
+            &[
+                &QUICK[..],
+                &["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "800k", "--offset", "2048"],
+            ]
+            .concat(),
+            MIB,
+        ),
+        (
+            "large",
+            &[&QUICK[..], &["--luks2-metadata-size", "4m", "--luks2-keyslots-size", "16m"]].concat(),
+            24 * MIB,
+        ),
+        ("offset", &[&QUICK[..], &["--offset", "40960"]].concat(), 20 * MIB),
+        ("v1-128", &[&QUICK_1[..], &["--cipher", "aes-cbc-essiv:sha256", "--key-size", "128"]].concat(), 0),
+        ("v1-256", &[&QUICK_1[..], &["--key-size", "256"]].concat(), 0),
+        ("v1-512", &[&QUICK_1[..], &["--key-size", "512"]].concat(), 0),
+    ] {
+        let Some(image) = formatted(&office, name, options) else { return };
+        add_key(&image, "two", &[]);
+        if area > 0 {
+            add_key(&image, "free", &["--unbound", "--key-size", "512"]);
+        }
+        assert!(opens("one", &image, &[]) && opens("two", &image, &[]), "{name}");
+        let area = if area > 0 { area } else { payload_offset(&image) };
+        assert_destroyed(&office, &image, area, &["one", "two"]);
+    }
+}
+
+fn payload_offset(image: &Path) -> u64 {
+    let header = fs::read(image).unwrap();
+    u64::from(u32::from_be_bytes(header[104..108].try_into().unwrap())) * 512
+}
+
+#[test]
+fn a_damaged_header_hides_no_key() {
+    let office = Office::new();
+    let damages: [(&str, &[u64], u64); 3] = [
+        ("first", &[5000], 16 * MIB),
+        ("second", &[0x4000 + 5000], 16 * MIB),
+        ("both", &[5000, 0x4000 + 5000], SIZE),
+    ];
+    for (name, damage, area) in damages {
+        let Some(image) = formatted(&office, name, &QUICK) else { return };
+        let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+        damage.iter().for_each(|at| file.write_all_at(b"!", *at).unwrap());
+        drop(file);
+        destroy(&office, name, &["--image", "--certificate-to", "c.json"]).expect(0);
+        let record = record(&office.path("c.json"));
+        let said = record["limitations"].to_string();
+        assert!(said.contains("is damaged"), "{said}");
+        assert_eq!(record["job"]["plan"]["area"]["end"], area, "{name}");
+        assert!(!opens("one", &image, &[]));
+        fs::remove_file(office.path("c.json")).unwrap();
+    }
+}
+
+#[test]
+fn a_detached_header_is_destroyed_and_its_data_device_is_not() {
+    let office = Office::new();
+    office.image("data.img", SIZE as usize);
+    // A file that is larger than what LUKS uses of it.
+    let header = office.image("header.img", 20 * MIB as usize);
+    let (data, detached) = (office.path("data.img"), ["--header", header.to_str().unwrap()]);
+    if formatted(&office, "probe.img", &QUICK).is_none() {
+        return;
+    }
+    let format = ["luksFormat", data.to_str().unwrap()];
+    assert!(cryptsetup("one", &[&format[..], &detached, &QUICK].concat()));
+    assert!(opens("one", &data, &detached));
+    destroy(&office, "data.img", &["--image"]).expect(4).says(&["no LUKS header", "--header"]);
+    let (before, header_before) = (fs::read(&data).unwrap(), fs::read(&header).unwrap());
+    let options =
+        [&["--image", "--certificate-to", "c.json", "--external-key", "7d6a"], &detached[..]].concat();
+    destroy(&office, "data.img", &options).expect(0);
+    assert!(fs::read(&data).unwrap() == before, "the data is as it was");
+    let after = fs::read(&header).unwrap();
+    let end = 16 * MIB as usize;
+    assert!(after[end..] == header_before[end..] && after[..end] != header_before[..end]);
+    assert!(!opens("one", &data, &detached));
+    let record = record(&office.path("c.json"));
+    assert!(record["claim"].as_str().unwrap().contains("data.img"));
+    assert!(record["limitations"].to_string().contains("The secret 7d6a is kept elsewhere"));
+    assert_eq!(record["achieved"], "none", "what cannot be known is not claimed");
+}
+
+#[test]
+fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
+    let office = Office::new();
+    for (name, magic, at, words) in [
+        ("plain", &b""[..], 0, &["no LUKS header", "efface wipe"][..]),
+        ("bitlocker", b"\xeb\x58\x90-FVE-FS-", 0, &["BitLocker"]),
+        ("apfs", b"NXSB", 32, &["APFS"]),
+        // ext4 over an old LUKS volume, whose second header is still there.
+        ("ext4", b"", 0, &["ext4"]),
+    ] {
+        let image = office.image(name, SIZE as usize);
+        if name == "ext4" {
+            if formatted(&office, name, &QUICK).is_none() {
+                continue;
+            }
+            fs::OpenOptions::new().write(true).open(&image).unwrap().write_all_at(&[0; 4096], 0).unwrap();
+            assert!(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap().success());
+        }
+        fs::OpenOptions::new().write(true).open(&image).unwrap().write_all_at(magic, at).unwrap();
+        let before = fs::read(&image).unwrap();
+        destroy(&office, name, &["--image"]).expect(4).says(words);
+        assert!(fs::read(&image).unwrap() == before, "{name}");
+    }
+}
+
+#[test]
+fn the_key_is_preferred_where_there_is_one() {
+    let office = Office::new();
+    let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+    office.wipe("luks.img", &["--prefer-key", "--certificate-to", "luks.json"]).expect(0);
+    let destroyed = record(&office.path("luks.json"));
+    assert_eq!(destroyed["method"], "destroy-key");
+    assert!(destroyed["limitations"].to_string().contains("stored on it before it was encrypted"));
+    assert!(!opens("one", &image, &[]));
+    assert!(fs::read(&image).unwrap()[16 * MIB as usize..].starts_with(b"tenant's secret!"));
+
+    office.wipe("luks.img", &["--prefer-key", "--certificate-to", "plain.json"]).expect(0);
+    let overwritten = record(&office.path("plain.json"));
+    let method = overwritten["method"].as_str().unwrap();
+    assert!(method.starts_with("zero (no key was destroyed: it holds no LUKS header"), "{method}");
+    assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0));
+    office.run(&["plan", "luks.img", "--image", "--prefer-key"]).expect(0).says(&["overwrite"]);
+}
+
+/// Key material that the process reads is kept out of core dumps.
+#[test]
+fn a_core_dump_holds_no_key() {
+    let office = Office::new();
+    if formatted(&office, "luks.img", &QUICK).is_none() {
+        return;
+    }
+    let mut child = efface()
+        .args(["destroy-key", "--image", "--yes", "-q", "--rate", "8MiB/s"])
+        .arg(office.path("luks.img"))
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap().to_string();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
+
+#[test]
+fn a_loop_device_of_a_tebibyte_takes_no_longer() {
+    let office = Office::new();
+    let image = tempfile::NamedTempFile::with_prefix("efface-test-").unwrap().into_temp_path();
+    fs::File::create(&image).unwrap().set_len(1 << 40).unwrap();
+    let Some(device) = Loop::over(image, &[]) else { return };
+    let node = device.node.to_str().unwrap();
+    if !cryptsetup("one", &[&["luksFormat", node], &QUICK[..]].concat()) {
+        return skipped("cryptsetup failed, or is not there").unwrap_or(());
+    }
+    destroy(&office, node, &["--certificate-to", "c.json"]).expect(0);
+    assert!(!opens("one", &device.node, &[]));
+    let written: u64 = record(&office.path("c.json"))["job"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["bytes"].as_u64().unwrap())
+        .sum();
+    assert!(written < 200 * MIB, "{written} bytes");
+}
+
+/// A small volume's image, and where its keys are.
+fn small_volume() -> Option<(Vec<u8>, KeyArea)> {
+    let office = Office::new();
+    let small = ["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k", "--offset", "1024"];
+    let image = formatted(&office, "small.img", &[&QUICK[..], &small].concat())?;
+    let bytes = fs::read(image).unwrap()[..MIB as usize].to_vec();
+    let found = find(&bytes).expect("a volume");
+    Some((bytes, found))
+}
+
+fn find(bytes: &[u8]) -> Option<KeyArea> {
+    let mut read = |extent: Extent| Ok(bytes[extent.start as usize..extent.end as usize].to_vec().into());
+    luks::find(&mut read, bytes.len() as u64, false).unwrap()
+}
+
+fn plan(found: KeyArea, seed: u8) -> Plan {
+    let device = Device { size: MIB, logical_block: 512, physical_block: 4096 };
+    let mut drawn = seed;
+    let mut draw = || {
+        drawn += 1;
+        Ok(Seed([drawn; 32]))
+    };
+    Plan::destroy_key(KeyPlan::of(found), 1, &device, &mut draw).unwrap()
+}
+
+fn key_settings() -> Settings {
+    Settings { chunk_bytes: 16384, ..settings() }
+}
+
+/// Blocks of key material that are still what they were.
+fn left(volume: &KeyArea, before: &[u8], now: &[u8]) -> usize {
+    let blocks = volume.keyslots.iter().flat_map(|slot| slot.at.chunks(512));
+    let same = |block: &Extent| {
+        let range = block.start as usize..block.end as usize;
+        now[range.clone()] == before[range]
+    };
+    blocks.filter(same).count()
+}
+
+/// The power goes at every operation: either a header still leads to what is left of the keys, so
+/// that it can be begun again, or nothing is left of them.
+#[test]
+fn no_power_cut_leaves_a_key_that_nobody_finds_again() {
+    let Some((content, volume)) = small_volume() else { return };
+    let disk = |cut| {
+        let faults = Faults { power_cut_at: cut, ..Faults::default() };
+        SimDisk::new(content.clone(), 512, 4096, 7, faults)
+    };
+    let mut whole = disk(None);
+    let (report, _) = run(&mut whole, plan(volume.clone(), 0), &key_settings());
+    assert_eq!((report.verdict, report.unchanged_key_bytes), (Verdict::Wiped, Some(0)), "{:?}", report.error);
+    assert_eq!((find(whole.durable()), left(&volume, &content, whole.durable())), (None, 0));
+    let mut resumed = 0;
+    for cut in 0..whole.operations() {
+        let mut disk = disk(Some(cut));
+        let (report, _) = run(&mut disk, plan(volume.clone(), 0), &key_settings());
+        assert_ne!(report.verdict, Verdict::Wiped, "cut at {cut}");
+        let durable = disk.durable().to_vec();
+        match find(&durable) {
+            None => assert_eq!(left(&volume, &content, &durable), 0, "cut at {cut}: keys without a header"),
+            Some(found) => {
+                let mut again = SimDisk::new(durable, 512, 4096, 8, Faults::default());
+                let (report, _) = run(&mut again, plan(found, 100), &key_settings());
+                assert_eq!(report.verdict, Verdict::Wiped, "cut at {cut}");
+                assert_eq!((find(again.durable()), left(&volume, &content, again.durable())), (None, 0));
+                resumed += 1;
+            }
+        }
+    }
+    assert!(resumed > 20, "{resumed}");
+}
+
+/// A disk that answers well and loses writes: never a success over a key that is left.
+#[test]
+fn a_lost_write_is_found() {
+    let Some((content, volume)) = small_volume() else { return };
+    let mut surviving = 0;
+    for seed in 0..200 {
+        let faults = Faults { lose: 60, ..Faults::default() };
+        let mut disk = SimDisk::new(content.clone(), 512, 4096, seed, faults);
+        let (report, _) = run(&mut disk, plan(volume.clone(), 0), &key_settings());
+        match report.verdict {
+            Verdict::Wiped => {
+                assert_eq!((find(disk.durable()), left(&volume, &content, disk.durable())), (None, 0));
+            }
+            Verdict::Surviving => surviving += 1,
+            other => panic!("seed {seed}: {other:?}"),
+        }
+    }
+    assert!(surviving > 50, "{surviving}");
+}

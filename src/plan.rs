@@ -652,6 +652,32 @@ mod tests {
     }
 
     #[test]
+    fn key_material_goes_before_the_headers_that_lead_to_it() {
+        let found = KeyArea {
+            version: Some(2),
+            uuid: None,
+            area: Extent::new(0, 16 << 20),
+            headers: Extent::new(0, 0x8000).into(),
+            keyslots: Vec::new(),
+            detached: false,
+            notes: Vec::new(),
+        };
+        let mut draw = || Ok(Seed([1; 32]));
+        let plan = |rounds, found| Plan::destroy_key(KeyPlan::of(found), rounds, &DEVICE, &mut draw);
+        let mut plan = plan;
+        let steps: Vec<String> =
+            plan(2, found.clone()).unwrap().steps.iter().map(ToString::to_string).collect();
+        let (material, headers) = ("overwrite random in 16744448 bytes", "overwrite random in 32768 bytes");
+        let end = ["overwrite zeroes and random", "verify zeroes and random, all of it", "survey, all of it"];
+        let expected = [&["survey, all of it", material, material, headers, headers][..], &end].concat();
+        assert_eq!(steps, expected);
+
+        // A detached header is never overwritten beyond its end, not even by a part of a block.
+        let detached = KeyArea { area: Extent::new(0, 1000), detached: true, ..found };
+        assert!(plan(1, detached).is_err());
+    }
+
+    #[test]
     fn a_small_area_is_read_in_full() {
         let blocks = |count: u64| Extent::new(0, count * 4096);
         assert_eq!(Sample::choose(Policy::Standard, blocks(2_304 * 8 - 1), 512), Some(Sample::Full));

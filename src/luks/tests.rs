@@ -162,6 +162,21 @@ fn unbound_slots_tokens_and_detached_headers_are_told() {
     assert!(header.detached && header.area == Extent::new(0, 16 << 20), "{}", header.area);
 }
 
+/// Two volume keys, and what is kept to survive a crash.
+#[test]
+fn a_reencryption_under_way_is_told_and_all_its_keys_are_found() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    assert!(cryptsetup(&image, "reencrypt", &["--init-only", "--pbkdf", "pbkdf2"]));
+    let found = find_in(&fs::read(&image).unwrap(), false).unwrap();
+    let kinds: Vec<_> = found.keyslots.iter().map(|slot| slot.kind).collect();
+    assert!(kinds.len() == 3 && kinds.contains(&KeyslotKind::Reencryption), "{kinds:?}");
+    let mut slots: Vec<_> =
+        found.keyslots.iter().map(|slot| (slot.number, slot.at.start, slot.at.len())).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, dumped(&image));
+    assert!(found.notes.iter().any(|note| note.contains("two volume keys")), "{:?}", found.notes);
+}
+
 #[test]
 fn other_formats_have_names() {
     let mut start = vec![0; 512];

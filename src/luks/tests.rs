@@ -31,6 +31,11 @@ fn formatted(options: &[&str]) -> Option<TempPath> {
 }
 
 fn cryptsetup(image: &TempPath, action: &str, options: &[&str]) -> bool {
+    cryptsetup_with(image, action, options, &[])
+}
+
+/// `more` stands behind the image's name.
+fn cryptsetup_with(image: &TempPath, action: &str, options: &[&str], more: &[&str]) -> bool {
     let secret = NamedTempFile::with_prefix("efface-test-").unwrap();
     fs::write(secret.path(), "secret").unwrap();
     let quick = ["--batch-mode", "--pbkdf-force-iterations", "1000", "--key-file"];
@@ -40,6 +45,7 @@ fn cryptsetup(image: &TempPath, action: &str, options: &[&str]) -> bool {
         .arg(secret.path())
         .args(options)
         .arg(image)
+        .args(more)
         .status();
     status.is_ok_and(|status| status.success())
 }
@@ -140,16 +146,8 @@ fn unbound_slots_tokens_and_detached_headers_are_told() {
     let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
     let other = NamedTempFile::with_prefix("efface-test-").unwrap();
     fs::write(other.path(), "other").unwrap();
-    let unbound = [
-        "--unbound",
-        "--key-size",
-        "512",
-        "--pbkdf",
-        "pbkdf2",
-        "--new-keyfile",
-        other.path().to_str().unwrap(),
-    ];
-    assert!(cryptsetup(&image, "luksAddKey", &[&unbound[..], &["--key-slot", "5"]].concat()));
+    let unbound = ["--unbound", "--key-size", "512", "--pbkdf", "pbkdf2", "--key-slot", "5"];
+    assert!(cryptsetup_with(&image, "luksAddKey", &unbound, &[other.path().to_str().unwrap()]));
     let token =
         Command::new("cryptsetup").args(["token", "add", "--key-description", "test"]).arg(&image).status();
     assert!(token.unwrap().success());

@@ -22,8 +22,12 @@ pub fn confirm(tree: &Tree, identity: &Identity, findings: &Findings, plan: &Pla
     for forced in &findings.forced {
         eprintln!("  forced: {}", forced.what);
     }
-    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
-    eprintln!("  will be wiped: bytes {}, {}", plan.area, steps.join(", "));
+    if plan.keys.is_some() {
+        eprintln!("  its keys will be destroyed: bytes {}; nothing reads its data after that", plan.area);
+    } else {
+        let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+        eprintln!("  will be wiped: bytes {}, {}", plan.area, steps.join(", "));
+    }
     eprint!("Type {name} to destroy what it holds: ");
     stderr().flush().ok();
     let mut answer = String::new();

@@ -4,6 +4,7 @@ use std::fmt::{Display, Write};
 
 use console::{Style, style};
 use indicatif::BinaryBytes;
+use textwrap::WordSeparator;
 
 use super::Record;
 use crate::device::Signature;
@@ -169,6 +170,9 @@ fn rest(listed: usize, more: bool) -> String {
 pub(super) fn row(text: &mut String, label: &str, value: impl Display) {
     let first = format!("  {label:LABEL$}");
     let next = " ".repeat(first.len());
-    let options = textwrap::Options::new(WIDTH).initial_indent(&first).subsequent_indent(&next);
+    let options = textwrap::Options::new(WIDTH)
+        .word_separator(WordSeparator::AsciiSpace)
+        .initial_indent(&first)
+        .subsequent_indent(&next);
     writeln!(text, "{}", textwrap::fill(&value.to_string(), options)).ok();
 }

@@ -80,6 +80,10 @@ pub struct Transfer {
     #[arg(long, value_parser = rate, value_name = "BYTES/s")]
     rate: Option<u64>,
 
+    /// Give a device up after so many failed I/Os
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    max_errors: u64,
+
     /// I/O priority: idle, best-effort:N, realtime:N
     #[arg(long, value_name = "CLASS")]
     ionice: Option<IoNice>,
@@ -145,6 +149,7 @@ impl Transfer {
             depth,
             rate: self.rate,
             on_mismatch: self.on_mismatch.into(),
+            errors_max: self.max_errors,
             ..Settings::default()
         })
     }

@@ -28,6 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
 const TRIES_MAX: u32 = 3;
 /// How many extents a finding lists; beyond that only their bytes are counted.
 const LISTED_MAX: usize = 4096;
+const GONE: &str = "see its cable, its controller and dmesg; then wipe it anew";
 /// Into how many parts the course of a step is cut.
 const COURSE_PARTS: u64 = 128;
 
@@ -461,7 +462,35 @@ impl<'a> Cover<'a> {
                 let way_out = "use a method that writes, such as --method zero";
                 self.fail(Error::unsupported(what).because(again(error)).way_out(way_out));
             }
-            Trouble::Unsupported | Trouble::Fatal => self.fail(told(&format!("{operation} failed"))),
+            Trouble::Unsupported | Trouble::Fatal => {
+                let (what, way_out) = self.fatal(operation, error);
+                self.fail(told(&what).way_out(way_out));
+            }
+        }
+    }
+
+    /// What an error that ends the job says of the device, and what to do. A virtio or NVMe disk that
+    /// vanishes answers as if its end had been reached: so it is looked at again.
+    fn fatal(&self, operation: &str, error: &io::Error) -> (String, &'static str) {
+        let changed = self.disk.unchanged().is_err();
+        match error.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => ("the device is gone".into(), GONE),
+            Some(libc::ENOSPC) if changed => ("the device is gone, or smaller than it was".into(), GONE),
+            Some(libc::ENOSPC) => (
+                format!(
+                    "{operation} found no room: what is below the device is full (a thin pool, a file system)"
+                ),
+                "make room there, and wipe it again",
+            ),
+            Some(libc::EROFS | libc::EPERM | libc::EACCES) => (
+                format!("the device does not allow a {operation} any more"),
+                "see what the kernel says of it (dmesg): drives that fail make themselves read-only",
+            ),
+            Some(libc::EINVAL) => (
+                format!("the device does not take a {operation} of this shape"),
+                "see its logical block (efface list --json), and try --block-size with a multiple of it",
+            ),
+            _ => (format!("{operation} failed"), "see what the kernel says of it: dmesg"),
         }
     }
 

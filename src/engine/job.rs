@@ -27,6 +27,8 @@ pub struct JobReport {
     pub steps: Vec<StepReport>,
     /// Blocks that some pass could not write: they may hold what they held before.
     pub residue: ExtentSet,
+    /// Those of them that the last pass could not write twice, and that cannot be read either.
+    pub residue_unreadable: ExtentSet,
     /// Blocks that a check could not read.
     pub unreadable: ExtentSet,
     /// Blocks that a check found to hold something else than the last pass wrote.
@@ -85,7 +87,17 @@ pub fn run(
         Some(Halt::Failed(error)) => Some(error.to_string()),
         Some(Halt::Asked(_)) | None => None,
     };
-    let Job { steps, residue, unreadable, surviving, before, verification, unchanged_key_bytes, .. } = job;
+    let Job {
+        steps,
+        residue,
+        unreadable,
+        surviving,
+        before,
+        verification,
+        unchanged_key_bytes,
+        residue_unreadable,
+        ..
+    } = job;
     JobReport {
         verdict,
         plan,
@@ -93,6 +105,7 @@ pub fn run(
         io_path,
         steps,
         residue,
+        residue_unreadable,
         unreadable,
         surviving,
         before,
@@ -173,6 +186,7 @@ struct Job<'a> {
     area: Extent,
     steps: Vec<StepReport>,
     residue: ExtentSet,
+    residue_unreadable: ExtentSet,
     unreadable: ExtentSet,
     surviving: Survivors,
     before: Option<Before>,
@@ -213,6 +227,7 @@ impl<'a> Job<'a> {
             area,
             steps: Vec::new(),
             residue: residue.into(),
+            residue_unreadable: ExtentSet::new(),
             unreadable: unreadable.into(),
             surviving: Survivors::default(),
             before: None,
@@ -316,11 +331,44 @@ impl<'a> Job<'a> {
 
     fn write(&mut self, step: usize, acts: &[Act], area: &ExtentSet) -> Option<Halt> {
         let settings = *self.settings;
-        let (report, halt) = self.cover(step, acts.len(), &acts[step], area, &settings, &mut |_, _| {});
+        let (mut report, mut halt) =
+            self.cover(step, acts.len(), &acts[step], area, &settings, &mut |_, _| {});
+        let last = acts[step + 1..].iter().all(|act| !act.writes());
+        if last && halt.is_none() && !report.unusable.is_empty() {
+            halt = self.once_more(step, &acts[step], &mut report);
+        }
         report.unusable.iter().for_each(|extent| self.residue.insert(extent));
         self.last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
         self.steps.push(report);
         halt
+    }
+
+    /// Tries what the last pass could not write once more: a drive may have found other sectors for it
+    /// by now. Then it is read: what can be read can be found by others.
+    fn once_more(&mut self, step: usize, act: &Act, report: &mut StepReport) -> Option<Halt> {
+        let failed = report.unusable.clone();
+        let (again, halt) = self.quietly(step, act, &failed);
+        report.bytes += again.bytes;
+        report.errors += again.errors;
+        report.milliseconds += again.milliseconds;
+        report.ended = again.ended;
+        report.flushed &= again.flushed;
+        let written = failed.without(&again.unusable);
+        written.iter().for_each(|extent| report.retried.insert(extent));
+        report.unusable = again.unusable;
+        if halt.is_some() || report.unusable.is_empty() {
+            return halt;
+        }
+        let (read, halt) = self.quietly(step, &Act::Survey { sample: Sample::Full }, &report.unusable);
+        self.residue_unreadable = read.unusable;
+        halt
+    }
+
+    /// A cover that is no step of the plan.
+    fn quietly(&mut self, step: usize, act: &Act, area: &ExtentSet) -> (StepReport, Option<Halt>) {
+        let see = &mut |_: Extent, _: &[u8]| {};
+        let Job { disk, settings, stop, emitter, .. } = self;
+        cover(Context { disk: &mut **disk, settings, stop, emitter, step, see }, act, area)
     }
 
     /// Reads back what the pass before could write: its residue is known to be something else.

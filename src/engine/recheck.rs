@@ -40,6 +40,8 @@ impl JobReport {
         let blocks = [geometry.logical_block, geometry.physical_block, self.chunk_bytes];
         hold(blocks.iter().all(|block| (1..=1 << 40).contains(block)), "its blocks have no size")?;
         hold(geometry.size <= SIZE_MAX, "its device is larger than any")?;
+        let unreadable = self.residue_unreadable.clone().without(&self.residue);
+        hold(unreadable.is_empty(), "unreadable residue is no residue")?;
         hold(!area.is_empty() && area.end <= geometry.size, "its area is not on the device")?;
         hold(
             [&self.residue, &self.unreadable].iter().all(|set| self.inside(set)),

@@ -47,6 +47,10 @@ pub struct Faults {
     /// Blocks that cannot be written, and blocks that cannot be read: EIO.
     pub bad_writes: ExtentSet,
     pub bad_reads: ExtentSet,
+    /// What a bad block answers, where it is not EIO.
+    pub media_errno: Option<i32>,
+    /// Bad writes succeed after the first flush: the drive has found other sectors.
+    pub heals: bool,
     /// Operations that fail once with EIO.
     pub transient: PerMille,
     /// Transfers that end early: at any byte, at none too.
@@ -243,12 +247,13 @@ impl SimDisk {
     fn perform(&mut self, op: &mut Op) -> io::Result<u64> {
         let asked = Extent::at(op.at(), op.bytes());
         let bad = match op {
-            Op::Read { .. } => &self.faults.bad_reads,
-            _ => &self.faults.bad_writes,
+            Op::Read { .. } => self.faults.bad_reads.clone(),
+            _ if self.faults.heals && self.flushes > 0 => ExtentSet::new(),
+            _ => self.faults.bad_writes.clone(),
         };
         if bad.iter().any(|extent| !extent.intersect(asked).is_empty()) || self.strikes(self.faults.transient)
         {
-            return Err(io::Error::from_raw_os_error(libc::EIO));
+            return Err(io::Error::from_raw_os_error(self.faults.media_errno.unwrap_or(libc::EIO)));
         }
         if self.faults.no_discard && matches!(op, Op::Discard { .. }) {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));

@@ -32,9 +32,10 @@ pub fn claim(job: &JobReport) -> String {
         ),
         Verdict::Verified => format!("Of {area}: {verified}"),
         Verdict::Residue => format!(
-            "Of {area}, {} could not be written and {} could not be read back: they may hold old data. \
-             What else there is was done. {verified}",
+            "Of {area}, {} could not be written ({} of it cannot be read either) and {} could not be read \
+             back: they may hold old data. What else there is was done. {verified}",
             bytes(job.residue.bytes()),
+            bytes(job.residue_unreadable.bytes()),
             bytes(job.unreadable.bytes())
         ),
         Verdict::Surviving => {

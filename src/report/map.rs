@@ -39,7 +39,7 @@ pub fn device(job: &JobReport) -> Markup {
         row("written", "written", &mut done.iter().copied()),
         row("read back", "read", &mut job.places_read().iter()),
         row("residue", "residue", &mut job.residue.iter()),
-        row("unreadable", "residue", &mut job.unreadable.iter()),
+        row("unreadable", "residue", &mut job.unreadable.iter().chain(job.residue_unreadable.iter())),
         row("old data", "survives", &mut survivors(|holds| matches!(holds, Holds::OldData))),
         row("zeroes", "survives", &mut survivors(|holds| matches!(holds, Holds::Zeroes))),
         row("another pass", "survives", &mut survivors(|holds| matches!(holds, Holds::Step { .. }))),

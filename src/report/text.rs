@@ -90,6 +90,9 @@ fn render_job(text: &mut String, method: &str, job: &JobReport) {
         row(text, "drawn from", format!("seed {}", check.seed));
     }
     ranges(text, "residue", &job.residue);
+    if !job.residue_unreadable.is_empty() {
+        row(text, "", format!("{} of it cannot be read either", bytes(job.residue_unreadable.bytes())));
+    }
     ranges(text, "unreadable", &job.unreadable);
     survivors(text, &job.surviving);
     let direct = if job.io_path.direct { "O_DIRECT" } else { "page cache" };

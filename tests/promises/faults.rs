@@ -139,6 +139,78 @@ fn unreadable_blocks_are_told_apart_from_residue() {
 }
 
 #[test]
+fn residue_that_can_be_read_is_told_apart_from_what_cannot() {
+    let (silent, readable) = (Extent::at(8 * LOGICAL, 3 * LOGICAL), Extent::at(40 * LOGICAL, LOGICAL));
+    let bad_writes: ExtentSet = [silent, readable].into_iter().collect();
+    let faults = Faults { bad_writes: bad_writes.clone(), bad_reads: silent.into(), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &settings());
+    assert_eq!((report.verdict, &report.residue), (Verdict::Residue, &bad_writes));
+    assert_eq!(report.residue_unreadable, silent.into());
+    assert!(report.check().is_ok(), "{:?}", report.check());
+}
+
+/// After the last pass every block that could not be written is tried once more.
+#[test]
+fn a_block_that_heals_is_no_residue_of_the_last_pass() {
+    let bad = Extent::at(16 * LOGICAL, 5 * LOGICAL);
+    let faults = Faults { bad_writes: bad.into(), heals: true, ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+    let settings = Settings { epoch_bytes: 1 << 30, ..settings() };
+    let (report, _) = run(&mut disk, plan, &settings);
+    assert_eq!((report.verdict, report.residue.len()), (Verdict::Wiped, 0), "{:?}", report.error);
+    let pass = &report.steps[1];
+    assert!(pass.flushed && ExtentSet::from(bad).without(&pass.retried).is_empty(), "{:?}", pass.retried);
+    assert!(disk.durable().iter().all(|byte| *byte == 0));
+    assert!(report.check().is_ok(), "{:?}", report.check());
+}
+
+/// What ends a job, in the words of what it means (docs/errors.md).
+#[test]
+fn an_error_that_ends_a_job_says_what_it_means() {
+    for (errno, words) in [
+        (libc::ENODEV, "the device is gone"),
+        (libc::ENXIO, "the device is gone"),
+        (libc::ENOSPC, "no room"),
+        (libc::EROFS, "does not allow a write"),
+        (libc::EPERM, "does not allow a write"),
+        (libc::EINVAL, "of this shape"),
+        (libc::ENOMEM, "write failed"),
+    ] {
+        let faults = Faults { vanish_at: Some((7, errno)), ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+        let (report, _) = run(&mut disk, plan, &settings());
+        let error = report.error.unwrap_or_default();
+        assert!(report.verdict == Verdict::Failed && error.contains(words), "{errno}: {error}");
+    }
+    // A virtio disk that vanishes looks like one that is full.
+    let faults = Faults { vanish_at: Some((7, libc::ENOSPC)), changed_at: Some(7), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+    let error = run(&mut disk, plan, &settings()).0.error.unwrap();
+    assert!(error.contains("gone, or smaller"), "{error}");
+}
+
+/// These downgrade a job, block by block, and do not end it.
+#[test]
+fn a_medium_error_is_residue_whatever_its_number() {
+    for errno in [libc::EIO, libc::ENODATA, libc::EILSEQ, libc::EREMOTEIO, libc::ETIMEDOUT] {
+        let faults = Faults {
+            bad_writes: Extent::at(8 * LOGICAL, LOGICAL).into(),
+            media_errno: Some(errno),
+            ..Faults::default()
+        };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+        let (report, _) = run(&mut disk, plan, &settings());
+        assert_eq!((report.verdict, report.residue.bytes()), (Verdict::Residue, LOGICAL), "{errno}");
+    }
+}
+
+#[test]
 fn a_block_that_only_the_first_pass_could_not_write_stays_residue() {
     // The disk is gone in the middle of the second pass: what the first one knew is not forgotten.
     let bad_writes = ExtentSet::from(Extent::at(0, LOGICAL));

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use crate::error::{Error, Result};
 use crate::report::certificate::Certificate as File;
 use crate::report::sign::PublicKey;
-use crate::report::{Record, html, print, text};
+use crate::report::{Record, html, print, tell, text};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -81,7 +81,7 @@ impl Verify {
                     verdicts.push(Verdict::Shown);
                 }
                 Err(error) => {
-                    eprintln!("efface: {error}");
+                    tell(format_args!("efface: {error}"));
                     verdicts.push(error.kind.into());
                 }
             }

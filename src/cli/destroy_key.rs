@@ -102,7 +102,8 @@ impl DestroyKey {
             }
         };
         let stop = signals::listen();
-        let shared = Shared { assignment, settings: &settings, stop: &stop, wanted, evidence };
+        let shared =
+            Shared { assignment, parallel: None, settings: &settings, stop: &stop, wanted, evidence };
         Ok(run_jobs(jobs, refused, &[asked], shared))
     }
 

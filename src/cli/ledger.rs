@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::report::ledger::{Review, review};
-use crate::report::print;
 use crate::report::sign::PublicKey;
+use crate::report::{print, tell};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -51,7 +51,7 @@ impl Ledger {
             )?;
         }
         for problem in &problems {
-            eprintln!("efface: {}: {problem}", folder.display());
+            tell(format_args!("efface: {}: {problem}", folder.display()));
         }
         if problems.is_empty() {
             return Ok(Verdict::Shown);

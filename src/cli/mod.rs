@@ -19,6 +19,7 @@ mod wipe;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
+use crate::report::tell;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 /// Wipes block devices at their own speed, and proves what it did
@@ -74,7 +75,7 @@ impl Cli {
 /// An error that is no single device's is told here; the devices' own stand in their records.
 fn told(result: Result<Verdict>) -> Verdict {
     result.unwrap_or_else(|error| {
-        eprintln!("efface: {error}");
+        tell(format_args!("efface: {error}"));
         error.kind.into()
     })
 }

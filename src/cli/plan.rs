@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::{Method, Plan as Steps};
 use crate::report::outline::{Estimate, Outline};
 use crate::report::record::{Assignment, Subject};
-use crate::report::{Record, print};
+use crate::report::{Record, print, tell};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -119,7 +119,7 @@ impl Planning {
         let refused = self.refused.iter().map(|record| record.verdict);
         let verdict = Verdict::worst(refused.chain(self.outlines.iter().map(|_| Verdict::Shown)));
         for error in self.refused.iter().filter_map(|record| record.error.as_ref()) {
-            eprintln!("efface: {error}");
+            tell(format_args!("efface: {error}"));
         }
         let text = if json {
             let file = self.into_file()?;

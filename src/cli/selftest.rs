@@ -59,6 +59,7 @@ fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
     let job = Job::wipe(path.clone(), claim, plan, &settings);
     let shared = Shared {
         assignment: Assignment { method: "shred".into(), ..Assignment::default() },
+        parallel: None,
         settings: &settings,
         stop,
         wanted: Wanted::default(),

@@ -17,6 +17,7 @@ use crate::plan::Plan;
 use crate::report::certificate::Certificate;
 use crate::report::record::{Assignment, Subject};
 use crate::report::sign::PublicKey;
+use crate::report::tell;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -83,7 +84,14 @@ impl Verify {
         let depth = settings.depth_max();
         let assignment = Assignment { method: plan.method.clone(), details };
         let job = Job { subject, open: Box::new(move || target.open(depth)), plan };
-        let shared = Shared { assignment, settings: &settings, stop: &signals::listen(), wanted, evidence };
+        let shared = Shared {
+            assignment,
+            parallel: None,
+            settings: &settings,
+            stop: &signals::listen(),
+            wanted,
+            evidence,
+        };
         Ok(run_jobs(vec![job], Vec::new(), &[path], shared))
     }
 
@@ -101,7 +109,7 @@ impl Verify {
         let key = self.public_key.as_deref().map(PublicKey::read).transpose()?;
         let signed = certificate.verify(key.as_ref()).map_err(|error| error.on(file))?;
         if !self.output.is_quiet() {
-            eprintln!("{}: {signed}", file.display());
+            tell(format_args!("{}: {signed}", file.display()));
         }
         let record = &certificate.record;
         let says_nothing = || {

@@ -50,6 +50,10 @@ pub struct Wipe {
     #[command(flatten)]
     transfer: Transfer,
 
+    /// Wipe so many devices at once [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    parallel: Option<u16>,
+
     /// Wait this many seconds for a device that another efface, or a closing one, still holds
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     wait: u64,
@@ -120,6 +124,10 @@ pub struct Output {
     #[arg(long, value_name = "N")]
     progress_fd: Option<i32>,
 
+    /// Keep a textfile for node_exporter here
+    #[arg(long, value_name = "FILE")]
+    metrics: Option<PathBuf>,
+
     /// Only errors
     #[arg(short, long)]
     quiet: bool,
@@ -174,7 +182,7 @@ impl Output {
                 .because(error)
                 .way_out("open it in the calling program, as in 3>progress.json")
         })?;
-        Ok(Wanted { json: self.json, progress, quiet: self.quiet })
+        Ok(Wanted { json: self.json, progress, quiet: self.quiet, metrics: self.metrics.clone() })
     }
 }
 
@@ -198,6 +206,8 @@ impl Job<'_> {
 /// What all jobs of a command share.
 pub struct Shared<'a> {
     pub assignment: Assignment,
+    /// Jobs at once; all where it is none.
+    pub parallel: Option<u16>,
     pub settings: &'a Settings,
     pub stop: &'a Stop,
     pub wanted: Wanted,
@@ -211,7 +221,7 @@ pub fn run_jobs(
     asked: &[PathBuf],
     shared: Shared,
 ) -> Verdict {
-    let Shared { assignment, settings, stop, wanted, mut evidence } = shared;
+    let Shared { assignment, parallel, settings, stop, wanted, mut evidence } = shared;
     let names: Vec<String> = jobs.iter().map(|job| job.subject.device.display().to_string()).collect();
     let mut report = Report::new(wanted, &names);
     let started = Timestamp::now();
@@ -219,7 +229,13 @@ pub fn run_jobs(
         jobs.into_iter().map(|job| (job.subject, (job.open, job.plan))).unzip();
     let counted = |subject: &Subject| subject.counter.as_ref().and_then(WriteCounter::bytes);
     let written_before: Vec<Option<u64>> = subjects.iter().map(counted).collect();
-    let results = fleet::run(work, settings, stop, |job, event| report.watch(job, &event));
+    let parallel = parallel.map_or(usize::MAX, usize::from);
+    let results = fleet::run(work, parallel, settings, stop, |job, event| {
+        report.watch(job, &event);
+        if signals::state_asked() {
+            report.tell_state();
+        }
+    });
 
     let mut records: Vec<(PathBuf, Record)> = Vec::new();
     for (device, error) in refused {
@@ -280,7 +296,14 @@ impl Wipe {
             no_core_dumps();
         }
         let (assignment, stop) = (Assignment { method, details }, signals::listen());
-        let shared = Shared { assignment, settings: &settings, stop: &stop, wanted, evidence };
+        let shared = Shared {
+            assignment,
+            parallel: self.parallel,
+            settings: &settings,
+            stop: &stop,
+            wanted,
+            evidence,
+        };
         Ok(run_jobs(jobs, refused, &devices, shared))
     }
 

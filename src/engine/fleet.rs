@@ -1,6 +1,7 @@
 //! Many devices: one job, one thread and one ring for each; one that fails stops no other.
 
 use std::sync::mpsc::channel;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::event::{Emitter, Event};
@@ -14,21 +15,50 @@ use crate::plan::Plan;
 /// Opens a disk on the thread that will use it.
 pub type Opener<'a> = Box<dyn FnOnce() -> Result<Box<dyn Disk>> + Send + 'a>;
 
-/// Runs all jobs at once, and hands their events, with the job's number, to `watch` on this thread.
+/// The jobs that may still start.
+struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// Given back when the job has ended, however it ended.
+struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// Runs the jobs, at most `parallel` of them at once, and hands their events, with the job's number, to `watch` on this thread.
 pub fn run(
     jobs: Vec<(Opener<'_>, Plan)>,
+    parallel: usize,
     settings: &Settings,
     stop: &Stop,
     mut watch: impl FnMut(usize, Event),
 ) -> Vec<Result<JobReport>> {
     let (to, events) = channel();
+    let slots = Slots { free: Mutex::new(parallel.max(1)), freed: Condvar::new() };
     thread::scope(|scope| {
         let threads: Vec<_> = jobs
             .into_iter()
             .enumerate()
             .map(|(job, (open, plan))| {
                 let emitter = Emitter { job, to: to.clone() };
+                let slots = &slots;
                 scope.spawn(move || {
+                    let _slot = slots.take();
                     let mut disk = open()?;
                     Ok(job::run(&mut *disk, plan, settings, stop, &emitter, &mut Seed::from_kernel))
                 })

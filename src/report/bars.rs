@@ -48,6 +48,11 @@ impl Bars {
         }
     }
 
+    /// Lines that stay, above the bars.
+    pub fn above(&self, lines: &[String]) {
+        all().suspend(|| lines.iter().for_each(super::tell));
+    }
+
     pub fn end(&self) {
         self.bars.iter().for_each(ProgressBar::finish_and_clear);
     }

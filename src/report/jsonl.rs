@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
-use super::Record;
+use super::{Record, tell};
 use crate::engine::event::Event;
 use crate::verdict::Verdict;
 
@@ -55,10 +55,10 @@ impl Lines {
         let mut text = serde_json::to_string(line).expect("events have only string keys");
         text.push('\n');
         if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-            eprintln!(
+            tell(format_args!(
                 "efface: no more JSON lines: {} cannot be written: {error}; the work goes on",
                 self.name
-            );
+            ));
             self.to = None;
         }
     }

@@ -10,15 +10,19 @@ pub mod html;
 mod jsonl;
 pub mod ledger;
 mod map;
+mod metrics;
 pub mod outline;
 mod plain;
 pub mod record;
+mod service;
 pub mod sign;
+mod state;
 mod table;
 pub mod text;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 pub use bars::StderrLog;
 pub use record::Record;
@@ -30,7 +34,10 @@ use crate::error::Error;
 use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;
+use metrics::Metrics;
 use plain::Plain;
+use service::Service;
+use state::State;
 
 /// Writes to stdout; a reader that has gone away has seen enough.
 pub fn print(text: &str) -> crate::error::Result<()> {
@@ -43,6 +50,11 @@ pub fn print(text: &str) -> crate::error::Result<()> {
     }
 }
 
+/// A line on stderr. A terminal that was closed is no reason to stop a wipe.
+pub fn tell(line: impl std::fmt::Display) {
+    writeln!(std::io::stderr(), "{line}").ok();
+}
+
 /// What the person asked to see.
 #[derive(Default)]
 pub struct Wanted {
@@ -52,6 +64,8 @@ pub struct Wanted {
     pub progress: Option<OwnedFd>,
     /// Nothing but errors.
     pub quiet: bool,
+    /// A textfile for node_exporter.
+    pub metrics: Option<PathBuf>,
 }
 
 /// How progress is shown to a person.
@@ -66,6 +80,9 @@ pub struct Report {
     show: Show,
     lines: Vec<Lines>,
     text: bool,
+    states: Vec<State>,
+    metrics: Option<Metrics>,
+    service: Service,
 }
 
 impl Report {
@@ -81,7 +98,23 @@ impl Report {
             Lines::new(Box::new(std::fs::File::from(fd)), "the descriptor of --progress-fd", devices)
         });
         let text = !wanted.json && !wanted.quiet;
-        Report { show, lines: stdout.into_iter().chain(descriptor).collect(), text }
+        Report {
+            show,
+            lines: stdout.into_iter().chain(descriptor).collect(),
+            text,
+            states: devices.iter().map(|device| State::new(device)).collect(),
+            metrics: wanted.metrics.map(Metrics::new),
+            service: Service::default(),
+        }
+    }
+
+    /// Where every job is, on stderr.
+    pub fn tell_state(&self) {
+        let lines: Vec<String> = self.states.iter().map(State::describe).collect();
+        match &self.show {
+            Show::Bars(bars) => bars.above(&lines),
+            Show::Plain(_) | Show::Nothing => lines.iter().for_each(tell),
+        }
     }
 
     pub fn watch(&mut self, job: usize, event: &Event) {
@@ -91,6 +124,11 @@ impl Report {
             Show::Nothing => {}
         }
         self.lines.iter_mut().for_each(|lines| lines.event(job, event));
+        self.states[job].watch(event);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.now_and_then(&self.states);
+        }
+        self.service.now_and_then(&self.states);
     }
 
     /// The last word: what each device's job came to, and all of them together.
@@ -102,6 +140,9 @@ impl Report {
         let verdicts = records.iter().map(|record| record.verdict);
         let verdict = Verdict::worst(verdicts.chain(lost.map(|_| Verdict::Failed)));
         self.lines.iter_mut().for_each(|lines| lines.result(verdict, records));
+        if let Some(metrics) = &mut self.metrics {
+            metrics.end(&self.states, records);
+        }
         if self.text {
             let mut stdout = std::io::stdout().lock();
             for record in records {
@@ -111,11 +152,11 @@ impl Report {
         }
         for record in records {
             if let Some(error) = &record.error {
-                eprintln!("efface: {error}");
+                tell(format_args!("efface: {error}"));
             }
         }
         if let Some(error) = lost {
-            eprintln!("efface: {error}");
+            tell(format_args!("efface: {error}"));
         }
         verdict
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::tell;
 use super::text::{bytes, rate};
 use crate::engine::event::Event;
 
@@ -37,21 +38,21 @@ impl Plain {
         match event {
             Event::Started { io_path, .. } => {
                 for fallback in &io_path.fallbacks {
-                    eprintln!("{}: {fallback}", job.device);
+                    tell(format_args!("{}: {fallback}", job.device));
                 }
             }
             Event::StepStarted { step, steps, act, bytes: total } => {
                 let now = Instant::now();
                 job.step = format!("step {} of {steps}, {act}", step + 1);
                 (job.bytes, job.started, job.told) = (*total, now, now);
-                eprintln!("{}: {}: {}", job.device, job.step, bytes(*total));
+                tell(format_args!("{}: {}: {}", job.device, job.step, bytes(*total)));
             }
             Event::Progress { bytes: done, .. } if job.told.elapsed() >= NOW_AND_THEN => {
                 job.told = Instant::now();
-                eprintln!("{}: {}: {}", job.device, job.step, job.progress(*done));
+                tell(format_args!("{}: {}: {}", job.device, job.step, job.progress(*done)));
             }
             Event::Unusable { at, operation, error, .. } => {
-                eprintln!("{}: bytes {at}: {operation}: {error}", job.device);
+                tell(format_args!("{}: bytes {at}: {operation}: {error}", job.device));
             }
             Event::Progress { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
         }

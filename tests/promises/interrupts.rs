@@ -100,3 +100,114 @@ fn a_rate_is_kept() {
     assert!(status.success());
     assert!(started.elapsed() > Duration::from_millis(800), "{:?}", started.elapsed());
 }
+
+/// A wipe that takes a while, under a shell's prefix such as nohup.
+fn long_wipe(device: &Loop, prefix: &[&str]) -> std::process::Child {
+    let program = env!("CARGO_BIN_EXE_efface");
+    let words = [prefix, &[program, "wipe", device.node.to_str().unwrap()]].concat();
+    std::process::Command::new(words[0])
+        .args(&words[1..])
+        .args(["--yes", "--json", "--rate", "16MiB/s", "--verify", "none"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn wait_for_progress(child: &mut std::process::Child) {
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
+    while !line.contains("\"progress\"") {
+        line.clear();
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "it makes progress");
+    }
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_it_well_but_not_under_nohup() {
+    for (prefix, signal) in [(&[][..], Some(15)), (&["nohup"], None)] {
+        let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
+        let mut child = long_wipe(&device, prefix);
+        wait_for_progress(&mut child);
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGHUP).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), signal, "{prefix:?}: {output:?}");
+        assert_eq!(device.content().contains(&b'x'), signal.is_some(), "{prefix:?}");
+    }
+}
+
+#[test]
+fn sigusr1_asks_for_the_state() {
+    let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
+    let mut child = long_wipe(&device, &[]);
+    wait_for_progress(&mut child);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGUSR1).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+    let told = stderr.lines().find(|line| line.contains(" %, ")).expect("the state");
+    assert!(told.contains("step 1 of 1, overwrite 0x00: ") && told.contains("of 24.00 MiB"), "{told}");
+}
+
+/// A terminal that is gone takes no more lines, and the wipe goes on.
+#[test]
+fn stderr_that_went_away_does_not_stop_the_wipe() {
+    let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
+    let mut child = long_wipe(&device, &[]);
+    drop(child.stderr.take());
+    wait_for_progress(&mut child);
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn metrics_are_a_textfile_and_devices_go_one_after_the_other_where_asked() {
+    let (Some(one), Some(two)) = (Loop::new(&vec![b'x'; 4 << 20], &[]), Loop::new(&vec![b'x'; 4 << 20], &[]))
+    else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = folder.path().join("efface.prom");
+    let output = efface()
+        .arg("wipe")
+        .args([&one.node, &two.node])
+        .args(["--yes", "--json", "--parallel", "1", "--metrics"])
+        .arg(&metrics)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = std::fs::read_to_string(metrics).unwrap();
+    for device in [&one.node, &two.node] {
+        assert!(text.contains(&format!("efface_exit_code{{device=\"{}\"}} 0\n", device.display())), "{text}");
+    }
+    assert!(text.lines().all(|line| line.starts_with('#') || line.split(' ').count() == 2), "{text}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let devices: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["device"].clone())
+        .filter(|device| !device.is_null())
+        .collect();
+    assert_eq!(devices.chunk_by(|one, other| one == other).count(), 2, "one after the other");
+}
+
+#[test]
+fn systemd_is_told_how_far_it_is() {
+    let Some(device) = Loop::new(&vec![b'x'; 4 << 20], &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let socket = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let status = efface()
+        .arg("wipe")
+        .arg(&device.node)
+        .args(["--yes", "--quiet"])
+        .env("NOTIFY_SOCKET", folder.path().join("notify"))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut told = vec![0; 4096];
+    let length = socket.recv(&mut told).unwrap();
+    let told = String::from_utf8_lossy(&told[..length]).into_owned();
+    let status = format!("STATUS={}: ", device.node.display());
+    assert!([&status, "WATCHDOG=1", "READY=1"].iter().all(|words| told.contains(*words)), "{told}");
+}

@@ -1,0 +1,65 @@
+//! Where a job is, from its events.
+
+use std::time::Instant;
+
+use super::text::bytes;
+use crate::engine::event::Event;
+
+pub struct State {
+    pub device: String,
+    /// From 1; 0 before the first.
+    pub step: usize,
+    pub steps: usize,
+    pub act: String,
+    pub bytes: u64,
+    pub done: u64,
+    /// Of all steps so far.
+    pub done_before: u64,
+    pub unusable: u64,
+    pub started: Instant,
+}
+
+impl State {
+    pub fn new(device: &str) -> State {
+        State {
+            device: device.into(),
+            step: 0,
+            steps: 0,
+            act: String::new(),
+            bytes: 0,
+            done: 0,
+            done_before: 0,
+            unusable: 0,
+            started: Instant::now(),
+        }
+    }
+
+    pub fn watch(&mut self, event: &Event) {
+        match event {
+            Event::StepStarted { step, steps, act, bytes } => {
+                self.done_before += self.done;
+                (self.step, self.steps, self.bytes, self.done) = (step + 1, *steps, *bytes, 0);
+                self.act.clone_from(act);
+            }
+            Event::Progress { bytes, .. } => self.done = *bytes,
+            Event::Unusable { at, .. } => self.unusable += at.len(),
+            Event::Started { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        if self.step == 0 {
+            return format!("{}: waiting", self.device);
+        }
+        let percent = u128::from(self.done) * 100 / u128::from(self.bytes.max(1));
+        format!(
+            "{}: step {} of {}, {}: {percent} %, {} of {}",
+            self.device,
+            self.step,
+            self.steps,
+            self.act,
+            bytes(self.done),
+            bytes(self.bytes)
+        )
+    }
+}

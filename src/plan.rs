@@ -660,6 +660,7 @@ mod tests {
             headers: Extent::new(0, 0x8000).into(),
             keyslots: Vec::new(),
             detached: false,
+            readable: None,
             notes: Vec::new(),
         };
         let mut draw = || Ok(Seed([1; 32]));

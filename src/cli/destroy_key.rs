@@ -111,6 +111,8 @@ impl DestroyKey {
     fn claim(&self, tree: &Tree, path: &Path) -> Result<(Claim, Option<Claim>, Plan)> {
         let deadline = Instant::now() + Duration::from_secs(self.wait);
         let claim = |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &[] });
+        let targets: Vec<PathBuf> = [path.to_path_buf()].into_iter().chain(self.header.clone()).collect();
+        guard::distinct(tree, &targets)?;
         let volume = claim(path, self.image)?;
         self.expect.expected().check(volume.identity()).map_err(|error| error.on(path))?;
         let (target, data_device) = match &self.header {

@@ -203,6 +203,10 @@ impl Order {
         };
         let plan = match self.prefer_key.then(keys) {
             None => overwrite(),
+            Some(Ok(found)) if found.version.is_none() => overwrite().map(|plan| Plan {
+                method: format!("{} (no key was destroyed: its LUKS header is damaged)", plan.method),
+                ..plan
+            }),
             Some(Ok(found)) => Plan::destroy_key(KeyPlan::of(found), 1, &device, &mut Seed::from_kernel),
             // What has no key that could be destroyed is overwritten, and the record says why.
             Some(Err(why)) if why.kind == Kind::Unsupported => overwrite().map(|plan| Plan {

@@ -27,6 +27,9 @@ pub(super) fn keys(target: &Target, findings: &Findings, detached: bool) -> Resu
     let others = others.map(Signature::describe).collect::<Vec<_>>().join(", ");
     let found = luks::find(&mut |extent| read_at(target, extent), target.geometry().size, detached);
     match (found.map_err(unread)?, others.is_empty()) {
+        (Some(KeyArea { readable: Some(why), .. }), true) => {
+            unsupported(format!("its keys do not protect all of its data: {why}"))
+        }
         (Some(found), true) => Ok(found),
         (Some(_), false) => unsupported(format!("it holds {others} beside a LUKS header")),
         (None, false) => unsupported(format!("it holds {others}, and no LUKS header")),

@@ -43,6 +43,8 @@ pub struct KeyArea {
     pub keyslots: Vec<Keyslot>,
     /// The header stands alone: the data is elsewhere.
     pub detached: bool,
+    /// Why some of the data can be read without any of these keys.
+    pub readable: Option<String>,
     /// What else was found: damage, reencryption, tokens.
     pub notes: Vec<String>,
 }
@@ -83,6 +85,8 @@ struct Content {
     sequence: u64,
     keyslots: Vec<Keyslot>,
     keyslots_end: u64,
+    /// Why some of the data is not encrypted with these keys.
+    readable: Option<String>,
     /// Where the data begins on the same device; none where it is not there.
     data: Option<u64>,
     notes: Vec<String>,
@@ -112,6 +116,7 @@ pub fn find(read: Read, size: u64, detached: bool) -> io::Result<Option<KeyArea>
             headers,
             keyslots: vec![],
             detached,
+            readable: None,
             notes,
         }));
     };
@@ -135,6 +140,7 @@ pub fn find(read: Read, size: u64, detached: bool) -> io::Result<Option<KeyArea>
         headers,
         keyslots,
         detached: data.is_none(),
+        readable: intact().find_map(|content| content.readable.clone()),
         notes,
     }))
 }

@@ -176,6 +176,25 @@ fn a_reencryption_under_way_is_told_and_all_its_keys_are_found() {
 }
 
 #[test]
+fn data_that_no_key_protects_is_told() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    let mut bytes = fs::read(&image).unwrap();
+    assert_eq!(find_in(&bytes, false).unwrap().readable, None);
+    // The same length, so that nothing else moves.
+    let (from, to) = (
+        b"\"encryption\":\"aes-xts-plain64\",\"sector_size\"",
+        b"\"encryption\":\"cipher_null-ecb\",\"sector_size\"",
+    );
+    for header in [0, 0x4000] {
+        let header = &mut bytes[header..header + 0x4000];
+        let at = header.windows(from.len()).position(|window| window == from).expect("the segment's cipher");
+        header[at..at + to.len()].copy_from_slice(to);
+        v2::tests_reseal(header);
+    }
+    assert_eq!(find_in(&bytes, false).unwrap().readable.as_deref(), Some("its cipher is cipher_null"));
+}
+
+#[test]
 fn other_formats_have_names() {
     let mut start = vec![0; 512];
     assert_eq!(other_format(&start), None);

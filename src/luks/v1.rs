@@ -39,6 +39,7 @@ pub fn parse(header: &[u8], size: u64) -> Result<Content, String> {
         keyslots,
         keyslots_end,
         data: (payload > 0).then_some(payload),
+        readable: (text(&header[8..40]) == "cipher_null").then(|| "its cipher is cipher_null".into()),
         notes: Vec::new(),
     })
 }

@@ -47,6 +47,7 @@ struct Area {
 struct Segment {
     r#type: String,
     offset: String,
+    encryption: Option<String>,
     integrity: Option<serde_json::Value>,
 }
 
@@ -153,6 +154,7 @@ fn content(whole: &[u8], size: u64) -> Result<Content, String> {
         keyslots,
         keyslots_end: keyslots_area.end,
         data: segments.into_iter().min(),
+        readable: readable(&metadata),
         notes: notes(&metadata),
     })
 }
@@ -167,9 +169,18 @@ fn notes(metadata: &Metadata) -> Vec<String> {
     });
     let sealed = metadata.segments.values().any(|segment| segment.integrity.is_some());
     let integrity = sealed.then(|| "the data has integrity tags, under the same volume key".to_string());
-    let linear = metadata.segments.values().any(|segment| segment.r#type == "linear");
-    let plain = linear.then(|| "a part of the data is not encrypted (reencryption under way)".to_string());
-    reencryption.chain(tokens).chain(integrity).chain(plain).collect()
+    reencryption.chain(tokens).chain(integrity).collect()
+}
+
+/// Data that none of the keys protects: not encrypted yet or any more, by no cipher, or by the drive.
+fn readable(metadata: &Metadata) -> Option<String> {
+    let null = |segment: &Segment| segment.encryption.as_ref().is_some_and(|cipher| cipher.contains("null"));
+    metadata.segments.values().find_map(|segment| match segment.r#type.as_str() {
+        "crypt" if null(segment) => Some("its cipher is cipher_null".into()),
+        "crypt" => None,
+        "linear" => Some("a part of its data is not encrypted: a reencryption is under way".into()),
+        other => Some(format!("its data is of an unknown kind: {}", text(other.as_bytes()))),
+    })
 }
 
 fn number(text: &str) -> Result<u64, String> {

@@ -235,6 +235,40 @@ fn the_key_is_preferred_where_there_is_one() {
     office.run(&["plan", "luks.img", "--image", "--prefer-key"]).expect(0).says(&["overwrite"]);
 }
 
+/// A key that protects nothing, or not all, is not worth destroying.
+#[test]
+fn data_that_needs_no_key_is_overwritten_instead() {
+    let office = Office::new();
+    for name in ["null", "half"] {
+        let Some(image) = formatted(&office, name, &QUICK_1) else { return };
+        if name == "null" {
+            // cryptsetup formats it so only with device-mapper.
+            let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+            file.write_all_at(b"cipher_null\0", 8).unwrap();
+        } else {
+            office.image(name, SIZE as usize);
+            let begin = ["reencrypt", "--encrypt", "--init-only", "--reduce-device-size", "32M"];
+            fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(2 * SIZE).unwrap();
+            assert!(cryptsetup("one", &[&begin[..], &QUICK, &[image.to_str().unwrap()]].concat()));
+        }
+        let before = fs::read(&image).unwrap();
+        destroy(&office, name, &["--image"])
+            .expect(4)
+            .says(&["do not protect all of its data", "efface wipe"]);
+        assert!(fs::read(&image).unwrap() == before, "{name}");
+        office.wipe(name, &["--prefer-key", "--verify", "full"]).expect(0);
+        assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0), "{name}");
+    }
+    // Nor is a header that is damaged: who knows what was written behind it since.
+    let Some(image) = formatted(&office, "damaged", &QUICK) else { return };
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    [5000, 0x4000 + 5000].iter().for_each(|at| file.write_all_at(b"!", *at).unwrap());
+    drop(file);
+    office.wipe("damaged", &["--prefer-key"]).expect(0);
+    assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0));
+    destroy(&office, "damaged", &["--image", "--header", "damaged"]).expect(2).says(&["same target"]);
+}
+
 /// Key material that the process reads is kept out of core dumps.
 #[test]
 fn a_core_dump_holds_no_key() {

@@ -105,7 +105,12 @@ pub fn find(read: Read, size: u64, detached: bool) -> io::Result<Option<KeyArea>
         }
     }
     let headers: ExtentSet = copies.iter().map(|copy| copy.at).collect();
-    let intact = || copies.iter().filter_map(|copy| copy.content.as_ref().ok());
+    // A second header of another volume than the first one's is left over from earlier.
+    let first = copies.iter().find(|copy| copy.at.start == 0).and_then(|copy| copy.content.as_ref().ok());
+    let same = |content: &&Content| {
+        first.is_none_or(|first| (first.version, &first.uuid) == (content.version, &content.uuid))
+    };
+    let intact = || copies.iter().filter_map(|copy| copy.content.as_ref().ok()).filter(same);
     let Some(newest) = intact().max_by_key(|content| content.sequence) else {
         notes.push("no header is intact: all that LUKS could have placed is covered".into());
         let area = Extent::new(0, AREA_BYTES_MAX.min(size));

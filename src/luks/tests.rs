@@ -160,6 +160,36 @@ fn unbound_slots_tokens_and_detached_headers_are_told() {
     assert!(header.detached && header.area == Extent::new(0, 16 << 20), "{}", header.area);
 }
 
+/// Both are intact, and one missed the last change.
+#[test]
+fn of_two_intact_headers_the_newer_one_is_in_force() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    let before = fs::read(&image).unwrap();
+    let token =
+        Command::new("cryptsetup").args(["token", "add", "--key-description", "test"]).arg(&image).status();
+    assert!(token.unwrap().success());
+    let after = fs::read(&image).unwrap();
+    for header in [0..0x4000, 0x4000..0x8000] {
+        let mut bytes = after.clone();
+        bytes[header.clone()].copy_from_slice(&before[header]);
+        let found = find_in(&bytes, false).unwrap();
+        assert!(found.notes.iter().any(|note| note.contains("luks2-keyring")), "{:?}", found.notes);
+    }
+}
+
+/// A second header of an earlier volume lies in the data of this one, and would be found again.
+#[test]
+fn a_stale_second_header_goes_too() {
+    let large = ["--type", "luks2", "--pbkdf", "pbkdf2", "--luks2-metadata-size", "4m"];
+    let (Some(old), Some(new)) = (formatted(&large), formatted(&["--type", "luks1"])) else { return };
+    let (old, mut bytes) = (fs::read(&old).unwrap(), fs::read(&new).unwrap());
+    let volume = find_in(&bytes, false).unwrap();
+    bytes[0x40_0000..0x80_0000].copy_from_slice(&old[0x40_0000..0x80_0000]);
+    let found = find_in(&bytes, false).unwrap();
+    assert!(volume.area.end < 0x40_0000 && found.area == Extent::new(0, 0x80_0000), "{}", found.area);
+    assert!(found.headers.contains(0x40_0000) && found.headers.contains(0));
+}
+
 /// Two volume keys, and what is kept to survive a crash.
 #[test]
 fn a_reencryption_under_way_is_told_and_all_its_keys_are_found() {

@@ -10,12 +10,11 @@ use std::process::{Command, Stdio};
 use crate::evidence::{Office, Ran, record};
 use crate::jobs::{run, settings};
 use crate::loops::{Loop, skipped};
-use crate::program::efface;
 use efface::engine::Settings;
 use efface::io::sim::{Faults, SimDisk};
 use efface::luks::{self, KeyArea};
 use efface::pattern::Seed;
-use efface::plan::{Device, KeyPlan, Plan};
+use efface::plan::{Act, Device, KeyPlan, Plan};
 use efface::range::Extent;
 use efface::verdict::Verdict;
 
@@ -199,15 +198,17 @@ fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
         ("bitlocker", b"\xeb\x58\x90-FVE-FS-", 0, &["BitLocker"]),
         ("apfs", b"NXSB", 32, &["APFS"]),
         // ext4 over an old LUKS volume, whose second header is still there.
-        ("ext4", b"", 0, &["ext4"]),
+        ("ext4", b"", 0, &["ext4", "beside a LUKS header"]),
     ] {
         let image = office.image(name, SIZE as usize);
         if name == "ext4" {
             if formatted(&office, name, &QUICK).is_none() {
                 continue;
             }
+            let second = fs::read(&image).unwrap()[0x4000..0x8000].to_vec();
             fs::OpenOptions::new().write(true).open(&image).unwrap().write_all_at(&[0; 4096], 0).unwrap();
             assert!(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status().unwrap().success());
+            fs::OpenOptions::new().write(true).open(&image).unwrap().write_all_at(&second, 0x4000).unwrap();
         }
         fs::OpenOptions::new().write(true).open(&image).unwrap().write_all_at(magic, at).unwrap();
         let before = fs::read(&image).unwrap();
@@ -276,8 +277,11 @@ fn a_core_dump_holds_no_key() {
     if formatted(&office, "luks.img", &QUICK).is_none() {
         return;
     }
-    let mut child = efface()
-        .args(["destroy-key", "--image", "--yes", "-q", "--rate", "8MiB/s"])
+    // Where dumps are wanted.
+    let script = "ulimit -c 4096 || exit 9; exec \"$@\"";
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_efface"), "destroy-key", "--image", "--yes", "-q"])
+        .args(["--rate", "8MiB/s"])
         .arg(office.path("luks.img"))
         .spawn()
         .unwrap();
@@ -380,6 +384,20 @@ fn no_power_cut_leaves_a_key_that_nobody_finds_again() {
         }
     }
     assert!(resumed > 20, "{resumed}");
+}
+
+/// The last look compares with what was there before, whatever the passes did.
+#[test]
+fn keys_that_are_what_they_were_are_no_success() {
+    let Some((content, volume)) = small_volume() else { return };
+    let material: u64 = volume.keyslots.iter().map(|slot| slot.at.len()).sum();
+    let mut plan = plan(volume, 0);
+    plan.steps.retain(|act| matches!(act, Act::Survey { .. } | Act::WritePart { .. }));
+    // The headers alone are overwritten.
+    plan.steps.remove(1);
+    let mut disk = SimDisk::new(content, 512, 4096, 7, Faults::default());
+    let (report, _) = run(&mut disk, plan, &key_settings());
+    assert_eq!((report.verdict, report.unchanged_key_bytes), (Verdict::Surviving, Some(material)));
 }
 
 /// A disk that answers well and loses writes: never a success over a key that is left.

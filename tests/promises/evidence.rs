@@ -438,6 +438,7 @@ fn what_is_no_certificate_gets_a_clear_answer() {
     write("spelled.json", &plain.replace("  \"id\"", "   \"id\""));
     write("better.json", &plain.replace("\"differ_per_billion\"", "\"differ_per_billion\" "));
     write("claim.json", &plain.replace("\"flushed\": true", "\"flushed\": false"));
+    write("steers.json", &plain.replacen("\"serial\": null", "\"serial\": \"\\u001b[2J\"", 1));
     let huge = fs::File::create(office.path("huge.json")).unwrap();
     huge.set_len(1 << 30).unwrap();
     office.run(&["key", "new", "other"]).expect(0);
@@ -449,6 +450,7 @@ fn what_is_no_certificate_gets_a_clear_answer() {
         ("newer.json", 4, "version 2"),
         ("spelled.json", 1, "it was changed"),
         ("claim.json", 1, "not flushed"),
+        ("steers.json", 1, "control characters"),
         ("huge.json", 2, "too large"),
         ("missing.json", 2, "cannot be read"),
         (".", 2, "cannot be read"),

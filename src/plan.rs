@@ -339,6 +339,14 @@ pub struct Earlier {
 }
 
 impl Act {
+    /// What a check compares with.
+    pub fn expects(&self) -> Option<&Pattern> {
+        match self {
+            Act::Check { expect, .. } | Act::Replay { expect, .. } => Some(expect),
+            _ => None,
+        }
+    }
+
     pub fn writes(&self) -> bool {
         matches!(self, Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard)
     }

@@ -282,10 +282,7 @@ impl<'a> Job<'a> {
     fn survey(&mut self, acts: &[Act], sample: &Sample, seed: Seed) -> Result<Option<Halt>> {
         let block = self.geometry.logical_block;
         let drawn = draw(sample, self.area, &seed);
-        let expect = acts.iter().rev().find_map(|act| match act {
-            Act::Check { expect, .. } => Some(expect),
-            _ => None,
-        });
+        let expect = acts.iter().rev().find_map(Act::expects);
         let mut memory = Memory::new()?;
         let mut before = Before { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
         let mut expected = vec![0; block as usize];

@@ -39,7 +39,7 @@ pub enum Holds {
     Step {
         step: usize,
     },
-    /// What this step wrote for another offset: the run begins with the bytes of `offset`.
+    /// What this step wrote, or expects, at another offset: the run begins with the bytes of `offset`.
     Elsewhere {
         step: usize,
         offset: u64,
@@ -54,7 +54,7 @@ impl fmt::Display for Holds {
             Holds::Zeroes => f.write_str("zeroes"),
             Holds::Step { step } => write!(f, "what step {} wrote", step + 1),
             Holds::Elsewhere { step, offset } => {
-                write!(f, "what step {} wrote for offset {offset}", step + 1)
+                write!(f, "what belongs at offset {offset}, by step {}", step + 1)
             }
             Holds::Unknown => f.write_str("unknown"),
         }
@@ -168,9 +168,15 @@ impl<'a> Inquiry<'a> {
             Act::Write { pattern } | Act::WritePart { pattern, .. } => Some((step, pattern)),
             _ => None,
         };
+        let mut written: Vec<(usize, &Pattern)> = acts.iter().enumerate().filter_map(pattern).collect();
+        // A plan that only reads expects what an earlier job wrote.
+        if !written.iter().any(|(_, pattern)| *pattern == expect) {
+            let reads = acts.iter().position(|act| act.expects() == Some(expect));
+            written.extend(reads.map(|step| (step, expect)));
+        }
         Inquiry {
             expect,
-            written: acts.iter().enumerate().filter_map(pattern).collect(),
+            written,
             memory,
             bytes: 0,
             runs: RangeMap::new(),

@@ -6,8 +6,8 @@ use crate::jobs::{LOGICAL, PHYSICAL, SECRET, patterns, plan, run, settings};
 use efface::engine::survivors::{Holds, Survivor};
 use efface::engine::{OnMismatch, Settings};
 use efface::io::sim::{Alias, Faults, SimDisk};
-use efface::pattern::Pattern;
-use efface::plan::{Act, Method, Plan, Policy};
+use efface::pattern::{Pattern, Seed};
+use efface::plan::{Act, Device, Method, Plan, Policy};
 use efface::range::Extent;
 use efface::verdict::Verdict;
 
@@ -94,6 +94,21 @@ fn a_sample_that_finds_something_is_followed_by_a_map() {
     let stopped = job(OnMismatch::Stop);
     assert_eq!((stopped.verdict, stopped.steps.len()), (Verdict::Surviving, 3));
     assert!(stopped.surviving.bytes < LARGE as u64 / 2 && !stopped.surviving.is_empty());
+}
+
+/// An auditor who only reads learns as much: the pattern is a function of the seed and the offset.
+#[test]
+fn a_misplaced_block_is_told_by_reading_alone() {
+    let expect = Pattern::Random { seed: Seed([3; 32]) };
+    let mut content = pattern_at(&expect, Extent::new(0, SIZE as u64));
+    content.copy_within(8192..16384, 65536);
+    let device = Device { size: SIZE as u64, logical_block: LOGICAL, physical_block: PHYSICAL };
+    let plan = Plan::check(expect, Policy::Full, Extent::new(0, SIZE as u64), &device);
+    let mut disk = SimDisk::new(content, LOGICAL, PHYSICAL, 1, Faults::default());
+    let (report, _) = run(&mut disk, plan, &settings());
+    let misplaced =
+        Survivor { at: Extent::new(65536, 65536 + 8192), holds: Holds::Elsewhere { step: 0, offset: 8192 } };
+    assert_eq!((report.verdict, report.surviving.runs), (Verdict::Surviving, vec![misplaced]));
 }
 
 #[test]

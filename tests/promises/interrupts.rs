@@ -126,7 +126,9 @@ fn wait_for_progress(child: &mut std::process::Child) {
 
 #[test]
 fn a_terminal_that_hangs_up_ends_it_well_but_not_under_nohup() {
-    for (prefix, signal) in [(&[][..], Some(15)), (&["nohup"], None)] {
+    // Whatever the tests themselves run under.
+    let terminal = ["env", "--default-signal=HUP", "--unset=INVOCATION_ID"];
+    for (prefix, signal) in [(&terminal[..], Some(15)), (&["nohup"], None)] {
         let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
         let mut child = long_wipe(&device, prefix);
         wait_for_progress(&mut child);

@@ -84,6 +84,10 @@ pub struct Transfer {
     #[arg(long, value_parser = rate, value_name = "BYTES/s")]
     rate: Option<u64>,
 
+    /// Use only what others leave of the disk
+    #[arg(long = "yield")]
+    yields: bool,
+
     /// Give a device up after so many failed I/Os
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     max_errors: u64,
@@ -156,6 +160,7 @@ impl Transfer {
             chunk_bytes: self.block_size,
             depth,
             rate: self.rate,
+            yields: self.yields,
             on_mismatch: self.on_mismatch.into(),
             errors_max: self.max_errors,
             ..Settings::default()

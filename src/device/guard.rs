@@ -19,13 +19,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
+use super::load::Gauges;
 use super::place::Place;
 use super::procfs::{self, Opened};
 use super::sysfs::{Block, Loop, WriteCounter};
 use super::usage::{self, Force, Refusal, Usage};
 use super::{Signature, Tree, blkid, volume};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Op, Target};
+use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Op, Target};
 use crate::luks::KeyArea;
 
 pub struct Request<'a> {
@@ -54,6 +55,7 @@ pub struct Claim {
     identity: Identity,
     findings: Findings,
     counter: Option<WriteCounter>,
+    gauges: Gauges,
     held: Held,
 }
 
@@ -83,7 +85,7 @@ impl Claim {
     /// The disk, on the thread that will use it, with up to `depth` operations in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
         let disk = start(self.target, &self.identity, depth)?;
-        Ok(Box::new(Locked { disk, _held: self.held }))
+        Ok(Box::new(Guarded { disk, gauges: self.gauges, _held: Some(self.held) }))
     }
 }
 
@@ -93,6 +95,7 @@ pub struct Examined {
     target: Target,
     identity: Identity,
     findings: Findings,
+    gauges: Gauges,
 }
 
 impl Examined {
@@ -115,7 +118,8 @@ impl Examined {
 
     /// The disk, on the thread that will use it, with up to `depth` reads in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
-        start(self.target, &self.identity, depth)
+        let disk = start(self.target, &self.identity, depth)?;
+        Ok(Box::new(Guarded { disk, gauges: self.gauges, _held: None }))
     }
 }
 
@@ -137,8 +141,9 @@ pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
         candidate.check_not_open(tree)?;
         let held = Held { _lock: lock, _snapshot: snapshot };
         let counter = candidate.block.as_ref().map(WriteCounter::of);
+        let gauges = Gauges::of(tree, candidate.place);
         let findings = Findings { signatures, forced };
-        Ok(Claim { target, identity: candidate.identity, findings, counter, held })
+        Ok(Claim { target, identity: candidate.identity, findings, counter, gauges, held })
     };
     claim().map_err(|error: Error| error.on(request.path))
 }
@@ -155,7 +160,8 @@ pub fn inspect(tree: &Tree, request: &Request) -> Result<Examined> {
         check_writable(&target)?;
         let signatures = candidate.check_content(tree, &target, request.force, &mut forced)?;
         candidate.check_not_open(tree)?;
-        Ok(Examined { target, identity: candidate.identity, findings: Findings { signatures, forced } })
+        let (gauges, findings) = (Gauges::of(tree, candidate.place), Findings { signatures, forced });
+        Ok(Examined { target, identity: candidate.identity, findings, gauges })
     };
     inspect().map_err(|error: Error| error.on(request.path))
 }
@@ -166,7 +172,8 @@ pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
         let candidate = Candidate::find(tree, path, image)?;
         let target = Target::open(&candidate.identity.node, Access::Read).map_err(not_opened)?;
         candidate.check_opened(&target)?;
-        Ok(Examined { target, identity: candidate.identity, findings: Findings::default() })
+        let (gauges, findings) = (Gauges::of(tree, candidate.place), Findings::default());
+        Ok(Examined { target, identity: candidate.identity, findings, gauges })
     };
     examine().map_err(|error: Error| error.on(path))
 }
@@ -447,13 +454,14 @@ struct Held {
     _snapshot: Option<Target>,
 }
 
-/// A disk whose lock goes when the disk has gone.
-struct Locked {
+/// An open disk with its counters. Its lock, where it has one, goes when the disk has gone.
+struct Guarded {
     disk: Box<dyn Disk>,
-    _held: Held,
+    gauges: Gauges,
+    _held: Option<Held>,
 }
 
-impl Disk for Locked {
+impl Disk for Guarded {
     fn geometry(&self) -> Geometry {
         self.disk.geometry()
     }
@@ -480,6 +488,10 @@ impl Disk for Locked {
 
     fn unchanged(&self) -> io::Result<()> {
         self.disk.unchanged()
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        self.gauges.read()
     }
 }
 

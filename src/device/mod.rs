@@ -14,6 +14,7 @@ mod blkid;
 pub mod guard;
 pub mod identity;
 pub mod inventory;
+mod load;
 mod place;
 mod procfs;
 mod select;

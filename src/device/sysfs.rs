@@ -11,7 +11,7 @@ use crate::io::loop_backing;
 use crate::range::Extent;
 
 /// sysfs counts in these, whatever the device's logical block.
-const SECTOR_BYTES: u64 = 512;
+pub(super) const SECTOR_BYTES: u64 = 512;
 
 impl Tree {
     pub(super) fn block(&self, number: DeviceNumber) -> io::Result<Block> {
@@ -190,6 +190,12 @@ impl Block {
             entries.map(|entry| Block::at(&entry?.path())).collect::<io::Result<_>>()?;
         holders.sort_by_cached_key(|block| natural(&block.name()));
         Ok(holders)
+    }
+
+    /// The devices that this one stands on.
+    pub fn slaves(&self) -> Vec<Block> {
+        let entries = fs::read_dir(self.folder.join("slaves")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Block::at(&entry.path()).ok()).collect()
     }
 
     /// Whether it stands on other devices.

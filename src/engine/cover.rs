@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Emitter, Event};
-use super::pace::Pace;
+use super::pace::{Leave, Pace};
 use super::{Settings, Stop};
 use crate::error::Error;
 use crate::io::{Buf, Disk, Done, Geometry, Op};
@@ -261,7 +261,7 @@ impl<'a> Cover<'a> {
                 buf: Buf::new(if act.writes() { 1 } else { transfer as usize }, 1),
                 holds: None,
             },
-            pace: Pace::new(settings.rate),
+            pace: Pace::new(settings, act.writes()),
             told_at: Instant::now(),
             report,
             halt: None,
@@ -292,14 +292,13 @@ impl<'a> Cover<'a> {
 
     /// Submits what may be submitted; tells when more may be, where the pace forbids it now.
     fn feed(&mut self) -> Option<Instant> {
-        while self.halt.is_none() && self.flying.len() < self.depth {
+        while self.halt.is_none() && self.flying.len() < self.depth && self.has_piece() {
             let now = Instant::now();
-            if let Some(wake) = self.pace.wait(now)
-                && self.has_piece()
-            {
-                return Some(wake);
-            }
-            let piece = self.take_piece()?;
+            let bytes_max = match self.pace.leave(now, self.flying.len(), || self.disk.loads()) {
+                Leave::Start { bytes_max } => bytes_max,
+                Leave::Wait(until) => return until,
+            };
+            let piece = self.take_piece(bytes_max);
             let bytes = piece.extent.len();
             if !self.submit(piece) {
                 return None;
@@ -313,17 +312,23 @@ impl<'a> Cover<'a> {
         !self.again.is_empty() || (self.epoch_left > 0 && self.next.is_some())
     }
 
-    fn take_piece(&mut self) -> Option<Piece> {
+    /// The next piece, where there is one, cut where it is longer than is allowed.
+    fn take_piece(&mut self, bytes_max: u64) -> Piece {
         if let Some(piece) = self.again.pop() {
-            return Some(piece);
+            return piece;
         }
-        if self.epoch_left == 0 {
-            return None;
-        }
-        let extent = self.next.take()?;
-        self.next = self.fresh.next();
+        let (extent, rest) = self.cut_short(self.next.expect("somebody looked"), bytes_max);
+        self.next = if rest.is_empty() { self.fresh.next() } else { Some(rest) };
         self.epoch_left = self.epoch_left.saturating_sub(extent.len());
-        Some(Piece { extent, tries: 0, failed_before: false })
+        Piece { extent, tries: 0, failed_before: false }
+    }
+
+    /// A discard stays whole: a device ignores those that are smaller than its own granularity.
+    fn cut_short(&self, extent: Extent, bytes_max: u64) -> (Extent, Extent) {
+        let grain = self.geometry.physical_block;
+        let len = align_down(bytes_max, grain).max(grain);
+        let whole = extent.len() <= len || matches!(self.act, Act::Discard);
+        extent.split(if whole { extent.end } else { align_down(extent.start + len, grain) })
     }
 
     /// Sends a piece to the disk; says whether the disk took it.

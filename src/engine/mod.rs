@@ -29,6 +29,8 @@ pub struct Settings {
     pub errors_max: u64,
     /// Bytes a second at most.
     pub rate: Option<u64>,
+    /// Use only what others leave of the disk.
+    pub yields: bool,
     pub on_mismatch: OnMismatch,
 }
 
@@ -50,6 +52,7 @@ impl Default for Settings {
             epoch_bytes: 4 << 30,
             errors_max: 10_000,
             rate: None,
+            yields: false,
             on_mismatch: OnMismatch::default(),
         }
     }

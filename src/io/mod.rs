@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,21 @@ pub struct Done {
     pub result: io::Result<u64>,
 }
 
+/// What one device has done since it is there, for all who use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// It lies below the disk: what we send to the disk may show here in another shape, and later.
+    pub below: bool,
+    pub read_bytes: u64,
+    /// Written or discarded.
+    pub write_bytes: u64,
+    /// Reads and writes that ended, and how long they took, all times added up.
+    pub ended: u64,
+    pub ended_in: Duration,
+    pub reads_in_flight: u64,
+    pub writes_in_flight: u64,
+}
+
 /// A disk, real or simulated.
 pub trait Disk {
     fn geometry(&self) -> Geometry;
@@ -126,6 +141,12 @@ pub trait Disk {
 
     /// Whether it is still the disk that was opened, and as large. Asked before each pass.
     fn unchanged(&self) -> io::Result<()>;
+
+    /// The load of this disk and of those that carry it, always in the same order; none where nobody
+    /// counts it.
+    fn loads(&self) -> Vec<Load> {
+        Vec::new()
+    }
 }
 
 /// The best backend that this kernel and user allow, over an opened target.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::{Buf, Disk, Done, Geometry, IoPath, Op};
+use super::{Buf, Disk, Done, Geometry, IoPath, Load, Op};
 use crate::range::{Extent, ExtentSet};
 
 const MEMORY_ALIGN: u64 = 512;
@@ -59,6 +59,8 @@ pub struct Faults {
     pub idle_discard: bool,
     /// The disk knows no discard.
     pub no_discard: bool,
+    /// Whenever somebody looks, a read of another's is in flight.
+    pub neighbour: bool,
 }
 
 /// Two addresses, one block.
@@ -347,6 +349,10 @@ impl Disk for SimDisk {
             Some(at) if self.operations >= at => Err(io::Error::other("another medium is behind it")),
             _ => Ok(()),
         }
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        vec![Load { reads_in_flight: self.faults.neighbour.into(), ..Load::default() }]
     }
 }
 

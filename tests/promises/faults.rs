@@ -167,6 +167,28 @@ fn a_block_that_heals_is_no_residue_of_the_last_pass() {
     assert!(report.check().is_ok(), "{:?}", report.check());
 }
 
+/// Beside a neighbour pieces are cut smaller on the way: every block is visited all the same, once.
+#[test]
+fn a_job_that_yields_does_the_same_in_smaller_pieces() {
+    let size = (1 << 20) - 3 * LOGICAL as usize;
+    let bad = Extent::at(130 * LOGICAL, 5 * LOGICAL);
+    let jobs = [false, true].map(|neighbour| {
+        let faults = Faults { neighbour, bad_writes: bad.into(), short: 100, ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; size], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("random").unwrap(), Policy::Full, size as u64);
+        let settings = Settings { chunk_bytes: 1 << 18, epoch_bytes: 300 << 10, yields: true, ..settings() };
+        let (report, _) = run(&mut disk, plan, &settings);
+        assert!(report.check().is_ok(), "{:?}", report.check());
+        let pass = report.steps.iter().find(|step| step.act.writes()).unwrap();
+        assert!(pass.flushed && pass.bytes == size as u64 - bad.len());
+        (report.verdict, report.residue.clone(), disk.durable().to_vec(), disk.operations())
+    });
+    let [(verdict, residue, bytes, few), yielding] = jobs;
+    assert_eq!((verdict, &residue), (Verdict::Residue, &bad.into()));
+    assert!((verdict, residue, bytes) == (yielding.0, yielding.1, yielding.2));
+    assert!(yielding.3 > few + 16, "{} operations after {few}", yielding.3);
+}
+
 /// What ends a job, in the words of what it means (docs/errors.md).
 #[test]
 fn an_error_that_ends_a_job_says_what_it_means() {

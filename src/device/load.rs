@@ -1,0 +1,126 @@
+//! What a disk, and what it stands on, have to do for all who use them
+//! (Documentation/admin-guide/iostats.rst).
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::place::Place;
+use super::sysfs::{Block, Loop, SECTOR_BYTES};
+use super::{DeviceNumber, Tree};
+use crate::io::Load;
+
+#[derive(Debug)]
+struct Gauge {
+    number: DeviceNumber,
+    folder: PathBuf,
+    below: bool,
+}
+
+/// The counters that our neighbours on a disk show in.
+#[derive(Debug, Default)]
+pub(super) struct Gauges(Vec<Gauge>);
+
+impl Gauges {
+    /// Of a device and the disk that it lies on, and of all below: what device-mapper and md stand
+    /// on, and the disk of the file system that a loop device's file, or an image, lies in.
+    pub fn of(tree: &Tree, place: Place) -> Gauges {
+        let mut gauges = Gauges::default();
+        gauges.add_place(tree, place, false);
+        gauges
+    }
+
+    fn add_place(&mut self, tree: &Tree, place: Place, below: bool) {
+        let (number, below) = match place {
+            Place::Device(number) => (number, below),
+            Place::File(inode) => (DeviceNumber(inode.device), true),
+        };
+        // A file system without a device of its own (tmpfs, btrfs) shows nothing.
+        if let Ok(block) = tree.block(number) {
+            self.add(tree, &block, below);
+        }
+    }
+
+    fn add(&mut self, tree: &Tree, block: &Block, below: bool) {
+        if self.0.iter().any(|gauge| gauge.number == block.number()) {
+            return;
+        }
+        self.0.push(Gauge { number: block.number(), folder: block.folder().to_path_buf(), below });
+        if let Ok(disk) = block.disk() {
+            self.add(tree, &disk, below);
+        }
+        for slave in block.slaves() {
+            self.add(tree, &slave, true);
+        }
+        if let Some(place) = Loop::of(block).and_then(|lower| lower.place(tree)) {
+            self.add_place(tree, place, true);
+        }
+    }
+
+    pub fn read(&self) -> Vec<Load> {
+        self.0.iter().map(Gauge::read).collect()
+    }
+}
+
+impl Gauge {
+    /// Nothing, where the device is gone or does not count.
+    fn read(&self) -> Load {
+        let (stat, in_flight) = (self.numbers("stat"), self.numbers("inflight"));
+        let field = |number: usize| stat.get(number).copied().unwrap_or_default();
+        Load {
+            below: self.below,
+            read_bytes: field(2) * SECTOR_BYTES,
+            write_bytes: (field(6) + field(13)) * SECTOR_BYTES,
+            ended: field(0) + field(4),
+            ended_in: Duration::from_millis(field(3) + field(7)),
+            reads_in_flight: in_flight.first().copied().unwrap_or_default(),
+            writes_in_flight: in_flight.get(1).copied().unwrap_or_default(),
+        }
+    }
+
+    fn numbers(&self, file: &str) -> Vec<u64> {
+        let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+        text.split_whitespace().map_while(|number| number.parse().ok()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{FakeTree, SDA};
+    use super::*;
+
+    #[test]
+    fn a_volume_has_its_own_load_and_that_of_all_it_stands_on() {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        fake.partition(SDA, "8:1");
+        let volume = fake.device("virtual/block/dm-3", "253:3");
+        fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-3");
+        fake.write(&format!("sys/devices/{SDA}/stat"), "  10 1 16 30  20 2 32 40  3 50 60  5 0 64 7 8 9\n");
+        fake.write(&format!("sys/devices/{SDA}/inflight"), "       3        0\n");
+        let gauges = Gauges::of(&fake.tree, Place::Device(volume));
+        let numbers: Vec<String> = gauges.0.iter().map(|gauge| gauge.number.to_string()).collect();
+        assert_eq!(numbers, ["253:3", "8:1", "8:0"]);
+        let disk = Load {
+            below: true,
+            read_bytes: 16 * 512,
+            write_bytes: (32 + 64) * 512,
+            ended: 30,
+            ended_in: Duration::from_millis(70),
+            reads_in_flight: 3,
+            writes_in_flight: 0,
+        };
+        let silent = Load { below: true, ..Load::default() };
+        assert_eq!(gauges.read(), [Load::default(), silent, disk]);
+    }
+
+    #[test]
+    fn a_partition_and_its_disk_show_our_bytes_as_they_are() {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        let partition = fake.partition(SDA, "8:1");
+        let gauges = Gauges::of(&fake.tree, Place::Device(partition));
+        assert_eq!(gauges.0.len(), 2);
+        assert!(gauges.read().iter().all(|load| !load.below));
+    }
+}

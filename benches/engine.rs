@@ -85,9 +85,14 @@ fn cover(c: &mut Criterion) {
                 let io_path = IoPath { backend: "null".into(), direct: true, fallbacks: Vec::new() };
                 let mut disk = NullDisk { io_path, done: VecDeque::new() };
                 let (to, _nobody) = channel();
-                let emitter = Emitter { job: 0, to };
+                let emitter = Emitter::new(0, to);
                 let (settings, stop) = (Settings::default(), Stop::default());
-                job::run(&mut disk, plan.clone(), &settings, &stop, &emitter, &mut Seed::from_kernel)
+                {
+                    let (draw, keep) = (&mut Seed::from_kernel, &mut |_: &job::Progress| {});
+                    let surroundings =
+                        job::Surroundings { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
+                    job::run(&mut disk, plan.clone(), None, surroundings)
+                }
             })
         });
     }

@@ -10,6 +10,7 @@ pub mod device;
 pub mod engine;
 pub mod error;
 pub mod io;
+pub mod journal;
 pub mod luks;
 pub mod pattern;
 pub mod plan;

@@ -132,6 +132,12 @@ impl ExtentSet {
         self.0.iter().map(|range| Extent::new(range.start, range.end))
     }
 
+    /// The bytes that both hold.
+    pub fn intersect(self, other: &ExtentSet) -> ExtentSet {
+        let outside = self.clone().without(other);
+        self.without(&outside)
+    }
+
     /// What is left of `self` without the bytes of `other`.
     pub fn without(mut self, other: &ExtentSet) -> ExtentSet {
         other.iter().for_each(|extent| self.remove(extent));

@@ -1,5 +1,7 @@
 //! How the words of the command line are read.
 
+use std::time::Duration;
+
 use parse_size::parse_size;
 
 /// `100MiB`, `4K`, `512`: K, M, G, T alone are powers of 1024, as dd and fallocate read them.
@@ -23,6 +25,22 @@ pub fn rate(text: &str) -> Result<u64, String> {
         0 => Err("a rate of 0 would never end; leave the option out for no limit".into()),
         rate => Ok(rate),
     }
+}
+
+/// `90`, `90s`, `30m`, `2h`: seconds where no unit is given.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(digits) => (digits, text.as_bytes()[digits.len()]),
+        None => (text, b's'),
+    };
+    let seconds = match unit {
+        b'm' => 60,
+        b'h' => 3600,
+        _ => 1,
+    };
+    let number = digits.parse::<u32>().ok().filter(|number| *number > 0);
+    let number = number.ok_or("write seconds, or a number with s, m or h, as in 30m")?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
 /// A share between none and all, `0.999` or `99.9%`, in parts per million.
@@ -75,6 +93,16 @@ mod tests {
         assert_eq!(share_ppb("0.0001"), Ok(100_000));
         for wrong in ["0", "1", "1.5", "100%", "-0.1", "NaN", "inf", "", "%", "1e-12"] {
             assert!(share_ppm(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "0", "m", "-1s", "1d", "1.5m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
         }
     }
 

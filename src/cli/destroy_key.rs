@@ -14,6 +14,7 @@ use super::signals;
 use super::wipe::{Job, Output, Shared, Transfer, run_jobs};
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Tree, select};
+use crate::engine::fleet::Parallel;
 use crate::error::{Kind, Result};
 use crate::pattern::Seed;
 use crate::plan::{DESTROY_KEY, KeyPlan, Plan};
@@ -102,8 +103,14 @@ impl DestroyKey {
             }
         };
         let stop = signals::listen();
-        let shared =
-            Shared { assignment, parallel: None, settings: &settings, stop: &stop, wanted, evidence };
+        let shared = Shared {
+            assignment,
+            parallel: Parallel::default(),
+            settings: &settings,
+            stop: &stop,
+            wanted,
+            evidence,
+        };
         Ok(run_jobs(jobs, refused, &[asked], shared))
     }
 

@@ -6,6 +6,7 @@ mod confirm;
 mod destroy_key;
 mod evidence;
 mod ionice;
+mod jobs;
 mod key;
 mod ledger;
 mod list;
@@ -13,6 +14,8 @@ mod order;
 mod plan;
 mod selftest;
 pub mod signals;
+mod slots;
+mod state;
 mod verify;
 mod wipe;
 
@@ -42,6 +45,8 @@ enum Command {
     DestroyKey(destroy_key::DestroyKey),
     /// Show the disks, what is on them, and which of them a wipe would take
     List(list::List),
+    /// Show which wipes run, which could go on (--resume), and which have ended
+    Jobs(jobs::Jobs),
     /// Show what a wipe would do, and what it could claim; writes nothing
     Plan(plan::Plan),
     /// Read a device, and say whether it holds what is expected; writes nothing
@@ -62,6 +67,7 @@ impl Cli {
             Command::Wipe(wipe) => told(wipe.run()),
             Command::DestroyKey(destroy) => told(destroy.run()),
             Command::List(list) => told(list.run()),
+            Command::Jobs(jobs) => told(jobs.run()),
             Command::Plan(plan) => told(plan.run()),
             Command::Verify(verify) => told(verify.run()),
             Command::Certificate(certificate) => told(certificate.run()),

@@ -12,6 +12,7 @@ use super::signals;
 use super::wipe::{Job, Shared, run_jobs};
 use crate::device::Tree;
 use crate::device::guard::{self, Request};
+use crate::engine::fleet::Parallel;
 use crate::engine::{Settings, Stop};
 use crate::error::Result;
 use crate::pattern::{Pattern, Seed};
@@ -59,7 +60,7 @@ fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
     let job = Job::wipe(path.clone(), claim, plan, &settings);
     let shared = Shared {
         assignment: Assignment { method: "shred".into(), ..Assignment::default() },
-        parallel: None,
+        parallel: Parallel::default(),
         settings: &settings,
         stop,
         wanted: Wanted::default(),

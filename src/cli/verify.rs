@@ -11,6 +11,7 @@ use super::wipe::{Job, Output, Shared, Transfer, run_jobs};
 use crate::device::guard::Examined;
 use crate::device::identity::difference;
 use crate::device::{Tree, guard, select};
+use crate::engine::fleet::{Opener, Parallel};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::plan::Plan;
@@ -83,10 +84,11 @@ impl Verify {
         let subject = Subject { device: path.clone(), identity, findings, counter: None };
         let depth = settings.depth_max();
         let assignment = Assignment { method: plan.method.clone(), details };
-        let job = Job { subject, open: Box::new(move || target.open(depth)), plan };
+        let open: Opener = Box::new(move || target.open(depth));
+        let job = Job { subject, open, plan, bus: None, journal: None, resume: None };
         let shared = Shared {
             assignment,
-            parallel: None,
+            parallel: Parallel::default(),
             settings: &settings,
             stop: &signals::listen(),
             wanted,

@@ -6,23 +6,27 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use super::arguments::{rate, some_size};
+use super::arguments::{duration, rate, some_size};
 use super::confirm::confirm;
 use super::destroy_key::no_core_dumps;
 use super::evidence::Keep;
 use super::ionice::IoNice;
 use super::order::{Expect, Order};
 use super::plan::{PlanFile, Planning};
-use super::signals;
+use super::state::StateDir;
+use super::{signals, slots};
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Tree, WriteCounter, select};
-use crate::engine::fleet::{self, Opener};
+use crate::engine::fleet::{self, Opener, Parallel, Work};
+use crate::engine::job::Resume;
 use crate::engine::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Kind, Result};
 use crate::io::Geometry;
+use crate::journal::{self, Begun, Folder, Journal};
 use crate::plan::Plan;
 use crate::report::evidence::Evidence;
 use crate::report::record::{Assignment, Subject};
+use crate::report::state::State;
 use crate::report::{Record, Report, Wanted};
 use crate::verdict::{EXIT_CODES, Verdict};
 
@@ -50,13 +54,23 @@ pub struct Wipe {
     #[command(flatten)]
     transfer: Transfer,
 
-    /// Wipe so many devices at once [default: all]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    parallel: Option<u16>,
+    /// Go on where an earlier wipe of this disk ended early
+    #[arg(long)]
+    resume: bool,
+
+    #[command(flatten)]
+    state: StateDir,
+
+    #[command(flatten)]
+    many: Many,
 
     /// Wait this many seconds for a device that another efface, or a closing one, still holds
-    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 10, value_name = "SECONDS", conflicts_with = "no_wait")]
     wait: u64,
+
+    /// Wait neither for a device nor for a slot: that is code 7
+    #[arg(long)]
+    no_wait: bool,
 
     /// Do not ask
     #[arg(long)]
@@ -67,6 +81,29 @@ pub struct Wipe {
 
     #[command(flatten)]
     output: Output,
+}
+
+/// How many at once.
+#[derive(Args)]
+struct Many {
+    /// Wipe so many devices at once [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    parallel: Option<u16>,
+
+    /// Wipe so many devices at once on one controller or USB bus [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    parallel_per_bus: Option<u16>,
+
+    /// Let so many efface processes work at once on this host; the others wait in their order
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    slots: Option<u16>,
+}
+
+impl Many {
+    fn parallel(&self) -> Parallel {
+        let most = |count: Option<u16>| count.map_or(usize::MAX, usize::from);
+        Parallel { all: most(self.parallel), per_bus: most(self.parallel_per_bus) }
+    }
 }
 
 /// How the I/O is done.
@@ -80,6 +117,10 @@ pub struct Transfer {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
     queue_depth: u16,
 
+    /// Flush, and keep how far it is, after so many bytes
+    #[arg(long, default_value = "4GiB", value_parser = some_size, value_name = "BYTES")]
+    epoch_size: u64,
+
     /// At most this much a second on each device (200MiB/s)
     #[arg(long, value_parser = rate, value_name = "BYTES/s")]
     rate: Option<u64>,
@@ -91,6 +132,18 @@ pub struct Transfer {
     /// Give a device up after so many failed I/Os
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     max_errors: u64,
+
+    /// Say so when the device takes longer than this for an I/O, and wait on
+    #[arg(long, default_value = "1m", value_name = "TIME", value_parser = duration)]
+    io_timeout: Duration,
+
+    /// Give a device up that has not answered for so long, or has only failed
+    #[arg(long, default_value = "30m", value_name = "TIME", value_parser = duration)]
+    give_up_after: Duration,
+
+    /// Give a device up that does less than this in a minute [default: 0]
+    #[arg(long, value_parser = rate, value_name = "BYTES/s", conflicts_with = "yields")]
+    min_rate: Option<u64>,
 
     /// I/O priority: idle, best-effort:N, realtime:N
     #[arg(long, value_name = "CLASS")]
@@ -148,6 +201,10 @@ impl Transfer {
             ))
             .way_out(format!("it must be a multiple of {coarsest} bytes")));
         }
+        if self.rate.zip(self.min_rate).is_some_and(|(most, least)| most <= least) {
+            return Err(Error::usage("--min-rate is not below --rate: every device would be given up")
+                .way_out("leave one of them out"));
+        }
         let depth = self.queue_depth.into();
         if self.block_size.saturating_mul(depth as u64) > MEMORY_MAX {
             return Err(Error::usage(format!(
@@ -159,10 +216,14 @@ impl Transfer {
         Ok(Settings {
             chunk_bytes: self.block_size,
             depth,
+            epoch_bytes: self.epoch_size,
             rate: self.rate,
             yields: self.yields,
             on_mismatch: self.on_mismatch.into(),
             errors_max: self.max_errors,
+            io_timeout: self.io_timeout,
+            give_up_after: self.give_up_after,
+            rate_min: self.min_rate,
             ..Settings::default()
         })
     }
@@ -172,6 +233,8 @@ impl Transfer {
         self.ionice.map_or(Ok(()), IoNice::set)
     }
 }
+
+const LATER: &str = "try again later, or leave --no-wait out";
 
 /// Of buffers, for one device.
 const MEMORY_MAX: u64 = 1 << 30;
@@ -192,27 +255,46 @@ impl Output {
 }
 
 /// A target that may be worked on: what it is, how it is opened, and what is to be done.
-pub struct Job<'a> {
+pub struct Job {
     pub subject: Subject,
-    pub open: Opener<'a>,
+    pub open: Opener,
     pub plan: Plan,
+    pub bus: Option<String>,
+    pub journal: Option<Journal>,
+    pub resume: Option<Resume>,
 }
 
-impl Job<'_> {
+impl Job {
     /// Writes to a claimed device.
-    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job<'static> {
+    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job {
         let (identity, findings) = (claim.identity().clone(), claim.findings().clone());
         let subject = Subject { device, identity, findings, counter: claim.counter() };
-        let depth = settings.depth_max();
-        Job { subject, open: Box::new(move || claim.open(depth)), plan }
+        let (depth, bus) = (settings.depth_max(), claim.bus());
+        Job { subject, open: Box::new(move || claim.open(depth)), plan, bus, journal: None, resume: None }
+    }
+
+    /// The same, or what another process left of it.
+    fn journaled(self, folder: &Folder, outline: Vec<String>, resume: bool) -> Result<Job> {
+        let Subject { device, identity, counter, .. } = &self.subject;
+        let subject = journal::Subject { device, identity, counter: counter.clone(), outline };
+        let begun = folder.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
+        Ok(match begun {
+            Some(Begun { journal, plan, resume }) => Job { plan, resume, journal: Some(journal), ..self },
+            None => self,
+        })
+    }
+
+    fn work(self) -> (Subject, Option<Journal>, Work) {
+        let Job { subject, open, plan, bus, journal, resume } = self;
+        let keep = journal.as_ref().map_or_else(|| Box::new(|_: &_| {}) as fleet::Keep, Journal::keeper);
+        (subject, journal, Work { open, plan, resume, keep, bus })
     }
 }
 
 /// What all jobs of a command share.
 pub struct Shared<'a> {
     pub assignment: Assignment,
-    /// Jobs at once; all where it is none.
-    pub parallel: Option<u16>,
+    pub parallel: Parallel,
     pub settings: &'a Settings,
     pub stop: &'a Stop,
     pub wanted: Wanted,
@@ -221,7 +303,7 @@ pub struct Shared<'a> {
 
 /// Runs the jobs, keeps and tells the records of all devices, in the order that they were asked for.
 pub fn run_jobs(
-    jobs: Vec<Job<'_>>,
+    jobs: Vec<Job>,
     refused: Vec<(PathBuf, Error)>,
     asked: &[PathBuf],
     shared: Shared,
@@ -230,29 +312,37 @@ pub fn run_jobs(
     let names: Vec<String> = jobs.iter().map(|job| job.subject.device.display().to_string()).collect();
     let mut report = Report::new(wanted, &names);
     let started = Timestamp::now();
-    let (subjects, work): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| (job.subject, (job.open, job.plan))).unzip();
-    let counted = |subject: &Subject| subject.counter.as_ref().and_then(WriteCounter::bytes);
-    let written_before: Vec<Option<u64>> = subjects.iter().map(counted).collect();
-    let parallel = parallel.map_or(usize::MAX, usize::from);
-    let results = fleet::run(work, parallel, settings, stop, |job, event| {
-        report.watch(job, &event);
+    let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());
+    for (subject, journal, job) in jobs.into_iter().map(Job::work) {
+        let before = counted(&subject);
+        subjects.push((subject, before));
+        journals.push(journal);
+        work.push(job);
+    }
+    let mut told = Told::default();
+    let results = fleet::run(work, parallel, settings, stop, |event| {
+        if let Some((job, event)) = event {
+            report.watch(job, event);
+        }
         if signals::state_asked() {
             report.tell_state();
         }
+        told.now_and_then(&journals, report.states());
     });
 
-    let mut records: Vec<(PathBuf, Record)> = Vec::new();
-    for (device, error) in refused {
-        records.push((device.clone(), Record::of_error(&assignment, &device, None, started, error)));
-    }
-    for ((subject, before), result) in subjects.into_iter().zip(written_before).zip(results) {
+    let refused = refused.into_iter().map(|(device, error)| {
+        let record = Record::of_error(&assignment, &device, None, started, error);
+        (device, record)
+    });
+    let mut records: Vec<(PathBuf, Record)> = refused.collect();
+    for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
         let device = subject.device.clone();
         let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
         let record = match result {
             Ok(job) => Record::of_job(&assignment, subject, started, job, written),
             Err(error) => Record::of_error(&assignment, &device, Some(subject), started, error),
         };
+        journal.into_iter().for_each(|journal| journal.end(record.verdict));
         records.push((device, record));
     }
     records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
@@ -260,6 +350,26 @@ pub fn run_jobs(
     let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record)).collect();
     let lost = kept.into_iter().find_map(Result::err);
     report.end(&records, lost.as_ref())
+}
+
+fn counted(subject: &Subject) -> Option<u64> {
+    subject.counter.as_ref().and_then(WriteCounter::bytes)
+}
+
+/// Tells `efface jobs`, once a second.
+#[derive(Default)]
+struct Told(Option<Instant>);
+
+impl Told {
+    fn now_and_then(&mut self, journals: &[Option<Journal>], states: &[State]) {
+        if self.0.is_some_and(|told| told.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        self.0 = Some(Instant::now());
+        let known =
+            journals.iter().zip(states).filter_map(|(journal, state)| Some((journal.as_ref()?, state)));
+        known.for_each(|(journal, state)| journal.tell(state));
+    }
 }
 
 /// One device that is to be wiped: claimed, or not to be had.
@@ -273,9 +383,9 @@ impl Wipe {
         }
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
-        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        let deadline = Instant::now() + Duration::from_secs(if self.no_wait { 0 } else { self.wait });
         let plan = self.plan.as_deref().map(PlanFile::read).transpose()?;
-        let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?.name;
+        let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?;
         let count = plan.as_ref().map_or(self.devices.len(), PlanFile::devices);
         let (details, evidence) = self.keep.prepare(count)?;
         let claimed = match plan {
@@ -286,24 +396,38 @@ impl Wipe {
         let devices: Vec<PathBuf> = claimed.iter().map(|(path, _)| path.clone()).collect();
         let geometries = claimed.iter().filter_map(|(_, claim)| Some(claim.as_ref().ok()?.0.geometry()));
         let settings = self.transfer.settings(geometries)?;
+        let folder = self.state.open();
         let (mut jobs, mut refused) = (Vec::new(), Vec::new());
         for (path, claim) in claimed {
-            let confirmed = claim.and_then(|(claim, plan)| {
+            let job = claim.and_then(|(claim, plan)| {
                 self.confirm(&tree, &claim, &plan)?;
-                Ok((claim, plan))
+                let outline = plan.outline(&method);
+                let job = Job::wipe(path.clone(), claim, plan, &settings);
+                match &folder {
+                    Some(folder) => job.journaled(folder, outline, self.resume),
+                    None => Ok(job),
+                }
             });
-            match confirmed {
-                Ok((claim, plan)) => jobs.push(Job::wipe(path, claim, plan, &settings)),
+            match job {
+                Ok(job) => jobs.push(job),
                 Err(error) => refused.push((path, error)),
             }
         }
         if jobs.iter().any(|job| job.plan.keys.is_some()) {
             no_core_dumps();
         }
-        let (assignment, stop) = (Assignment { method, details }, signals::listen());
+        let (assignment, stop) = (Assignment { method: method.name, details }, signals::listen());
+        let _ticket = match self.many.slots.map(|slots| slots::take(slots, !self.no_wait, &stop)) {
+            Some(Err(error)) if error.kind == Kind::Busy => {
+                let busy = |job: Job| (job.subject.device, Error::busy(error.what()).way_out(LATER));
+                refused.extend(jobs.drain(..).map(busy));
+                None
+            }
+            taken => taken.transpose()?.flatten(),
+        };
         let shared = Shared {
             assignment,
-            parallel: self.parallel,
+            parallel: self.many.parallel(),
             settings: &settings,
             stop: &stop,
             wanted,

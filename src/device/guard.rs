@@ -55,11 +55,17 @@ pub struct Claim {
     identity: Identity,
     findings: Findings,
     counter: Option<WriteCounter>,
+    bus: Option<String>,
     gauges: Gauges,
     held: Held,
 }
 
 impl Claim {
+    /// What it hangs on together with others; none where that is nothing real.
+    pub fn bus(&self) -> Option<String> {
+        self.bus.clone()
+    }
+
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -141,9 +147,10 @@ pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
         candidate.check_not_open(tree)?;
         let held = Held { _lock: lock, _snapshot: snapshot };
         let counter = candidate.block.as_ref().map(WriteCounter::of);
+        let bus = candidate.block.as_ref().and_then(Block::bus);
         let gauges = Gauges::of(tree, candidate.place);
         let findings = Findings { signatures, forced };
-        Ok(Claim { target, identity: candidate.identity, findings, counter, gauges, held })
+        Ok(Claim { target, identity: candidate.identity, findings, counter, bus, gauges, held })
     };
     claim().map_err(|error: Error| error.on(request.path))
 }

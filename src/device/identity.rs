@@ -252,6 +252,18 @@ impl Identity {
         self.medium().into_iter().chain(here).collect()
     }
 
+    /// What it is still known by after a crash of the machine; none where it has no name of its own.
+    /// A loop device is what it is only as long as it stays attached.
+    pub fn enduring(&self) -> Option<BTreeMap<&'static str, String>> {
+        let mut marks = self.medium();
+        if self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some() {
+            return Some(marks);
+        }
+        let (_, sequence) = self.backing_file.as_ref().zip(self.disk_sequence)?;
+        marks.insert("disk_sequence", sequence.to_string());
+        Some(marks)
+    }
+
     /// What a person types to confirm.
     pub fn name(&self) -> String {
         let node = || self.node.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -57,6 +57,14 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// Another one each time that the machine starts; empty where it is not told.
+    pub fn boot_id(&self) -> String {
+        let file = self.proc.join("sys/kernel/random/boot_id");
+        std::fs::read_to_string(file).unwrap_or_default().trim().to_string()
+    }
+}
+
 /// Text that a device or another process chose must not steer the terminal.
 pub fn printable(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()

@@ -129,6 +129,18 @@ impl Block {
         &self.folder
     }
 
+    /// The USB bus that it hangs on, else the controller (its PCI address).
+    pub fn bus(&self) -> Option<String> {
+        let is_usb = |name: &&str| name.strip_prefix("usb").is_some_and(|rest| rest.parse::<u8>().is_ok());
+        let is_pci = |name: &&str| {
+            let parts: Vec<&str> = name.split([':', '.']).collect();
+            parts.iter().map(|part| part.len()).eq([4, 2, 2, 1])
+                && parts.iter().all(|part| part.bytes().all(|digit| digit.is_ascii_hexdigit()))
+        };
+        let names = || self.folder.components().filter_map(|component| component.as_os_str().to_str());
+        names().find(is_usb).or_else(|| names().rfind(is_pci)).map(String::from)
+    }
+
     pub fn attribute(&self, name: &str) -> Option<String> {
         attribute(&self.folder, name)
     }
@@ -241,6 +253,16 @@ mod tests {
         assert_eq!(partition.disk().unwrap().number(), disk.number());
         assert_eq!(disk.disk().unwrap().number(), disk.number());
         assert_eq!(partition.size_bytes(), 1 << 20);
+    }
+
+    #[test]
+    fn disks_share_a_usb_bus_or_a_controller() {
+        let fake = FakeTree::new();
+        let bus = |folder: &str, number: &str| fake.tree.block(fake.device(folder, number)).unwrap().bus();
+        assert_eq!(bus(SDA, "8:0").as_deref(), Some("0000:00:1f.2"));
+        let stick = "pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb";
+        assert_eq!(bus(stick, "8:16").as_deref(), Some("usb2"));
+        assert_eq!(bus("virtual/block/loop0", "7:0"), None);
     }
 
     #[test]

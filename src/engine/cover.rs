@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_millis(100);
 const TRIES_MAX: u32 = 3;
 /// How many extents a finding lists; beyond that only their bytes are counted.
 const LISTED_MAX: usize = 4096;
+/// How long what is in flight may take once somebody asked for an end.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
 const GONE: &str = "see its cable, its controller and dmesg; then wipe it anew";
 /// Into how many parts the course of a step is cut.
 const COURSE_PARTS: u64 = 128;
@@ -42,6 +44,9 @@ pub struct Context<'a> {
     pub step: usize,
     /// Shown what a survey reads, and the blocks that a check finds to differ.
     pub see: &'a mut dyn FnMut(Extent, &[u8]),
+    /// Told after each epoch, with the offset below which everything was visited, and is durable
+    /// where the step writes (but for residue).
+    pub checkpoint: &'a mut dyn FnMut(&StepReport, u64),
 }
 
 /// Ranges that were found, of which at most 4096 are listed.
@@ -99,6 +104,24 @@ pub struct StepReport {
 }
 
 impl StepReport {
+    /// One report of a step that two processes did.
+    pub fn after(self, before: &StepReport) -> StepReport {
+        let both = |one: &ExtentSet, other: &ExtentSet| one.iter().chain(other.iter()).collect();
+        let mut differing = before.differing.clone();
+        differing.add_all(&self.differing);
+        StepReport {
+            bytes: before.bytes + self.bytes,
+            milliseconds: before.milliseconds + self.milliseconds,
+            unusable: both(&before.unusable, &self.unusable),
+            retried: both(&before.retried, &self.retried),
+            differing,
+            errors: before.errors + self.errors,
+            started: before.started,
+            course: Vec::new(),
+            ..self
+        }
+    }
+
     /// What a random pass was made from.
     pub fn seed(&self) -> Option<&Seed> {
         match &self.act {
@@ -108,6 +131,44 @@ impl StepReport {
             },
             _ => None,
         }
+    }
+}
+
+/// How long a device has only failed, and whether it is too slow.
+struct Patience {
+    failing_since: Option<Instant>,
+    rate_min: Option<u64>,
+    window: Duration,
+    from: Instant,
+    bytes: u64,
+}
+
+impl Patience {
+    fn new(settings: &Settings) -> Patience {
+        let Settings { rate_min, rate_window: window, .. } = *settings;
+        Patience { failing_since: None, rate_min, window, from: Instant::now(), bytes: 0 }
+    }
+
+    fn moved(&mut self) {
+        self.failing_since = None;
+    }
+
+    /// How long nothing but failures came back.
+    fn failing(&mut self) -> Duration {
+        self.failing_since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn too_slow(&mut self, bytes: u64) -> Option<String> {
+        let (rate_min, took) = (self.rate_min?, self.from.elapsed());
+        if took < self.window {
+            return None;
+        }
+        let rate = ((bytes - self.bytes) as f64 / took.as_secs_f64()) as u64;
+        (self.from, self.bytes) = (Instant::now(), bytes);
+        let seconds = took.as_secs_f64();
+        (rate < rate_min).then(|| {
+            format!("given up: {rate} bytes a second over {seconds:.0} s, where {rate_min} is the least")
+        })
     }
 }
 
@@ -150,6 +211,16 @@ struct Piece {
     extent: Extent,
     tries: u32,
     failed_before: bool,
+}
+
+/// A piece that the disk has, and what its buffer holds.
+struct Flight {
+    piece: Piece,
+    holds: Option<(u64, usize)>,
+    operation: &'static str,
+    since: Instant,
+    /// It was told that it takes long.
+    late: bool,
 }
 
 /// A buffer, and what a constant pattern left in it: its phase, and up to which length.
@@ -202,6 +273,7 @@ struct Cover<'a> {
     geometry: Geometry,
     depth: usize,
     see: &'a mut dyn FnMut(Extent, &[u8]),
+    checkpoint: &'a mut dyn FnMut(&StepReport, u64),
     started: Instant,
     /// The bytes of the area, where it is one extent.
     course_bytes: Option<u64>,
@@ -213,7 +285,12 @@ struct Cover<'a> {
     end: u64,
     /// Pieces to try again: these go first.
     again: Vec<Piece>,
-    flying: HashMap<u64, (Piece, Option<(u64, usize)>)>,
+    flying: HashMap<u64, Flight>,
+    /// The longest piece that is begun now: short after a failure, since bad blocks lie together, and
+    /// twice as long after each success.
+    reach: u64,
+    reach_max: u64,
+    patience: Patience,
     idle: Vec<Sheet>,
     done: Vec<Done>,
     /// What a constant check expects, filled once.
@@ -226,7 +303,7 @@ struct Cover<'a> {
 
 impl<'a> Cover<'a> {
     fn new(context: Context<'a>, act: &'a Act, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
-        let Context { disk, settings, stop, emitter, step, see } = context;
+        let Context { disk, settings, stop, emitter, step, see, checkpoint } = context;
         let geometry = disk.geometry();
         let extents: Vec<Extent> = area.iter().collect();
         let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
@@ -247,14 +324,18 @@ impl<'a> Cover<'a> {
             geometry,
             depth,
             see,
+            checkpoint,
             started: Instant::now(),
             course_bytes: (area.len() == 1).then(|| area.bytes()),
             next: fresh.next(),
             fresh: Box::new(fresh),
-            epoch_left: if act.writes() { settings.epoch_bytes } else { u64::MAX },
+            epoch_left: settings.epoch_bytes,
             end: area.iter().last().map_or(0, |extent| extent.end),
             again: Vec::new(),
             flying: HashMap::new(),
+            reach: transfer,
+            reach_max: transfer,
+            patience: Patience::new(settings),
             idle: Vec::new(),
             done: Vec::new(),
             expected: Sheet {
@@ -298,7 +379,7 @@ impl<'a> Cover<'a> {
                 Leave::Start { bytes_max } => bytes_max,
                 Leave::Wait(until) => return until,
             };
-            let piece = self.take_piece(bytes_max);
+            let piece = self.take_piece(bytes_max.min(self.reach));
             let bytes = piece.extent.len();
             if !self.submit(piece) {
                 return None;
@@ -348,9 +429,13 @@ impl<'a> Cover<'a> {
                 (Op::Read { at, buf }, None)
             }
         };
-        match self.disk.submit(op) {
+        let operation = op.name();
+        let Cover { disk, emitter, .. } = self;
+        // A command, and a backend without a queue, come back only when the device has answered.
+        match emitter.calls.within(operation, piece.extent, || disk.submit(op)) {
             Ok(()) => {
-                self.flying.insert(at, (piece, holds));
+                let since = Instant::now();
+                self.flying.insert(at, Flight { piece, holds, operation, since, late: false });
                 true
             }
             Err(op) => {
@@ -370,19 +455,50 @@ impl<'a> Cover<'a> {
         }
         self.done = done;
         if let Err(error) = reaped {
-            self.fail(Error::failed("the disk's queue broke").because(error));
-            // What is still in flight stays with the disk, which outlives it or leaks it.
-            self.flying.clear();
+            self.abandon(Error::failed("the disk's queue broke").because(error));
         }
         if self.told_at.elapsed() >= TICK {
             self.told_at = Instant::now();
             self.emitter.emit(Event::Progress { step: self.step, bytes: self.report.bytes });
+            self.look_at_the_clock();
         }
+    }
+
+    /// Tells of I/Os that take too long, and gives a device up that does not answer.
+    fn look_at_the_clock(&mut self) {
+        let asked = matches!(self.halt, Some(Halt::Asked(_)));
+        let (timeout, patience) = (self.settings.io_timeout, self.settings.give_up_after);
+        let patience = if asked { patience.min(LEAVE_MAX) } else { patience };
+        for flight in self.flying.values_mut().filter(|flight| !flight.late) {
+            if flight.since.elapsed() >= timeout {
+                flight.late = true;
+                let (at, seconds) = (flight.piece.extent, flight.since.elapsed().as_secs());
+                self.emitter.emit(Event::Late { at, operation: flight.operation, seconds });
+            }
+        }
+        let oldest = self.flying.values().min_by_key(|flight| flight.since);
+        if let Some(flight) = oldest.filter(|flight| flight.since.elapsed() >= patience) {
+            let seconds = flight.since.elapsed().as_secs();
+            let what = format!("a {} has not been answered for {seconds} s", flight.operation);
+            return self.abandon(Error::failed(what).at(flight.piece.extent).way_out(GONE));
+        }
+        if self.course_bytes.is_some()
+            && let Some(slow) = self.patience.too_slow(self.report.bytes)
+        {
+            self.fail(Error::failed(slow).way_out("replace the device, or wipe it without --min-rate"));
+        }
+    }
+
+    /// What is still in flight stays with the disk, which outlives it or leaks it.
+    fn abandon(&mut self, error: Error) {
+        self.fail(error);
+        self.flying.clear();
     }
 
     fn settle(&mut self, done: Done) {
         let Done { op, result } = done;
-        let (piece, holds) = self.flying.remove(&op.at()).expect("only what was submitted comes back");
+        let flight = self.flying.remove(&op.at()).expect("only what was submitted comes back");
+        let Flight { piece, holds, .. } = flight;
         let name = op.name();
         match result {
             Ok(bytes) => self.landed(&op, piece, bytes),
@@ -405,6 +521,10 @@ impl<'a> Cover<'a> {
             return self.troubled(piece, op.name(), &nothing);
         }
         let (good, rest) = extent.split(whole);
+        self.patience.moved();
+        if !piece.failed_before {
+            self.reach = (self.reach * 2).min(self.reach_max);
+        }
         self.report.bytes += good.len();
         self.note_course();
         if let Op::Read { buf, .. } = op {
@@ -451,7 +571,12 @@ impl<'a> Cover<'a> {
     fn troubled(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
         let extent = piece.extent;
         let told = |what: &str| Error::failed(what).at(extent).because(again(error));
+        let lost = self.patience.failing();
         match Trouble::of(error) {
+            Trouble::Passing | Trouble::Media if lost >= self.settings.give_up_after => {
+                let what = format!("given up: for {} s every I/O has failed", lost.as_secs());
+                self.fail(told(&what).way_out("the device is failing: replace it, or destroy it"));
+            }
             Trouble::Passing | Trouble::Media if self.report.errors >= self.settings.errors_max => {
                 let what =
                     format!("given up after {} failed I/Os, the last one a {operation}", self.report.errors);
@@ -504,6 +629,7 @@ impl<'a> Cover<'a> {
         self.report.errors += 1;
         let Geometry { logical_block, physical_block, .. } = self.geometry;
         let extent = piece.extent;
+        self.reach = physical_block;
         let part = |extent| Piece { extent, tries: 0, failed_before: true };
         if let Some(middle) = middle(extent, physical_block) {
             let (left, right) = extent.split(middle);
@@ -524,7 +650,8 @@ impl<'a> Cover<'a> {
         assert!(self.halt.is_some() || self.again.is_empty(), "an idle disk took no piece");
         let failed = matches!(self.halt, Some(Halt::Failed(_)));
         if self.act.writes() && !failed {
-            if let Err(error) = self.disk.flush() {
+            let (all, Cover { disk, emitter, .. }) = (Extent::new(0, self.geometry.size), &mut *self);
+            if let Err(error) = emitter.calls.within("flush", all, || disk.flush()) {
                 let what = "the flush failed, so what was written may be lost";
                 self.fail(
                     Error::failed(what)
@@ -538,7 +665,8 @@ impl<'a> Cover<'a> {
         if failed {
             return false;
         }
-        self.emitter.emit(Event::Checkpoint { step: self.step, upto: self.watermark() });
+        let upto = self.watermark();
+        (self.checkpoint)(&self.report, upto);
         self.epoch_left = self.settings.epoch_bytes;
         self.halt.is_none() && self.next.is_some()
     }

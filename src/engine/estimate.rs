@@ -49,19 +49,27 @@ pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
 
 /// The seconds that a plan takes at this many bytes a second; commands are not counted.
 pub fn seconds(plan: &Plan, bytes_per_second: u64) -> u64 {
+    let transferred = plan.steps.iter().filter(|act| !matches!(act, Act::Zero | Act::Discard));
+    let total = transferred.map(|act| act_bytes(plan, act)).fold(0, u64::saturating_add);
+    total.div_ceil(bytes_per_second.max(1))
+}
+
+/// The bytes that the steps of a plan are about, added up.
+pub fn plan_bytes(plan: &Plan) -> u64 {
+    plan.steps.iter().map(|act| act_bytes(plan, act)).fold(0, u64::saturating_add)
+}
+
+fn act_bytes(plan: &Plan, act: &Act) -> u64 {
     let read = |sample: &Sample| match sample {
         Sample::Full => plan.area.len(),
         Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
     };
-    let bytes = |act: &Act| match act {
-        Act::Write { .. } => plan.area.len(),
+    match act {
+        Act::Write { .. } | Act::Zero | Act::Discard => plan.area.len(),
         Act::Survey { sample } | Act::Check { sample, .. } => read(sample),
         Act::Replay { check, .. } => read(&check.sample),
         Act::WritePart { part, .. } => part.bytes(),
-        Act::Zero | Act::Discard => 0,
-    };
-    let total: u64 = plan.steps.iter().map(bytes).fold(0, u64::saturating_add);
-    total.div_ceil(bytes_per_second.max(1))
+    }
 }
 
 #[cfg(test)]

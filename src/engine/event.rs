@@ -1,6 +1,8 @@
 //! What a job tells while it runs. Data goes one way: whoever watches cannot slow or change it.
 
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -39,10 +41,45 @@ pub enum Event {
         operation: &'static str,
         error: String,
     },
+    /// An I/O, or another call, that has not been answered within its time. The job waits on.
+    Late {
+        at: Extent,
+        operation: &'static str,
+        seconds: u64,
+    },
     StepEnded {
         step: usize,
         report: StepReport,
     },
+}
+
+/// A call into the kernel that may not come back.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub operation: &'static str,
+    pub at: Extent,
+    pub since: Instant,
+}
+
+/// What a job's thread waits for, for others to see.
+#[derive(Clone, Default)]
+pub struct Calls(Arc<Mutex<Option<Call>>>);
+
+impl Calls {
+    pub fn within<T>(&self, operation: &'static str, at: Extent, call: impl FnOnce() -> T) -> T {
+        self.set(Some(Call { operation, at, since: Instant::now() }));
+        let result = call();
+        self.set(None);
+        result
+    }
+
+    pub fn now(&self) -> Option<Call> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, call: Option<Call>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = call;
+    }
 }
 
 /// Where one job's events go, by the job's number.
@@ -50,9 +87,14 @@ pub enum Event {
 pub struct Emitter {
     pub job: usize,
     pub to: Sender<(usize, Event)>,
+    pub calls: Calls,
 }
 
 impl Emitter {
+    pub fn new(job: usize, to: Sender<(usize, Event)>) -> Emitter {
+        Emitter { job, to, calls: Calls::default() }
+    }
+
     /// Nobody listening is no reason to stop a wipe.
     pub fn emit(&self, event: Event) {
         self.to.send((self.job, event)).ok();

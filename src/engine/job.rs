@@ -17,6 +17,11 @@ use crate::plan::{Act, Earlier, KeyPlan, Plan, Policy, Sample};
 use crate::range::{Extent, ExtentSet, align_down};
 use crate::verdict::Verdict;
 
+mod resume;
+
+pub use resume::{Progress, Resume, Resumption};
+use resume::{Rest, Running};
+
 /// What a job did, and what may be said of the disk now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobReport {
@@ -40,6 +45,8 @@ pub struct JobReport {
     pub unchanged_key_bytes: Option<u64>,
     /// Bytes of one transfer: where they first and last met is always read back.
     pub chunk_bytes: u64,
+    /// Each time that it went on after it had ended too early.
+    pub resumed: Vec<Resumption>,
     pub error: Option<String>,
 }
 
@@ -68,20 +75,25 @@ pub struct Verification {
     pub bound: Option<Bound>,
 }
 
-/// Carries a plan out. `draw` gives the seeds of the samples, each after the flush before it.
-pub fn run(
-    disk: &mut dyn Disk,
-    plan: Plan,
-    settings: &Settings,
-    stop: &Stop,
-    emitter: &Emitter,
-    draw: &mut dyn FnMut() -> Result<Seed>,
-) -> JobReport {
+/// What a job needs besides its disk and its plan.
+pub struct Surroundings<'a> {
+    pub settings: &'a Settings,
+    pub stop: &'a Stop,
+    pub emitter: &'a Emitter,
+    /// Gives the seeds of the samples, each after the flush before it.
+    pub draw: &'a mut dyn FnMut() -> Result<Seed>,
+    /// Keeps how far it is, after each epoch and each step, before anything else is done.
+    pub keep: &'a mut dyn FnMut(&Progress),
+}
+
+/// Carries a plan out, or what another process left of it.
+pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings: Surroundings) -> JobReport {
     let geometry = disk.geometry();
     let io_path = disk.io_path().clone();
+    let Surroundings { settings, stop, emitter, draw, keep } = surroundings;
     emitter.emit(Event::Started { geometry, io_path: io_path.clone(), plan: plan.clone() });
-    let mut job = Job::new(disk, settings, stop, emitter, &plan);
-    let halt = job.run(&plan.steps, draw);
+    let mut job = Job::new(disk, settings, stop, emitter, keep, &plan);
+    let halt = job.run(&plan.steps, resume, draw);
     let verdict = job.verdict(&halt, plan.writes());
     let error = match halt {
         Some(Halt::Failed(error)) => Some(error.to_string()),
@@ -96,6 +108,7 @@ pub fn run(
         verification,
         unchanged_key_bytes,
         residue_unreadable,
+        resumed,
         ..
     } = job;
     JobReport {
@@ -112,6 +125,7 @@ pub fn run(
         verification,
         unchanged_key_bytes,
         chunk_bytes: settings.chunk_bytes,
+        resumed,
         error,
     }
 }
@@ -181,6 +195,7 @@ struct Job<'a> {
     settings: &'a Settings,
     stop: &'a Stop,
     emitter: &'a Emitter,
+    keep: &'a mut dyn FnMut(&Progress),
     geometry: Geometry,
     /// The plan's area without the odd tail that direct I/O cannot reach.
     area: Extent,
@@ -196,6 +211,11 @@ struct Job<'a> {
     /// Where the keys are that are to be destroyed.
     key_material: Option<ExtentSet>,
     unchanged_key_bytes: Option<u64>,
+    /// The last epoch that was written.
+    epoch: Option<Extent>,
+    /// Of the step that goes on.
+    rest: Option<Rest>,
+    resumed: Vec<Resumption>,
 }
 
 /// What is known of the last pass that wrote.
@@ -206,12 +226,19 @@ pub(super) struct Last {
     pub residue: ExtentSet,
 }
 
+impl Last {
+    pub fn of(pass: &StepReport) -> Last {
+        Last { retried: pass.retried.clone(), residue: pass.unusable.clone() }
+    }
+}
+
 impl<'a> Job<'a> {
     fn new(
         disk: &'a mut dyn Disk,
         settings: &'a Settings,
         stop: &'a Stop,
         emitter: &'a Emitter,
+        keep: &'a mut dyn FnMut(&Progress),
         plan: &Plan,
     ) -> Job<'a> {
         let geometry = disk.geometry();
@@ -223,6 +250,7 @@ impl<'a> Job<'a> {
             settings,
             stop,
             emitter,
+            keep,
             geometry,
             area,
             steps: Vec::new(),
@@ -236,11 +264,24 @@ impl<'a> Job<'a> {
             verification: None,
             key_material: plan.keys.as_ref().map(KeyPlan::material),
             unchanged_key_bytes: None,
+            epoch: None,
+            rest: None,
+            resumed: Vec::new(),
         }
     }
 
-    fn run(&mut self, acts: &[Act], draw: &mut dyn FnMut() -> Result<Seed>) -> Option<Halt> {
-        for (step, act) in acts.iter().enumerate() {
+    fn run(
+        &mut self,
+        acts: &[Act],
+        resume: Option<Resume>,
+        draw: &mut dyn FnMut() -> Result<Seed>,
+    ) -> Option<Halt> {
+        let first = match resume.map(|resume| self.take_up(acts, resume)) {
+            None => 0,
+            Some(Ok(step)) => step,
+            Some(Err(halt)) => return Some(halt),
+        };
+        for (step, act) in acts.iter().enumerate().skip(first) {
             if let Err(halt) = self.same_disk() {
                 return Some(halt);
             }
@@ -266,6 +307,8 @@ impl<'a> Job<'a> {
                 // Nothing that comes after it makes the claim true.
                 return self.map(acts, act).or_else(|| self.same_disk().err());
             }
+            let progress = self.progress(None);
+            (self.keep)(&progress);
         }
         self.same_disk().err()
     }
@@ -335,7 +378,7 @@ impl<'a> Job<'a> {
             halt = self.once_more(step, &acts[step], &mut report);
         }
         report.unusable.iter().for_each(|extent| self.residue.insert(extent));
-        self.last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
+        self.last = Last::of(&report);
         self.steps.push(report);
         halt
     }
@@ -344,7 +387,7 @@ impl<'a> Job<'a> {
     /// by now. Then it is read: what can be read can be found by others.
     fn once_more(&mut self, step: usize, act: &Act, report: &mut StepReport) -> Option<Halt> {
         let failed = report.unusable.clone();
-        let (again, halt) = self.quietly(step, act, &failed);
+        let (again, halt) = self.quietly(step, act, &failed, &mut |_, _| {});
         report.bytes += again.bytes;
         report.errors += again.errors;
         report.milliseconds += again.milliseconds;
@@ -356,16 +399,23 @@ impl<'a> Job<'a> {
         if halt.is_some() || report.unusable.is_empty() {
             return halt;
         }
-        let (read, halt) = self.quietly(step, &Act::Survey { sample: Sample::Full }, &report.unusable);
+        let survey = Act::Survey { sample: Sample::Full };
+        let (read, halt) = self.quietly(step, &survey, &report.unusable, &mut |_, _| {});
         self.residue_unreadable = read.unusable;
         halt
     }
 
     /// A cover that is no step of the plan.
-    fn quietly(&mut self, step: usize, act: &Act, area: &ExtentSet) -> (StepReport, Option<Halt>) {
-        let see = &mut |_: Extent, _: &[u8]| {};
+    fn quietly(
+        &mut self,
+        step: usize,
+        act: &Act,
+        area: &ExtentSet,
+        see: &mut dyn FnMut(Extent, &[u8]),
+    ) -> (StepReport, Option<Halt>) {
         let Job { disk, settings, stop, emitter, .. } = self;
-        cover(Context { disk: &mut **disk, settings, stop, emitter, step, see }, act, area)
+        let checkpoint = &mut |_: &StepReport, _| {};
+        cover(Context { disk: &mut **disk, settings, stop, emitter, step, see, checkpoint }, act, area)
     }
 
     /// Reads back what the pass before could write: its residue is known to be something else.
@@ -452,12 +502,34 @@ impl<'a> Job<'a> {
         settings: &Settings,
         see: &mut dyn FnMut(Extent, &[u8]),
     ) -> (StepReport, Option<Halt>) {
-        self.emitter.emit(Event::StepStarted { step, steps, act: act.to_string(), bytes: area.bytes() });
-        let context =
-            Context { disk: self.disk, settings, stop: self.stop, emitter: self.emitter, step, see };
-        let (report, halt) = cover(context, act, area);
+        let (before, area) = match self.rest.take() {
+            Some(Rest { before, area: left }) => (Some(before), area.clone().intersect(&left)),
+            None => (None, area.clone()),
+        };
+        let mut progress = self.progress(None);
+        let Job { disk, stop, emitter, keep, epoch, .. } = self;
+        emitter.emit(Event::StepStarted { step, steps, act: act.to_string(), bytes: area.bytes() });
+        let whole = |report: StepReport| match &before {
+            Some(before) => report.after(before),
+            None => report,
+        };
+        let mut from = area.iter().next().map_or(0, |first| first.start);
+        let checkpoint = &mut |report: &StepReport, upto: u64| {
+            emitter.emit(Event::Checkpoint { step, upto });
+            // An end that was asked for right behind a flush is no epoch.
+            if act.writes() && upto > from {
+                *epoch = Some(Extent::new(from, upto));
+                from = upto;
+            }
+            progress.epoch = *epoch;
+            progress.running = Some(Running { report: whole(report.clone()), upto });
+            keep(&progress);
+        };
+        let context = Context { disk: &mut **disk, settings, stop, emitter, step, see, checkpoint };
+        let (report, halt) = cover(context, act, &area);
+        let report = whole(report);
         if halt.is_none() {
-            self.emitter.emit(Event::StepEnded { step, report: report.clone() });
+            emitter.emit(Event::StepEnded { step, report: report.clone() });
         }
         (report, halt)
     }

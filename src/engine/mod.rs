@@ -12,6 +12,7 @@ pub mod survivors;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::plan::{Act, Sample};
 use crate::verdict::Verdict;
@@ -27,6 +28,14 @@ pub struct Settings {
     pub epoch_bytes: u64,
     /// Failed I/Os after which a device is given up.
     pub errors_max: u64,
+    /// What takes longer is told at once; the job waits on.
+    pub io_timeout: Duration,
+    /// A device that has not answered for so long, or has only failed, is given up.
+    pub give_up_after: Duration,
+    /// A device that does less than so many bytes a second, where it is visited in order, is given up.
+    pub rate_min: Option<u64>,
+    /// The time over which that is measured.
+    pub rate_window: Duration,
     /// Bytes a second at most.
     pub rate: Option<u64>,
     /// Use only what others leave of the disk.
@@ -51,6 +60,10 @@ impl Default for Settings {
             depth: 8,
             epoch_bytes: 4 << 30,
             errors_max: 10_000,
+            io_timeout: Duration::from_secs(60),
+            give_up_after: Duration::from_secs(30 * 60),
+            rate_min: None,
+            rate_window: Duration::from_secs(60),
             rate: None,
             yields: false,
             on_mismatch: OnMismatch::default(),

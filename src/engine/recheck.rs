@@ -78,6 +78,11 @@ impl JobReport {
                 "what a pass could not write is not in the residue",
             )?;
         }
+        let resumed = self.resumed.iter().all(|each| {
+            let inside = (self.plan.area.start..=self.plan.area.end).contains(&each.upto);
+            inside && each.step < planned.len() && self.plan.keys.is_none()
+        });
+        hold(resumed, "it went on where its plan has nothing")?;
         let before = self
             .before
             .iter()
@@ -98,7 +103,7 @@ impl JobReport {
                 }
                 Act::Survey { .. } => {}
                 Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard => {
-                    last = Last { retried: report.retried.clone(), residue: report.unusable.clone() };
+                    last = Last::of(report);
                 }
             }
         }

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rand_chacha::ChaCha8Rng;
@@ -28,6 +30,8 @@ pub struct Faults {
     pub power_cut_at: Option<u64>,
     /// The device is gone from this operation on, with this errno.
     pub vanish_at: Option<(u64, i32)>,
+    /// This operation is never answered.
+    pub hangs_at: Option<u64>,
     /// Another medium is behind it from this operation on.
     pub changed_at: Option<u64>,
     /// Writes that answer well and change nothing.
@@ -88,11 +92,14 @@ pub struct SimDisk {
     rng: ChaCha8Rng,
     depth: usize,
     in_flight: Vec<Op>,
+    hung: Vec<Op>,
     /// Handed-back results of operations that never reached the media.
     failed: Vec<Done>,
     operations: u64,
     flushes: u64,
     powered: bool,
+    /// Turned off from outside, as when the whole machine loses its power.
+    switch: Arc<AtomicBool>,
     live: Vec<u8>,
     durable: Vec<u8>,
     /// Each block as it stood before its last write.
@@ -122,15 +129,22 @@ impl SimDisk {
             rng: ChaCha8Rng::seed_from_u64(seed),
             depth: 8,
             in_flight: Vec::new(),
+            hung: Vec::new(),
             failed: Vec::new(),
             operations: 0,
             flushes: 0,
             powered: true,
+            switch: Arc::new(AtomicBool::new(true)),
             durable: content.clone(),
             previous: content.clone(),
             live: content,
             dirty: BTreeSet::new(),
         }
+    }
+
+    /// Whoever stores `false` in it cuts the power.
+    pub fn switch(&self) -> Arc<AtomicBool> {
+        self.switch.clone()
     }
 
     /// What a read would see, were the disk honest.
@@ -156,7 +170,8 @@ impl SimDisk {
     fn count(&mut self) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
-        if self.powered && self.faults.power_cut_at == Some(number) {
+        let off = self.faults.power_cut_at == Some(number) || !self.switch.load(Ordering::Relaxed);
+        if self.powered && off {
             self.cut_power();
         }
         if !self.powered {
@@ -298,23 +313,29 @@ impl Disk for SimDisk {
     }
 
     fn submit(&mut self, op: Op) -> Result<(), Op> {
-        if self.in_flight.len() + self.failed.len() == self.depth {
+        if self.in_flight.len() + self.hung.len() + self.failed.len() == self.depth {
             return Err(op);
         }
         if self.misused(&op) {
             self.failed.push(Done { op, result: Err(io::Error::from_raw_os_error(libc::EINVAL)) });
             return Ok(());
         }
+        let number = self.operations;
         match self.count() {
+            Ok(()) if self.faults.hangs_at == Some(number) => self.hung.push(op),
             Ok(()) => self.in_flight.push(op),
             Err(error) => self.failed.push(Done { op, result: Err(error) }),
         }
         Ok(())
     }
 
-    fn reap(&mut self, out: &mut Vec<Done>, _until: Option<Instant>) -> io::Result<()> {
+    fn reap(&mut self, out: &mut Vec<Done>, until: Option<Instant>) -> io::Result<()> {
         out.append(&mut self.failed);
         if self.in_flight.is_empty() {
+            if out.is_empty() && !self.hung.is_empty() {
+                let until = until.expect("somebody would wait for ever");
+                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            }
             return Ok(());
         }
         // Some of what is in flight is done, in any order.

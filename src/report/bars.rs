@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::text::late;
 use crate::engine::event::Event;
 
 const BAR: &str = "{prefix:>9.bold} {msg:30} {wide_bar:.cyan/dim} {percent:>3} % \
@@ -43,6 +44,9 @@ impl Bars {
             Event::Progress { bytes, .. } => bar.set_position(*bytes),
             Event::Unusable { at, operation, error, .. } => {
                 all().println(format!("{}: bytes {at}: {operation}: {error}", bar.prefix())).ok();
+            }
+            Event::Late { at, operation, seconds } => {
+                all().println(format!("{}: {}", bar.prefix(), late(*at, operation, *seconds))).ok();
             }
             Event::Started { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
         }

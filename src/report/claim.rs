@@ -7,7 +7,7 @@ use super::text::{bytes, share};
 use crate::device::Force;
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
-use crate::engine::job::{JobReport, Verification};
+use crate::engine::job::{JobReport, Resumption, Verification};
 use crate::pattern::Pattern;
 use crate::plan::{Act, KeyPlan, Plan, Sample};
 use crate::verdict::Verdict;
@@ -186,6 +186,33 @@ fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
     said
 }
 
+/// That the work was done by more than one process, and what that means.
+fn went_on(each: &Resumption, steps: usize) -> String {
+    let below = match (each.believed, each.lost_flushed) {
+        (true, true) => "nobody had written since, and yet of what had been flushed last some was lost: the \
+                         device does not keep what it says that it has. All that was done before was read again"
+            .into(),
+        (true, false) => format!(
+            "nobody had written since, and the last {} of what was done before were read again",
+            bytes(each.reread_bytes)
+        ),
+        (false, _) => {
+            "whether anybody had written since is not known, so all that this step had done was read again; \
+             what others wrote in between went through no earlier step"
+                .into()
+        }
+    };
+    let differing = match each.differing_bytes {
+        0 => "nothing of it differed".into(),
+        some => format!("{} differed and were done anew", bytes(some)),
+    };
+    format!(
+        "The job ended early in step {} of {steps}, and went on from byte {}: {below}; {differing}.",
+        each.step + 1,
+        each.upto
+    )
+}
+
 /// What was measured and weakens the claim.
 pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<String> {
     // Of keys every block of the material is compared with what it was.
@@ -197,10 +224,11 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
              it proves nothing."
         )
     });
+    let resumed = job.resumed.iter().map(|each| went_on(each, job.plan.steps.len()));
     let foreign = foreign_writes_bytes
         .filter(|count| *count > 0)
         .map(|count| format!("Somebody else wrote {} to the device during the job.", bytes(count)));
-    before.into_iter().chain(foreign).collect()
+    before.into_iter().chain(resumed).chain(foreign).collect()
 }
 
 /// The category of NIST SP 800-88 Rev. 2 that a plan can reach on the media.

@@ -7,6 +7,7 @@ pub mod destination;
 pub mod details;
 pub mod evidence;
 pub mod html;
+mod jobs;
 mod jsonl;
 pub mod ledger;
 mod map;
@@ -16,7 +17,7 @@ mod plain;
 pub mod record;
 mod service;
 pub mod sign;
-mod state;
+pub mod state;
 mod table;
 pub mod text;
 
@@ -25,6 +26,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 pub use bars::StderrLog;
+pub use jobs::jobs_table;
 pub use record::Record;
 pub use table::inventory_table;
 pub use text::{bytes, rate};
@@ -115,6 +117,10 @@ impl Report {
             Show::Bars(bars) => bars.above(&lines),
             Show::Plain(_) | Show::Nothing => lines.iter().for_each(tell),
         }
+    }
+
+    pub fn states(&self) -> &[State] {
+        &self.states
     }
 
     pub fn watch(&mut self, job: usize, event: &Event) {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::tell;
-use super::text::{bytes, rate};
+use super::text::{bytes, late, rate};
 use crate::engine::event::Event;
 
 const NOW_AND_THEN: Duration = Duration::from_secs(10);
@@ -53,6 +53,9 @@ impl Plain {
             }
             Event::Unusable { at, operation, error, .. } => {
                 tell(format_args!("{}: bytes {at}: {operation}: {error}", job.device));
+            }
+            Event::Late { at, operation, seconds } => {
+                tell(format_args!("{}: {}", job.device, late(*at, operation, *seconds)));
             }
             Event::Progress { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
         }

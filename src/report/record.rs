@@ -24,7 +24,7 @@ use crate::plan::Act;
 use crate::verdict::Verdict;
 
 /// The version of the form: a field that is added, or changes its meaning, raises it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a job is about.
 pub struct Subject {
@@ -70,7 +70,7 @@ pub struct Record {
     pub findings: Option<Findings>,
     pub job: Option<JobReport>,
     /// What the device's counter saw written during the job beyond the job's own writes; none where
-    /// it has no counter, or failed writes make it uncertain.
+    /// it has no counter, or failed writes or an earlier process make it uncertain.
     pub foreign_writes_bytes: Option<u64>,
     pub details: Details,
     pub host: Host,
@@ -104,7 +104,7 @@ impl Host {
             name: read("hostname"),
             kernel: read("osrelease"),
             architecture: std::env::consts::ARCH.into(),
-            boot_id: read("random/boot_id"),
+            boot_id: Tree::real().boot_id(),
         }
     }
 }
@@ -156,7 +156,7 @@ impl Record {
         written: Option<u64>,
     ) -> Record {
         let Subject { device, identity, findings, .. } = subject;
-        let failed = job.steps.iter().any(|step| step.errors > 0);
+        let uncertain = !job.resumed.is_empty() || job.steps.iter().any(|step| step.errors > 0);
         let own: u64 = job
             .steps
             .iter()
@@ -171,7 +171,7 @@ impl Record {
             identity: Some(identity),
             findings: Some(findings),
             job: Some(job),
-            foreign_writes_bytes: written.filter(|_| !failed).map(|written| written.saturating_sub(own)),
+            foreign_writes_bytes: written.filter(|_| !uncertain).map(|written| written.saturating_sub(own)),
             ..blank
         }
         .concluded()

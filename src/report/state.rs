@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::text::bytes;
+use crate::engine::estimate::plan_bytes;
 use crate::engine::event::Event;
 
 pub struct State {
@@ -16,6 +17,8 @@ pub struct State {
     /// Of all steps so far.
     pub done_before: u64,
     pub unusable: u64,
+    /// The bytes of all steps together.
+    pub total: u64,
     pub started: Instant,
 }
 
@@ -30,6 +33,7 @@ impl State {
             done: 0,
             done_before: 0,
             unusable: 0,
+            total: 0,
             started: Instant::now(),
         }
     }
@@ -43,7 +47,8 @@ impl State {
             }
             Event::Progress { bytes, .. } => self.done = *bytes,
             Event::Unusable { at, .. } => self.unusable += at.len(),
-            Event::Started { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
+            Event::Started { plan, .. } => self.total = plan_bytes(plan),
+            Event::Late { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
         }
     }
 

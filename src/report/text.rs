@@ -11,7 +11,7 @@ use crate::device::Signature;
 use crate::engine::cover::StepReport;
 use crate::engine::job::{Before, JobReport};
 use crate::engine::survivors::Survivors;
-use crate::range::ExtentSet;
+use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
 
 const WIDTH: usize = 80;
@@ -22,6 +22,11 @@ const RANGES_SHOWN: usize = 8;
 /// `4.00 GiB`
 pub fn bytes(count: u64) -> String {
     BinaryBytes(count).to_string()
+}
+
+/// What has taken too long.
+pub fn late(at: Extent, operation: &str, seconds: u64) -> String {
+    format!("bytes {at}: no answer to a {operation} for {seconds} s; waiting")
 }
 
 /// `3.41 GB/s`

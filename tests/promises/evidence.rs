@@ -434,7 +434,7 @@ fn what_is_no_certificate_gets_a_clear_answer() {
     write("empty.json", "");
     write("words.json", "hello");
     write("other.json", "{\"a\": 1}");
-    write("newer.json", &plain.replace("\"efface_record\": 1", "\"efface_record\": 2"));
+    write("newer.json", &plain.replace("\"efface_record\": 2", "\"efface_record\": 3"));
     write("spelled.json", &plain.replace("  \"id\"", "   \"id\""));
     write("better.json", &plain.replace("\"differ_per_billion\"", "\"differ_per_billion\" "));
     write("claim.json", &plain.replace("\"flushed\": true", "\"flushed\": false"));

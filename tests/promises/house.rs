@@ -11,7 +11,7 @@ const RANKS: [&[&str]; 7] = [
     &["io"],
     &["device"],
     &["engine"],
-    &["report"],
+    &["journal", "report"],
     &["cli", "main", "lib"],
 ];
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 
 use efface::engine::event::{Emitter, Event};
-use efface::engine::job::{self, JobReport};
+use efface::engine::job::{self, JobReport, Progress, Resume, Surroundings};
 use efface::engine::{Settings, Stop};
 use efface::io::Disk;
 use efface::pattern::{Pattern, Seed};
@@ -31,9 +31,21 @@ pub fn plan(method: &Method, policy: Policy, size: u64) -> Plan {
 }
 
 pub fn run(disk: &mut dyn Disk, plan: Plan, settings: &Settings) -> (JobReport, Vec<Event>) {
+    run_on(disk, plan, None, settings, &mut |_| {})
+}
+
+/// The same, or what an earlier run left of it; `keep` is the journal.
+pub fn run_on(
+    disk: &mut dyn Disk,
+    plan: Plan,
+    resume: Option<Resume>,
+    settings: &Settings,
+    keep: &mut dyn FnMut(&Progress),
+) -> (JobReport, Vec<Event>) {
     let (to, events) = channel();
-    let emitter = Emitter { job: 0, to };
-    let report = job::run(disk, plan, settings, &Stop::default(), &emitter, &mut || Ok(Seed([9; 32])));
+    let (emitter, stop, draw) = (Emitter::new(0, to), Stop::default(), &mut || Ok(Seed([9; 32])));
+    let surroundings = Surroundings { settings, stop: &stop, emitter: &emitter, draw, keep };
+    let report = job::run(disk, plan, resume, surroundings);
     drop(emitter);
     (report, events.into_iter().map(|(_, event)| event).collect())
 }

@@ -15,4 +15,6 @@ mod page;
 mod power_cut;
 mod program;
 mod refusals;
+mod resume;
 mod scenarios;
+mod survive;

@@ -49,7 +49,7 @@ fn every_survivor_is_what_the_report_calls_it() {
     let plan = plan(&Method::from_list("0x55,random,random").unwrap(), Policy::Full, SIZE as u64);
     let last = patterns(&plan).pop().unwrap();
     let mut seen = HashMap::new();
-    for seed in 0..300 {
+    for seed in 0..450 {
         let alias = (seed % 3 == 0).then_some(Alias::Wrap { capacity: SIZE as u64 - 8 * LOGICAL });
         let faults = Faults { lose: 40, tear: 40, misdirect: 40, ..Faults::default() };
         // With aliased addresses alone, "elsewhere" is what the alias folds.

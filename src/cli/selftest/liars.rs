@@ -103,6 +103,8 @@ fn wipe(lie: &Lie, method: &str) -> Result<Verdict> {
     let plan = Plan::new(&Method::named(method)?, Policy::Full, DISK.area(None, None)?, &DISK, &mut draw)?;
     let settings = Settings { chunk_bytes: 32 << 10, ..Settings::default() };
     let (to, _nobody) = channel();
-    let emitter = Emitter { job: 0, to };
-    Ok(job::run(&mut disk, plan, &settings, &Stop::default(), &emitter, &mut draw).verdict)
+    let (emitter, stop) = (Emitter::new(0, to), Stop::default());
+    let (draw, keep) = (&mut draw, &mut |_: &job::Progress| {});
+    let surroundings = job::Surroundings { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
+    Ok(job::run(&mut disk, plan, None, surroundings).verdict)
 }

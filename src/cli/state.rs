@@ -1,0 +1,34 @@
+//! Where journals lie, and whether an earlier wipe goes on.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::journal::{Folder, no_journal};
+
+#[derive(Args)]
+pub struct StateDir {
+    /// The folder with the journals [default: /var/lib/efface, or the user's state folder]
+    #[arg(long, value_name = "DIR", env = "EFFACE_STATE_DIR", hide_env = true)]
+    state_dir: Option<PathBuf>,
+}
+
+impl StateDir {
+    pub fn path(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(usual)
+    }
+
+    /// None, said aloud, where no journal can be kept: that is no reason not to wipe.
+    pub fn open(&self) -> Option<Folder> {
+        let path = self.path();
+        Folder::open(&path).map_err(|error| no_journal(&path.display().to_string(), &error)).ok()
+    }
+}
+
+fn usual() -> PathBuf {
+    if nix::unistd::geteuid().is_root() {
+        return "/var/lib/efface".into();
+    }
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state");
+    std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("efface")
+}

@@ -1,0 +1,476 @@
+//! What survives a crash: how far each wipe has come, in a folder that is never on the device.
+//!
+//! Two files a disk, named after what the disk is and never after its path. `KEY.journal` is replaced
+//! whole after each epoch and each step, behind the flush; its first line is the SHA-256 of the rest.
+//! `KEY.running` is locked as long as the job runs, so that the lock dies with it, and holds its live
+//! state. A journal that is damaged costs the progress, never the truth.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::device::identity::Identity;
+use crate::device::{Tree, WriteCounter, printable};
+use crate::engine::fleet::Keep;
+use crate::engine::job::{Progress, Resume};
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::report::destination::write_whole;
+use crate::report::record::sha256;
+use crate::report::state::State;
+use crate::verdict::Verdict;
+
+/// Another version may mean something else.
+const VERSION: u32 = 1;
+/// Longer ones are none of ours.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Of the wipes that have ended so many stay listed.
+const ENDED_MAX: usize = 100;
+
+/// What a journal says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    efface_journal: u32,
+    /// What the disk is.
+    disk: BTreeMap<String, String>,
+    /// What it was called.
+    pub device: String,
+    /// The work by its outline: what a command that resumes it has to ask for again.
+    outline: Vec<String>,
+    plan: Plan,
+    pub begun: Timestamp,
+    pub written: Timestamp,
+    /// How things were when this was written.
+    closed: Circumstances,
+    progress: Progress,
+    /// None as long as it runs, or where it was killed.
+    pub verdict: Option<Verdict>,
+}
+
+/// Where all of these are the same, nobody has written to the disk in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Circumstances {
+    boot_id: String,
+    disk_sequence: Option<u64>,
+    written_bytes: Option<u64>,
+}
+
+impl Circumstances {
+    fn now(identity: &Identity, counter: Option<&WriteCounter>) -> Circumstances {
+        Circumstances {
+            boot_id: Tree::real().boot_id(),
+            disk_sequence: identity.disk_sequence,
+            written_bytes: counter.and_then(WriteCounter::bytes),
+        }
+    }
+
+    fn proves_the_same(&self, now: &Circumstances) -> bool {
+        let known = !self.boot_id.is_empty() && self.disk_sequence.is_some() && self.written_bytes.is_some();
+        known && self == now
+    }
+}
+
+impl Entry {
+    /// Whether another process may go on with it.
+    pub fn is_resumable(&self) -> bool {
+        matches!(self.verdict, None | Some(Verdict::Failed | Verdict::Interrupted | Verdict::Terminated))
+    }
+
+    /// `step 2 of 4, overwrite random, to byte 4294967296`
+    pub fn describe(&self) -> String {
+        let steps = self.plan.steps.len();
+        let done = self.progress.steps.len();
+        match &self.progress.running {
+            Some(running) => {
+                format!("step {} of {steps}, {}, to byte {}", done + 1, running.report.act, running.upto)
+            }
+            None => format!("{done} of {steps} steps"),
+        }
+    }
+}
+
+/// What a job that runs says of itself, once a second.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Live {
+    pub pid: u32,
+    pub device: String,
+    /// From 1; 0 while it waits.
+    pub step: usize,
+    pub steps: usize,
+    pub act: String,
+    /// Of all steps together.
+    pub done_bytes: u64,
+    pub total_bytes: u64,
+    pub unusable_bytes: u64,
+    pub seconds: u64,
+    /// None until something is done.
+    pub seconds_left: Option<u64>,
+}
+
+impl Live {
+    fn of(state: &State) -> Live {
+        let (done, elapsed) = (state.done_before + state.done, state.started.elapsed().as_secs_f64());
+        let left = state.total.saturating_sub(done) as f64;
+        Live {
+            pid: std::process::id(),
+            device: state.device.clone(),
+            step: state.step,
+            steps: state.steps,
+            act: state.act.clone(),
+            done_bytes: done,
+            total_bytes: state.total,
+            unusable_bytes: state.unusable,
+            seconds: elapsed as u64,
+            seconds_left: (done > 0).then(|| (elapsed * left / done as f64) as u64),
+        }
+    }
+}
+
+/// The folder with the journals.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+/// What `efface jobs` shows of one disk.
+#[derive(Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Job {
+    Running(Live),
+    Resumable(Summary),
+    Ended(Summary),
+    Damaged { file: PathBuf },
+}
+
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub device: String,
+    pub disk: BTreeMap<String, String>,
+    pub method: String,
+    pub progress: String,
+    pub begun: Timestamp,
+    pub written: Timestamp,
+    pub verdict: Option<Verdict>,
+}
+
+/// What was kept of an earlier wipe of a disk.
+enum Kept {
+    Nothing,
+    Damaged(String),
+    Entry(Box<Entry>),
+}
+
+impl Folder {
+    /// One that is there.
+    pub fn at(path: &Path) -> Folder {
+        Folder(path.to_path_buf())
+    }
+
+    /// Makes it, where it is not there.
+    pub fn open(path: &Path) -> io::Result<Folder> {
+        fs::create_dir_all(path)?;
+        Ok(Folder(path.to_path_buf()))
+    }
+
+    fn file(&self, key: &str, kind: &str) -> PathBuf {
+        self.0.join(format!("{key}.{kind}"))
+    }
+
+    fn keys(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.0)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut keys: Vec<String> =
+            names.filter_map(|name| Some(name.strip_suffix(".journal")?.into())).collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    fn read(&self, key: &str) -> Kept {
+        let mut text = String::new();
+        let file = match File::open(self.file(key, "journal")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::Nothing,
+            file => file,
+        };
+        match file.and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)) {
+            Err(error) => Kept::Damaged(error.to_string()),
+            Ok(_) => decode(&text).map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry))),
+        }
+    }
+
+    /// The state of a job that runs: while it does, its file is locked.
+    fn live(&self, key: &str) -> Option<Live> {
+        let path = self.file(key, "running");
+        let file = File::open(&path).ok()?;
+        match Flock::lock(file, FlockArg::LockSharedNonblock) {
+            Ok(_) => None,
+            // It is written in place: another look, where it was looked at in between.
+            Err(_) => (0..10).find_map(|_| serde_json::from_str(fs::read_to_string(&path).ok()?.trim()).ok()),
+        }
+    }
+
+    /// All wipes that are known here, those that run first.
+    pub fn jobs(&self) -> io::Result<Vec<Job>> {
+        let job = |key: &String| {
+            if let Some(live) = self.live(key) {
+                return Some(Job::Running(live));
+            }
+            match self.read(key) {
+                Kept::Nothing => None,
+                Kept::Damaged(_) => Some(Job::Damaged { file: self.file(key, "journal") }),
+                Kept::Entry(entry) if entry.is_resumable() => Some(Job::Resumable(Summary::of(&entry))),
+                Kept::Entry(entry) => Some(Job::Ended(Summary::of(&entry))),
+            }
+        };
+        let mut jobs: Vec<Job> = self.keys()?.iter().filter_map(job).collect();
+        jobs.sort_by_key(|job| match job {
+            Job::Running(live) => (0, live.device.clone()),
+            Job::Resumable(summary) => (1, summary.device.clone()),
+            Job::Damaged { file } => (2, file.display().to_string()),
+            Job::Ended(summary) => (3, summary.written.to_string()),
+        });
+        Ok(jobs)
+    }
+
+    /// Forgets the oldest of those that have ended.
+    fn prune(&self) -> io::Result<()> {
+        let ended = |key: &String| match self.read(key) {
+            Kept::Entry(entry) if !entry.is_resumable() => Some((entry.written, key.clone())),
+            _ => None,
+        };
+        let mut ended: Vec<(Timestamp, String)> = self.keys()?.iter().filter_map(ended).collect();
+        ended.sort();
+        let old = ended.len().saturating_sub(ENDED_MAX);
+        ended.iter().take(old).try_for_each(|(_, key)| fs::remove_file(self.file(key, "journal")))
+    }
+
+    /// An unfinished wipe of another disk that was called the same.
+    fn other_disk_at(&self, device: &str, key: &str) -> Option<Entry> {
+        let keys = self.keys().unwrap_or_default();
+        keys.iter().filter(|other| *other != key).find_map(|other| match self.read(other) {
+            Kept::Entry(entry) if entry.device == device && entry.is_resumable() => Some(*entry),
+            _ => None,
+        })
+    }
+}
+
+impl Summary {
+    fn of(entry: &Entry) -> Summary {
+        Summary {
+            device: entry.device.clone(),
+            disk: entry.disk.clone(),
+            method: entry.plan.method.clone(),
+            progress: entry.describe(),
+            begun: entry.begun,
+            written: entry.written,
+            verdict: entry.verdict,
+        }
+    }
+}
+
+fn decode(text: &str) -> std::result::Result<Entry, String> {
+    let (sum, rest) = text.split_once('\n').ok_or("it ends early")?;
+    if sum != sha256(rest.as_bytes()) {
+        return Err("its sum is wrong".into());
+    }
+    let entry: Entry = serde_json::from_str(rest).map_err(|error| error.to_string())?;
+    match entry.efface_journal {
+        VERSION => Ok(entry),
+        other => Err(format!("it is of version {other}, not {VERSION}")),
+    }
+}
+
+/// What a journal is about.
+pub struct Subject<'a> {
+    pub device: &'a Path,
+    pub identity: &'a Identity,
+    pub counter: Option<WriteCounter>,
+    /// The work, without what is drawn for each run.
+    pub outline: Vec<String>,
+}
+
+/// The journal of one job, open.
+#[derive(Clone)]
+pub struct Journal(Arc<Mutex<Open>>);
+
+struct Open {
+    folder: Folder,
+    key: String,
+    entry: Entry,
+    identity: Identity,
+    counter: Option<WriteCounter>,
+    running: Flock<File>,
+    /// It was told that nothing can be kept.
+    broken: bool,
+}
+
+/// A job with its journal, and what an earlier process left of it.
+pub struct Begun {
+    pub journal: Journal,
+    pub plan: Plan,
+    pub resume: Option<Resume>,
+}
+
+impl Folder {
+    /// Opens the journal of a disk: goes on where an earlier wipe ended, if that is asked for and
+    /// there is one, else begins anew. None of a disk that has no name of its own.
+    pub fn begin(&self, subject: Subject, plan: &Plan, resume: bool) -> Result<Option<Begun>> {
+        let (Some(marks), None) = (subject.identity.enduring(), &plan.keys) else { return Ok(None) };
+        let disk: BTreeMap<String, String> =
+            marks.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
+        let key = sha256(format!("{disk:?}").as_bytes())[..32].to_string();
+        let device = printable(&subject.device.to_string_lossy());
+        let closed = Circumstances::now(subject.identity, subject.counter.as_ref());
+        let fresh = Entry {
+            efface_journal: VERSION,
+            disk,
+            device,
+            outline: subject.outline,
+            plan: plan.clone(),
+            begun: Timestamp::now(),
+            written: Timestamp::now(),
+            closed,
+            progress: Progress::default(),
+            verdict: None,
+        };
+        let earlier = match self.read(&key) {
+            Kept::Entry(entry) if entry.is_resumable() => Some(*entry),
+            Kept::Entry(_) | Kept::Nothing => None,
+            Kept::Damaged(why) => {
+                tracing::warn!("{}: its journal is damaged ({why}): it begins anew", fresh.device);
+                None
+            }
+        };
+        let (entry, believed) = match earlier {
+            Some(earlier) if resume => {
+                fresh.suits(&earlier)?;
+                let believed = earlier.closed.proves_the_same(&fresh.closed);
+                (Entry { verdict: None, device: fresh.device, ..earlier }, Some(believed))
+            }
+            Some(earlier) => {
+                let (device, how) = (&fresh.device, earlier.describe());
+                tracing::warn!(
+                    "{device}: an earlier wipe of it ended at {how}; this one begins anew (--resume goes on)"
+                );
+                (fresh, None)
+            }
+            None if resume => {
+                fresh.refuse_another(self, &key)?;
+                tracing::info!("{}: there is nothing to resume: it begins anew", fresh.device);
+                (fresh, None)
+            }
+            None => (fresh, None),
+        };
+        let Some(running) = self.lock(&key, &entry.device) else { return Ok(None) };
+        // What was true when the earlier process wrote it is all that counts, until the job has looked.
+        let (identity, counter) = (subject.identity.clone(), subject.counter);
+        let resume = believed.map(|believed| Resume { progress: entry.progress.clone(), believed });
+        let plan = entry.plan.clone();
+        let mut open = Open { folder: self.clone(), key, entry, identity, counter, running, broken: false };
+        open.write_as_it_was();
+        Ok(Some(Begun { journal: Journal(Arc::new(Mutex::new(open))), plan, resume }))
+    }
+
+    fn lock(&self, key: &str, device: &str) -> Option<Flock<File>> {
+        let path = self.file(key, "running");
+        let file = File::options().write(true).create(true).truncate(false).open(path);
+        let locked = file.map_err(|error| error.to_string()).and_then(|file| {
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.to_string())
+        });
+        locked.map_err(|error| no_journal(device, &error)).ok()
+    }
+}
+
+/// No reason not to wipe.
+pub fn no_journal(device: &str, why: &dyn std::fmt::Display) {
+    tracing::warn!("{device}: no journal can be kept ({why}): if it is interrupted, it has to begin anew");
+}
+
+impl Entry {
+    /// Whether an earlier wipe is of the same work.
+    fn suits(&self, earlier: &Entry) -> Result<()> {
+        if earlier.outline == self.outline && earlier.plan.area == self.plan.area {
+            return Ok(());
+        }
+        let told = |entry: &Entry| format!("bytes {}: {}", entry.plan.area, entry.outline.join("; "));
+        let what = format!("what is to be resumed is other work: {}; not {}", told(earlier), told(self));
+        Err(Error::refused(what).way_out("give the options of then, or begin anew without --resume"))
+    }
+
+    fn refuse_another(&self, folder: &Folder, key: &str) -> Result<()> {
+        let Some(other) = folder.other_disk_at(&self.device, key) else { return Ok(()) };
+        let told = |disk: &BTreeMap<String, String>| {
+            disk.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+        };
+        let what = format!(
+            "it is another disk than the one whose wipe ended early here: {}; not {}",
+            told(&self.disk),
+            told(&other.disk)
+        );
+        Err(Error::refused(what).way_out(
+            "see which disk is which (efface list), and begin anew without --resume if it is this one",
+        ))
+    }
+}
+
+impl Journal {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the job: keeps how far it is.
+    pub fn keeper(&self) -> Keep {
+        let journal = self.clone();
+        Box::new(move |progress| {
+            let mut open = journal.open();
+            open.entry.progress = progress.clone();
+            open.write();
+        })
+    }
+
+    /// For `efface jobs`.
+    pub fn tell(&self, state: &State) {
+        let text = serde_json::to_string(&Live::of(state)).unwrap_or_default() + "\n";
+        let open = self.open();
+        let written = open.running.set_len(0).and_then(|()| open.running.write_all_at(text.as_bytes(), 0));
+        written.unwrap_or_else(|error| tracing::debug!("efface jobs is not told: {error}"));
+    }
+
+    /// The job has ended.
+    pub fn end(&self, verdict: Verdict) {
+        let mut open = self.open();
+        open.entry.verdict = Some(verdict);
+        if !open.entry.is_resumable() {
+            open.entry.progress = Progress::default();
+        }
+        open.write_as_it_was();
+        let pruned =
+            fs::remove_file(open.folder.file(&open.key, "running")).and_then(|()| open.folder.prune());
+        pruned.unwrap_or_else(|error| tracing::debug!("the journals are not tidied up: {error}"));
+    }
+}
+
+impl Open {
+    /// Behind the flush, and before anything is written to the disk again.
+    fn write(&mut self) {
+        self.entry.closed = Circumstances::now(&self.identity, self.counter.as_ref());
+        self.write_as_it_was();
+    }
+
+    fn write_as_it_was(&mut self) {
+        self.entry.written = Timestamp::now();
+        let json = serde_json::to_string(&self.entry).map_err(io::Error::other);
+        let path = self.folder.file(&self.key, "journal");
+        let written = json
+            .and_then(|json| write_whole(&path, format!("{}\n{json}", sha256(json.as_bytes())).as_bytes()));
+        if let Err(error) = written
+            && !std::mem::replace(&mut self.broken, true)
+        {
+            no_journal(&self.entry.device, &error);
+        }
+    }
+}

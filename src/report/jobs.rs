@@ -1,0 +1,61 @@
+//! The wipes of a host as a table.
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use jiff::tz::TimeZone;
+
+use crate::journal::{Job, Live, Summary};
+
+/// One row a wipe.
+pub fn jobs_table(jobs: &[Job]) -> String {
+    if jobs.is_empty() {
+        return "No wipe is known here.\n".into();
+    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let head = ["DEVICE", "STATE", "HOW FAR", "BEGUN"];
+    table.set_header(head.into_iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
+    for job in jobs {
+        table.add_row(match job {
+            Job::Running(live) => [
+                Cell::new(&live.device),
+                Cell::new("running").fg(Color::Cyan),
+                Cell::new(how_far(live)),
+                Cell::new(format!("{} s ago", live.seconds)),
+            ],
+            Job::Resumable(summary) => row(summary, Cell::new("resumable").fg(Color::Yellow)),
+            Job::Ended(summary) => {
+                row(summary, Cell::new(summary.verdict.map_or("ended", |verdict| verdict.word())))
+            }
+            Job::Damaged { file } => [
+                Cell::new(file.display()),
+                Cell::new("damaged").fg(Color::Red),
+                Cell::new("begins anew"),
+                Cell::new(""),
+            ],
+        });
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
+}
+
+fn how_far(live: &Live) -> String {
+    if live.step == 0 {
+        return "waits".into();
+    }
+    let percent = u128::from(live.done_bytes) * 100 / u128::from(live.total_bytes.max(1));
+    let left = live.seconds_left.map_or(String::new(), |seconds| format!(", {seconds} s left"));
+    format!("step {} of {}, {}: {percent} % of all{left}", live.step, live.steps, live.act)
+}
+
+fn row(summary: &Summary, state: Cell) -> [Cell; 4] {
+    let begun = summary.begun.to_zoned(TimeZone::system()).strftime("%F %T").to_string();
+    [
+        Cell::new(&summary.device),
+        state,
+        Cell::new(format!("{}: {}", summary.method, summary.progress)),
+        Cell::new(begun),
+    ]
+}

@@ -1,0 +1,439 @@
+//! Real kills, hangs and quarrels on loop devices: no progress is lost beyond an epoch, and nothing is
+//! claimed that is not there.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::loops::{Loop, skipped};
+use crate::program::efface;
+
+/// A wipe with a journal in this folder.
+fn command(device: &Path, state: &Path, options: &[&str]) -> Command {
+    let mut command = efface();
+    command.arg("wipe").arg(device).args(["--yes", "--json", "--state-dir"]).arg(state).args(options);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The last line of the JSON, the exit code and stderr.
+fn finish(child: Child) -> (Value, Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let last = lines.lines().last().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
+    (last, output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn run(device: &Path, state: &Path, options: &[&str]) -> (Value, Option<i32>, String) {
+    finish(command(device, state, options).spawn().unwrap())
+}
+
+fn job(result: &Value) -> &Value {
+    &result["devices"][0]["job"]
+}
+
+fn jobs(state: &Path) -> Vec<Value> {
+    let output = efface().args(["jobs", "--json", "--state-dir"]).arg(state).output().unwrap();
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    listed["jobs"].as_array().unwrap().clone()
+}
+
+fn wait_for(child: &mut Child, words: &str) {
+    let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
+    let mut line = String::new();
+    while !line.contains(words) {
+        line.clear();
+        assert!(stdout.read_line(&mut line).unwrap() > 0, "it says {words}");
+    }
+}
+
+fn seed_of_the_last_pass(result: &Value) -> String {
+    let steps = job(result)["plan"]["steps"].as_array().unwrap();
+    let seed = steps.iter().rev().find_map(|step| step["pattern"]["seed"].as_str());
+    seed.unwrap().into()
+}
+
+/// `scripts/soak` asks for more.
+fn kills() -> u64 {
+    std::env::var("EFFACE_KILLS").map_or(20, |kills| kills.parse().expect("EFFACE_KILLS is a number"))
+}
+
+/// Killed at random moments until it comes to its end: then every byte is the last pass's.
+#[test]
+fn a_wipe_that_is_killed_again_and_again_comes_to_its_end() {
+    const SIZE: usize = 24 << 20;
+    let Some(device) = Loop::new(&vec![b'x'; SIZE], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let options =
+        ["--resume", "--method", "shred", "--verify", "full", "--epoch-size", "1MiB", "--rate", "150MiB/s"];
+    let mut moment = [0; 8];
+    let mut went_on = 0;
+    for _ in 0..kills() {
+        getrandom::fill(&mut moment).unwrap();
+        let child = command(&device.node, state.path(), &options).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(u64::from_le_bytes(moment) % 500));
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL).ok();
+        finish(child);
+        went_on += u64::from(jobs(state.path()).iter().any(|job| job["state"] == "resumable"));
+    }
+    let (result, code, stderr) = run(&device.node, state.path(), &options);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(went_on > 0, "nothing was ever left to be resumed");
+    assert_eq!(jobs(state.path())[0]["state"], "ended");
+    let mut expected = vec![0; SIZE];
+    let pattern: efface::pattern::Pattern =
+        format!("random:{}", seed_of_the_last_pass(&result)).parse().unwrap();
+    pattern.fill(0, &mut expected);
+    assert!(device.content() == expected, "every byte is the last pass's");
+}
+
+#[test]
+fn a_signal_leaves_a_journal_that_is_believed_and_without_resume_it_begins_anew() {
+    let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let slow = ["--method", "random", "--epoch-size", "4MiB", "--rate", "16MiB/s"];
+    let stop = |options: &[&str]| {
+        let mut child = command(&device.node, state.path(), options).spawn().unwrap();
+        wait_for(&mut child, "\"checkpoint\",\"step\":1");
+        let running = jobs(state.path());
+        assert!(running.iter().any(|job| job["state"] == "running" && job["total_bytes"].as_u64() > Some(0)));
+        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+        finish(child).0
+    };
+    let first = stop(&slow);
+    assert_eq!(first["verdict"], "terminated");
+    assert_eq!(jobs(state.path())[0]["state"], "resumable");
+
+    let (result, code, stderr) =
+        run(&device.node, state.path(), &["--resume", "--method", "random", "--epoch-size", "4MiB"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(seed_of_the_last_pass(&result), seed_of_the_last_pass(&first), "the same stream goes on");
+    let resumed = &job(&result)["resumed"][0];
+    assert_eq!((&resumed["believed"], &resumed["differing_bytes"]), (&true.into(), &0.into()), "{resumed}");
+    assert!(resumed["upto"].as_u64().unwrap() >= 4 << 20);
+    assert_eq!(resumed["reread_bytes"], 4 << 20, "the last epoch");
+
+    let second = stop(&slow);
+    let (result, code, stderr) = run(&device.node, state.path(), &["--method", "random"]);
+    assert_eq!(code, Some(0));
+    assert!(stderr.contains("begins anew (--resume goes on)"), "{stderr}");
+    assert_ne!(seed_of_the_last_pass(&result), seed_of_the_last_pass(&second));
+    assert!(job(&result)["resumed"].as_array().unwrap().is_empty());
+}
+
+/// A logical volume, say, that another had in between: nothing is believed, and what differs is done anew.
+#[test]
+fn what_somebody_wrote_in_between_is_found() {
+    let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let options = ["--resume", "--verify", "full", "--epoch-size", "4MiB"];
+    let mut child = command(&device.node, state.path(), &[&options[..], &["--rate", "16MiB/s"]].concat())
+        .spawn()
+        .unwrap();
+    wait_for(&mut child, "\"checkpoint\",\"step\":1,\"upto\":8388608");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    finish(child);
+    let status = Command::new("dd")
+        .args(["if=/dev/urandom", "bs=4096", "count=1", "seek=100", "oflag=direct", "conv=nocreat,fsync"])
+        .arg(format!("of={}", device.node.display()))
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let (result, code, stderr) = run(&device.node, state.path(), &options);
+    assert_eq!(code, Some(0), "{stderr}");
+    let resumed = &job(&result)["resumed"][0];
+    assert_eq!(
+        (&resumed["believed"], &resumed["differing_bytes"]),
+        (&false.into(), &4096.into()),
+        "{resumed}"
+    );
+    let said = result["devices"][0]["limitations"].to_string();
+    assert!(said.contains("whether anybody had written since is not known"), "{said}");
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}
+
+/// The one file of a journal.
+fn journal(state: &Path) -> PathBuf {
+    let files = fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "journal")).unwrap()
+}
+
+/// A journal that was changed, with the sum that belongs to it.
+fn change(journal: &Path, old: &str, new: &str) {
+    let text = fs::read_to_string(journal).unwrap();
+    let (_, rest) = text.split_once('\n').unwrap();
+    assert!(rest.contains(old), "{old}");
+    let rest = rest.replace(old, new);
+    fs::write(journal, format!("{}\n{rest}", hex::encode(Sha256::digest(rest.as_bytes())))).unwrap();
+}
+
+fn interrupted(device: &Loop, state: &TempDir) {
+    let mut child =
+        command(&device.node, state.path(), &["--rate", "16MiB/s", "--epoch-size", "4MiB"]).spawn().unwrap();
+    wait_for(&mut child, "\"checkpoint\",\"step\":1");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    finish(child);
+}
+
+#[test]
+fn another_disk_at_the_same_path_and_other_work_are_refused() {
+    let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    interrupted(&device, &state);
+    let before = device.content();
+    let (_, code, stderr) = run(&device.node, state.path(), &["--resume", "--method", "shred"]);
+    assert!(code == Some(3) && stderr.contains("what is to be resumed is other work"), "{code:?} {stderr}");
+    // Another one by its name, under the name of the file that the other disk's journal would have.
+    let old = journal(state.path());
+    let other = state.path().join("00112233445566778899aabbccddeeff.journal");
+    fs::rename(&old, &other).unwrap();
+    let (_, code, stderr) = run(&device.node, state.path(), &["--resume"]);
+    assert!(code == Some(3) && stderr.contains("it is another disk"), "{code:?} {stderr}");
+    assert!(device.content() == before, "nothing was written");
+}
+
+#[test]
+fn a_damaged_journal_costs_the_progress_and_a_clock_that_was_set_back_nothing() {
+    let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    interrupted(&device, &state);
+    let file = journal(state.path());
+    let text = fs::read(&file).unwrap();
+    for (at, len) in [(text.len() / 2, text.len()), (100, text.len()), (0, 0), (text.len(), text.len() - 10)]
+    {
+        let mut damaged = text.clone();
+        damaged.get_mut(at).into_iter().for_each(|byte| *byte ^= 1);
+        damaged.truncate(len);
+        fs::write(&file, damaged).unwrap();
+        assert_eq!(jobs(state.path())[0]["state"], "damaged");
+    }
+    let (result, code, stderr) = run(&device.node, state.path(), &["--resume", "--rate", "1GiB/s"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stderr.contains("its journal is damaged") && job(&result)["resumed"].as_array().unwrap().is_empty()
+    );
+
+    interrupted(&device, &state);
+    let text = fs::read_to_string(&file).unwrap();
+    let year = jiff::Timestamp::now().to_string()[..4].to_string();
+    assert!(text.contains(&format!("\"written\":\"{year}")));
+    change(&file, &format!("\"written\":\"{year}"), "\"written\":\"2199");
+    change(&file, &format!("\"begun\":\"{year}"), "\"begun\":\"2199");
+    let (result, code, stderr) = run(&device.node, state.path(), &["--resume"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(job(&result)["resumed"][0]["believed"], true);
+}
+
+/// In a mount namespace of its own, with a small file system for the journals.
+fn beside(state: &Path, mount: &str, device: &Path) -> Option<(Option<i32>, String)> {
+    let script = format!(
+        "mount -t tmpfs {mount} none {state} && {{ head -c 100k /dev/zero >{state}/full 2>/dev/null; \
+         exec {program} wipe {device} --yes --quiet --state-dir {state}; }} || exit 99",
+        state = state.display(),
+        program = env!("CARGO_BIN_EXE_efface"),
+        device = device.display(),
+    );
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", &script]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    match output.status.code() {
+        Some(99) => skipped(&format!("no mounts here: {stderr}")),
+        code => Some((code, stderr)),
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_kept_stops_no_wipe() {
+    for (mount, told) in [("-o ro", "Read-only file system"), ("-o size=16k", "No space left on device")] {
+        let Some(device) = Loop::new(&vec![b'x'; 4 << 20], &[]) else { return };
+        let state = tempfile::tempdir().unwrap();
+        let Some((code, stderr)) = beside(state.path(), mount, &device.node) else { return };
+        assert_eq!(code, Some(0), "{mount}: {stderr}");
+        assert!(
+            stderr.matches("no journal can be kept").count() == 1 && stderr.contains(told),
+            "{mount}: {stderr}"
+        );
+        assert!(device.content().iter().all(|byte| *byte == 0));
+    }
+}
+
+/// A second node of the same device.
+fn other_node(device: &Path, folder: &Path) -> PathBuf {
+    use std::os::unix::fs::MetadataExt;
+    let node = folder.join("node");
+    let number = fs::metadata(device).unwrap().rdev();
+    let kind = nix::sys::stat::SFlag::S_IFBLK;
+    nix::sys::stat::mknod(&node, kind, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR, number)
+        .unwrap();
+    node
+}
+
+/// Started together a hundred times, by one name or by two: one writes, the other waits or says busy.
+#[test]
+fn of_two_at_once_exactly_one_writes() {
+    let Some(device) = Loop::new(&vec![b'x'; 1 << 20], &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let other = other_node(&device.node, folder.path());
+    let mut busy = 0;
+    for round in 0..100 {
+        let second = if round % 2 == 0 { &device.node } else { &other };
+        let wait: &[&str] = if round % 4 < 2 { &["--no-wait"] } else { &["--wait", "60"] };
+        let children = [&device.node, second].map(|node| command(node, folder.path(), wait).spawn().unwrap());
+        let codes = children.map(|child| finish(child).1);
+        busy += codes.iter().filter(|code| **code == Some(7)).count();
+        let one_at_least = codes.contains(&Some(0));
+        let fair = codes.iter().all(|code| *code == Some(0) || (*code == Some(7) && round % 4 < 2));
+        assert!(one_at_least && fair, "round {round}: {codes:?}");
+    }
+    assert!(busy > 0, "they never met");
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn after_a_kill_the_device_is_to_be_had_again() {
+    let Some(device) = Loop::new(&vec![b'x'; 64 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    for _ in 0..5 {
+        let mut child = command(&device.node, state.path(), &["--rate", "64MiB/s"]).spawn().unwrap();
+        wait_for(&mut child, "\"progress\",\"step\":1");
+        child.kill().unwrap();
+        // Not waited for: its ring may still be closing.
+        let (_, code, stderr) = run(&device.node, state.path(), &["--rate", "1GiB/s"]);
+        assert_eq!(code, Some(0), "{stderr}");
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn eight_processes_take_two_slots_in_turn() {
+    let devices: Vec<Loop> = (0..8).filter_map(|_| Loop::new(&vec![b'x'; 2 << 20], &[])).collect();
+    let (8, Ok(state)) = (devices.len(), tempfile::tempdir()) else { return };
+    let options = ["--slots", "2", "--rate", "6MiB/s", "--verify", "none"];
+    let children: Vec<Child> = devices
+        .iter()
+        .map(|device| {
+            let child = command(&device.node, state.path(), &options).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(60));
+            child
+        })
+        .collect();
+    let (_, code, stderr) = run(&devices[7].node, state.path(), &["--slots", "2", "--no-wait"]);
+    assert_eq!(code, Some(7), "{stderr}");
+    let mut times = Vec::new();
+    for (number, child) in children.into_iter().enumerate() {
+        let (result, code, stderr) = finish(child);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert_eq!(stderr.contains("efface: waiting: "), number >= 2, "{number}: {stderr}");
+        let time = |step: &Value| -> jiff::Timestamp { step.as_str().unwrap().parse().unwrap() };
+        let step = &job(&result)["steps"][0];
+        times.push((time(&step["started"]), time(&step["ended"])));
+    }
+    let beside = |(start, _): &(jiff::Timestamp, jiff::Timestamp)| {
+        times.iter().filter(|(from, to)| from <= start && start < to).count()
+    };
+    assert!(times.iter().all(|time| beside(time) <= 2), "two at a time: {times:?}");
+    assert!(times.is_sorted_by_key(|(start, _)| *start), "in their order: {times:?}");
+}
+
+/// A device whose every write waits: a loop device over a file on a frozen file system.
+struct Frozen {
+    device: Loop,
+    _below: Loop,
+    folder: TempDir,
+}
+
+impl Frozen {
+    fn new() -> Option<Frozen> {
+        let below = Loop::new(&vec![0; 96 << 20], &[])?;
+        let folder = tempfile::tempdir().unwrap();
+        let done = |program: &str, arguments: &[&Path]| {
+            Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+        };
+        if !done("mkfs.ext4", &[Path::new("-q"), &below.node])
+            || !done("mount", &[&below.node, folder.path()])
+        {
+            return skipped("no file system can be mounted");
+        }
+        let image =
+            tempfile::Builder::new().prefix("image").tempfile_in(folder.path()).unwrap().into_temp_path();
+        fs::write(&image, vec![b'x'; 32 << 20]).unwrap();
+        let device = Loop::over(image, &[])?;
+        Some(Frozen { device, _below: below, folder })
+    }
+
+    fn freeze(&self, how: &str) {
+        assert!(Command::new("fsfreeze").arg(how).arg(self.folder.path()).status().unwrap().success());
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        Command::new("fsfreeze")
+            .arg("--unfreeze")
+            .arg(self.folder.path())
+            .stderr(Stdio::null())
+            .status()
+            .ok();
+        Command::new("losetup").arg("--detach").arg(&self.device.node).status().ok();
+        fs::remove_file(&self.device.image).ok();
+        Command::new("umount").arg("--lazy").arg(self.folder.path()).status().ok();
+    }
+}
+
+/// The verdict comes by the deadline, whatever the device does; so does the other device's.
+#[test]
+fn a_device_that_hangs_is_given_up_in_time_and_the_other_goes_on() {
+    let (Some(frozen), Some(good)) = (Frozen::new(), Loop::new(&vec![b'x'; 4 << 20], &[])) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let mut command =
+        command(&frozen.device.node, state.path(), &["--rate", "16MiB/s", "--io-timeout", "1s"]);
+    command
+        .arg(&good.node)
+        .args(["--give-up-after", "3s", "--verify", "none", "--certificate-to"])
+        .arg(kept.path());
+    let mut child = command.spawn().unwrap();
+    wait_for(&mut child, "\"progress\",\"step\":0,\"bytes\":4");
+    frozen.freeze("--freeze");
+    let started = Instant::now();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let late = lines.by_ref().find(|line| line.contains("\"late\"")).expect("it says that it waits");
+    assert!(late.contains("\"operation\":\"write\"") && late.contains("\"start\":"), "{late}");
+    let result = lines.by_ref().find(|line| line.contains("\"event\":\"result\"")).expect("a result");
+    let took = started.elapsed();
+    let certificates = fs::read_dir(kept.path()).unwrap().count();
+    frozen.freeze("--unfreeze");
+    let (_, code, stderr) = finish(child);
+    assert!(took < Duration::from_secs(60), "while it hung, not after: {took:?}");
+    let result: Value = serde_json::from_str(&result).unwrap();
+    let verdicts: Vec<&str> = result["devices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["verdict"].as_str().unwrap())
+        .collect();
+    assert_eq!((verdicts, code), (vec!["failed", "wiped"], Some(1)), "{stderr}");
+    assert!(stderr.contains("has not been answered for") || stderr.contains("has not come back"), "{stderr}");
+    assert_eq!(certificates, 2, "the records were written while it hung");
+    assert_eq!(jobs(state.path())[0]["state"], "resumable");
+}
+
+#[test]
+fn a_device_that_is_detached_in_the_middle_is_kept_to_the_end() {
+    let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let mut child = command(&device.node, state.path(), &["--rate", "32MiB/s"]).spawn().unwrap();
+    wait_for(&mut child, "\"progress\",\"step\":1");
+    assert!(Command::new("losetup").arg("--detach").arg(&device.node).status().unwrap().success());
+    let (result, code, stderr) = finish(child);
+    assert_eq!((code, &result["verdict"]), (Some(0), &"wiped".into()), "{stderr}");
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}

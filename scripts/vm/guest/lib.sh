@@ -37,6 +37,7 @@ declare -A CODES=([wiped]=0 [verified]=0 [shown]=0 [failed]=1 [usage]=2 [refused
 expect() { # VERDICT efface ARGUMENT...: its output is in $OUTPUT, its record (of wipe, verify) in $RECORD
     local verdict=$1 code=0
     shift
+    SECONDS=0
     OUTPUT=/tmp/output
     RECORD=/tmp/record.json
     local json=()
@@ -104,6 +105,14 @@ sum() { # DEVICE...
     for device in "$@"; do read_device "$device" | md5sum; done
 }
 
+refused() { # DEVICE TEXT...: not taken, by its words, and not touched either
+    local before
+    before=$(sum "$1")
+    expect refused efface wipe "$1" --yes --wait 0
+    says "${@:2}"
+    [ "$before" = "$(sum "$1")" ] || fail "$1 was refused, and has changed"
+}
+
 untouched() { # DEVICE... -- COMMAND...: the same bytes before and after
     local devices=() before
     while [ "$1" != -- ]; do
@@ -139,8 +148,9 @@ wait_for() { # COMMAND...: until it succeeds
     fail "it never came: $*"
 }
 
-# The images that were used up in this boot; each serves one disk.
-IMAGES=/run/images
+# The disks that the running test has plugged in, and how many of the images are used up in this boot.
+DISKS=/run/disks
+USED=/run/used
 
 bytes() { # 64M, 512K or 65537
     case $1 in
@@ -150,28 +160,32 @@ bytes() { # 64M, 512K or 65537
     esac
 }
 
-disk() { # NAME SIZE virtio|scsi|ahci|nvme [PROPERTIES [NODE-OPTIONS]]: $NAME is its node from then on
-    local name=$1 size image
-    size=$(bytes "$2")
-    image=$(grep -c . "$IMAGES") || true
-    echo "$name" >>"$IMAGES"
-    qmp blockdev-add "{\"driver\":\"raw\",\"node-name\":\"$name\",\"size\":$size,\"discard\":\"unmap\",
-        \"file\":{\"driver\":\"file\",\"filename\":\"disk$image\",\"discard\":\"unmap\"${5:+,$5}}}"
+# NODE='"read-only":true' and FAULT='"inject-error":[...]' add to QEMU's raw and blkdebug nodes.
+disk() { # NAME SIZE virtio|scsi [PROPERTIES]: $NAME is its node in /dev from then on
+    local name=$1 image file
+    image=$(<"$USED")
+    echo $((image + 1)) >"$USED"
+    echo "$name" >>"$DISKS"
+    qmp blockdev-add "{\"driver\":\"file\",\"node-name\":\"$name-file\",\"filename\":\"disk$image\",\"discard\":\"unmap\"}"
+    qmp block_resize "{\"node-name\":\"$name-file\",\"size\":$(bytes "$2")}"
+    file="\"$name-file\""
+    [ -z "${FAULT:-}" ] || file="{\"driver\":\"blkdebug\",\"image\":$file,$FAULT}"
+    qmp blockdev-add "{\"driver\":\"raw\",\"node-name\":\"$name\",\"discard\":\"unmap\",\"file\":$file${NODE:+,$NODE}}"
     plug "$name" "$3" "${4:-}"
 }
 
-plug() { # NAME BUS [PROPERTIES]: its image as a disk, by any name
-    local driver
+plug() { # NAME virtio|scsi [PROPERTIES [DEVICE]]: the image as a disk, or as DEVICE too
+    local driver device=${4:-$1}
     case $2 in
         virtio) driver=virtio-blk-pci ;;
         scsi) driver=scsi-hd,bus=scsi0.0,device_id=$1 ;;
-        nvme) driver=nvme,serial=$1 ;;
     esac
+    [ "$device" = "$1" ] || sed -i "1i$device" "$DISKS"
     ls /sys/block >/tmp/before
-    qmp device_add "$(properties "driver=$driver,id=$1,drive=$1${3:+,$3}")"
+    qmp device_add "$(properties "driver=$driver,id=$device,drive=$1,${3:-werror=report}")"
     wait_for appeared
-    declare -g "$1=/dev/$(appeared)"
-    wait_for test -b "${!1}"
+    declare -g "$device=/dev/$(appeared)"
+    wait_for test -b "${!device}"
 }
 
 appeared() { ls /sys/block | grep -vxFf /tmp/before; }
@@ -180,6 +194,27 @@ properties() { # a=b,c=1 as JSON
     jq -cnR --arg text "$1" '$text | split(",") | map(split("=") | {(.[0]):
         (.[1] | if . == "on" then true elif . == "off" then false else (tonumber? // .) end)}) | add
         | if has("serial") then .serial |= tostring else . end'
+}
+
+# Begins a command that goes on while the test does something to its disk; $JOB is its process.
+begin() {
+    "$@" --progress-fd 9 >/tmp/began 2>&1 9>/tmp/events </dev/null &
+    JOB=$!
+}
+
+ends() { # VERDICT: of what was begun
+    local code=0
+    OUTPUT=/tmp/began
+    wait "$JOB" || code=$?
+    [ $code = "${CODES[$1]}" ] || {
+        cat "$OUTPUT"
+        fail "exit code $code instead of ${CODES[$1]} ($1)"
+    }
+    say "$1, as expected"
+}
+
+writing() { # whether the first pass is some MiB on
+    grep -qE '"event":"progress","step":1,"bytes":[0-9]{7,}' /tmp/events
 }
 
 unplug() { # NAME
@@ -192,7 +227,7 @@ gone() { [ ! -e "/sys/block/${1#/dev/}" ]; }
 
 # -- the end -----------------------------------------------------------------------------------------
 
-clean_up() { # what a test may have made; what is left then is told
+clean_up() ( # what a test may have made
     local name names
     pkill -x efface
     umount -a -t ext4,btrfs
@@ -203,12 +238,14 @@ clean_up() { # what a test may have made; what is left then is told
     losetup --detach-all
     rmdir /sys/kernel/config/nullb/*
     modprobe -qr scsi_debug null_blk brd
-    names=$(sort -u "$IMAGES")
+    names=$(<"$DISKS")
     for name in $names; do qmp device_del "{\"id\":\"$name\"}"; done
     for name in $names; do
         wait_for qmp blockdev-del "{\"node-name\":\"$name\"}"
+        qmp blockdev-del "{\"node-name\":\"$name-file\"}"
     done
-} >/dev/null 2>&1
+    : >"$DISKS"
+) >/dev/null 2>&1
 
 left_behind() {
     ls /sys/block | grep -v '^loop' | grep -vxFf /run/first

@@ -11,7 +11,7 @@ use crate::io::loop_backing;
 use crate::range::Extent;
 
 /// sysfs counts in these, whatever the device's logical block.
-const SECTOR_BYTES: u64 = 512;
+pub(super) const SECTOR_BYTES: u64 = 512;
 
 impl Tree {
     pub(super) fn block(&self, number: DeviceNumber) -> io::Result<Block> {

@@ -76,6 +76,9 @@ fn what(entry: &Entry) -> String {
         medium.filter(|_| identity.kind == Kind::Disk).map(String::from),
         file,
     ];
+    if let Some(thin) = &identity.thin {
+        return format!("thin volume of {}", thin.pool);
+    }
     let drive: Vec<String> = drive.into_iter().flatten().filter(|_| !partition).collect();
     if drive.is_empty() { identity.kind.word().into() } else { drive.join(" ") }
 }

@@ -25,6 +25,11 @@ pub struct Thin {
 }
 
 impl Thin {
+    /// As it is now; none where it is gone, or no thin volume.
+    pub fn now(tree: &Tree, number: DeviceNumber) -> Option<Thin> {
+        Thin::of(tree, &tree.block(number).ok()?).ok().flatten()
+    }
+
     /// None of a device that is no thin volume.
     pub(super) fn of(tree: &Tree, block: &Block) -> io::Result<Option<Thin>> {
         let ask = |number: DeviceNumber, line, kind: &str| {
@@ -46,8 +51,10 @@ impl Thin {
         let blocks = blocks(&pool_table?.unwrap_or_default(), &pool_status?.unwrap_or_default());
         let (block_bytes, used, total) = blocks.ok_or_else(unknown)?;
         let pool = tree.block(pool)?;
+        let name = pool.attribute("dm/name").unwrap_or_else(|| pool.name());
         Ok(Some(Thin {
-            pool: pool.attribute("dm/name").unwrap_or_else(|| pool.name()),
+            // LVM's own device below the pool that people know.
+            pool: name.strip_suffix("-tpool").unwrap_or(&name).into(),
             discards: block.number_attribute("queue/discard_max_bytes").is_some_and(|bytes| bytes > 0),
             mapped_bytes: mapped(&status.unwrap_or_default()).ok_or_else(unknown)?,
             pool_used_bytes: used * block_bytes,

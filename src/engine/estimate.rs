@@ -54,7 +54,8 @@ pub fn seconds(plan: &Plan, bytes_per_second: u64) -> u64 {
         Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
     };
     let bytes = |act: &Act| match act {
-        Act::Write { .. } => plan.area.len(),
+        // Of what will be found all of it is the most.
+        Act::Write { .. } | Act::Find | Act::WriteFound { .. } => plan.area.len(),
         Act::Survey { sample } | Act::Check { sample, .. } => read(sample),
         Act::Replay { check, .. } => read(&check.sample),
         Act::WritePart { part, .. } => part.bytes(),

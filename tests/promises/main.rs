@@ -16,3 +16,4 @@ mod power_cut;
 mod program;
 mod refusals;
 mod scenarios;
+mod thin;

@@ -51,15 +51,17 @@ expect() { # VERDICT efface ARGUMENT...: its output is in $OUTPUT, its record (o
     say "$verdict, as expected: $*"
 }
 
-says() { # TEXT...: each is in what efface told
+told() { tr -s '[:space:]' ' ' <"$OUTPUT"; }
+
+says() { # TEXT...: each is in what efface told, however its lines are broken
     local text
     for text in "$@"; do
-        grep -qF -- "$text" "$OUTPUT" || { cat "$OUTPUT" && fail "it does not say: $text"; }
+        told | grep -F -- "$text" >/dev/null || { cat "$OUTPUT" && fail "it does not say: $text"; }
     done
 }
 
 never_says() {
-    ! grep -iF -- "$1" "$OUTPUT" || fail "it says: $1"
+    ! told | grep -iF -- "$1" || fail "it says: $1"
 }
 
 record() { # FILTER: of the record of the only device

@@ -161,8 +161,9 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
         ),
         (
             identity.thin.is_some(),
-            "A thin volume: blocks that it gave back to its pool before (by a discard) may hold old data \
-             there, until the pool gives them out again.",
+            "A thin volume: blocks that it ever shared with a snapshot are replaced, not overwritten; they, and \
+             those that it gave back before (by a discard), may hold old data in the pool until that gives \
+             them out again.",
         ),
         (
             matches!(identity.transport.as_deref(), Some("virtio" | "xen")),

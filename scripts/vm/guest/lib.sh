@@ -150,8 +150,9 @@ wait_for() { # COMMAND...: until it succeeds
     fail "it never came: $*"
 }
 
-# The disks that the running test has plugged in, and how many of the images are used up in this boot.
-DISKS=/run/disks
+# QEMU's nodes and devices that the running test has made, and how many images are used up in this boot.
+NODES=/run/nodes
+DEVICES=/run/devices
 USED=/run/used
 
 bytes() { # 64M, 512K or 65537
@@ -167,7 +168,7 @@ disk() { # NAME SIZE virtio|scsi [PROPERTIES]: $NAME is its node in /dev from th
     local name=$1 image file
     image=$(<"$USED")
     echo $((image + 1)) >"$USED"
-    echo "$name" >>"$DISKS"
+    echo "$name" >>"$NODES"
     qmp blockdev-add "{\"driver\":\"file\",\"node-name\":\"$name-file\",\"filename\":\"disk$image\",\"discard\":\"unmap\"}"
     qmp block_resize "{\"node-name\":\"$name-file\",\"size\":$(bytes "$2")}"
     file="\"$name-file\""
@@ -182,7 +183,7 @@ plug() { # NAME virtio|scsi [PROPERTIES [DEVICE]]: the image as a disk, or as DE
         virtio) driver=virtio-blk-pci ;;
         scsi) driver=scsi-hd,bus=scsi0.0,device_id=$1 ;;
     esac
-    [ "$device" = "$1" ] || sed -i "1i$device" "$DISKS"
+    echo "$device" >>"$DEVICES"
     ls /sys/block >/tmp/before
     qmp device_add "$(properties "driver=$driver,id=$device,drive=$1,${3:-werror=report}")"
     wait_for appeared
@@ -230,7 +231,7 @@ gone() { [ ! -e "/sys/block/${1#/dev/}" ]; }
 # -- the end -----------------------------------------------------------------------------------------
 
 clean_up() ( # what a test may have made
-    local name names
+    local name
     pkill -x efface
     umount -a -t ext4,btrfs
     swapoff -a
@@ -240,16 +241,16 @@ clean_up() ( # what a test may have made
     losetup --detach-all
     rmdir /sys/kernel/config/nullb/*
     modprobe -qr scsi_debug null_blk brd
-    names=$(<"$DISKS")
-    for name in $names; do qmp device_del "{\"id\":\"$name\"}"; done
-    for name in $names; do
+    for name in $(<"$DEVICES"); do qmp device_del "{\"id\":\"$name\"}"; done
+    for name in $(<"$NODES"); do
         wait_for qmp blockdev-del "{\"node-name\":\"$name\"}"
         qmp blockdev-del "{\"node-name\":\"$name-file\"}"
     done
-    : >"$DISKS"
+    : >"$DEVICES" >"$NODES"
 ) >/dev/null 2>&1
 
 left_behind() {
     ls /sys/block | grep -v '^loop' | grep -vxFf /run/first
     ls -d /sys/block/loop*/loop 2>/dev/null
+    cat "$NODES"
 }

@@ -308,6 +308,12 @@ pub enum Act {
         pattern: Pattern,
         part: ExtentSet,
     },
+    /// Reads all of it, to find what is not zero.
+    Find,
+    /// Over what was found: a block that was never written costs its pool nothing then.
+    WriteFound {
+        pattern: Pattern,
+    },
     Zero,
     Discard,
     /// Reads what is there, before anything is written: what a read-back of the same later proves
@@ -348,7 +354,12 @@ impl Act {
     }
 
     pub fn writes(&self) -> bool {
-        matches!(self, Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard)
+        match self {
+            Act::Write { .. } | Act::WritePart { .. } | Act::WriteFound { .. } | Act::Zero | Act::Discard => {
+                true
+            }
+            Act::Find | Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => false,
+        }
     }
 }
 
@@ -357,6 +368,8 @@ impl fmt::Display for Act {
         match self {
             Act::Write { pattern } => write!(f, "overwrite {pattern}"),
             Act::WritePart { pattern, part } => write!(f, "overwrite {pattern} in {} bytes", part.bytes()),
+            Act::Find => f.write_str("find what is not zero"),
+            Act::WriteFound { pattern } => write!(f, "overwrite {pattern} where it was not zero"),
             Act::Zero => f.write_str("write-zeroes"),
             Act::Discard => f.write_str("discard"),
             Act::Survey { sample } => write!(f, "survey, {sample}"),
@@ -457,6 +470,41 @@ impl Plan {
         Ok(Plan { method: method.name.clone(), area, partial, steps, keys: None })
     }
 
+    /// The same for a thin volume, where a write to a block that was never written takes room from
+    /// its pool: only what is not zero is overwritten, at last with zeroes, so that all of it reads
+    /// alike; and when all of that was read back, it is given back to the pool.
+    pub fn on_thin(mut self, discards: bool) -> Result<Plan> {
+        if self.steps.contains(&Act::Zero) {
+            return Err(Error::unsupported("a thin volume has no write-zeroes")
+                .way_out("leave --zero-with away: what is not zero there is overwritten"));
+        }
+        let checked = self.steps.iter().any(|act| matches!(act, Act::Check { .. }));
+        let mut steps = Vec::new();
+        let mut left = None;
+        for act in self.steps {
+            match act {
+                Act::Write { pattern } => {
+                    if left.is_none() {
+                        steps.push(Act::Find);
+                    }
+                    left = Some(pattern.clone());
+                    steps.push(Act::WriteFound { pattern });
+                }
+                Act::Check { .. } if left.is_some() => {}
+                act => steps.push(act),
+            }
+        }
+        if let Some(left) = left {
+            let zero = (left != Pattern::zero()).then(|| Act::WriteFound { pattern: Pattern::zero() });
+            // What is not mapped is read at the speed of memory, and a sample would draw little else.
+            let full = Act::Check { expect: Pattern::zero(), sample: Sample::Full };
+            let check = checked.then_some(full);
+            steps.extend(zero.into_iter().chain(check).chain(discards.then_some(Act::Discard)));
+        }
+        self.steps = steps;
+        Ok(self)
+    }
+
     pub fn writes(&self) -> bool {
         self.steps.iter().any(Act::writes)
     }
@@ -471,6 +519,13 @@ impl Plan {
             Act::Survey { sample } => format!("read before, {sample}"),
             Act::Check { sample, .. } => format!("read back, {sample}"),
             Act::Replay { check, .. } => format!("read again, {}", check.sample),
+            Act::WriteFound { .. } => {
+                let pass = passes.next().map_or("overwrite 0x00".into(), ToString::to_string);
+                format!("{pass} where it was not zero")
+            }
+            Act::Find => act.to_string(),
+            // Of a thin volume the last discard is no pass of its method.
+            Act::Discard => passes.next().map_or("discard".into(), ToString::to_string),
             _ => passes.next().map(ToString::to_string).expect("a pass for each step that writes"),
         };
         self.steps.iter().map(told).collect()
@@ -554,10 +609,12 @@ fn acts(passes: &[Pass], sample: Option<Sample>, draw: &mut dyn FnMut() -> Resul
 /// Reads back what this act leaves.
 fn check(left_by: Option<&Act>, sample: Sample) -> Option<Act> {
     let expect = match left_by? {
-        Act::Write { pattern } | Act::WritePart { pattern, .. } => pattern.clone(),
+        Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
+            pattern.clone()
+        }
         Act::Zero | Act::Discard => Pattern::zero(),
         Act::Check { expect, .. } | Act::Replay { expect, .. } => expect.clone(),
-        Act::Survey { .. } => return None,
+        Act::Find | Act::Survey { .. } => return None,
     };
     Some(Act::Check { expect, sample })
 }
@@ -587,6 +644,27 @@ mod tests {
             ["survey, 4608 probes", "overwrite 0x00", "verify 0x00, 4608 probes"]
         );
         assert_eq!(told("zero", Policy::None), ["overwrite 0x00"]);
+    }
+
+    #[test]
+    fn of_a_thin_volume_only_what_is_not_zero_is_written() {
+        let thin = |name: &str, policy| plan(&Method::named(name).unwrap(), policy).unwrap().on_thin(true);
+        let told = |name, policy| -> Vec<String> {
+            thin(name, policy).unwrap().steps.iter().map(Act::to_string).collect()
+        };
+        let zero = "overwrite 0x00 where it was not zero";
+        let read =
+            ["survey, 4608 probes", "find what is not zero", zero, "verify 0x00, all of it", "discard"];
+        assert_eq!(told("zero", Policy::Standard), read);
+        assert_eq!(told("zero", Policy::None), ["find what is not zero", zero, "discard"]);
+        // Whatever the method, at last all of it reads alike.
+        let random = "overwrite random where it was not zero";
+        assert_eq!(told("random", Policy::None), ["find what is not zero", random, zero, "discard"]);
+        let discard = ["survey, 4608 probes", "discard", "verify 0x00, 4608 probes"];
+        assert_eq!(told("discard", Policy::Standard), discard);
+        let method = Method::named("zero").unwrap().offload_zeroes().unwrap();
+        assert!(plan(&method, Policy::None).unwrap().on_thin(true).is_err());
+        assert!(!thin("zero", Policy::None).unwrap().outline(&Method::named("zero").unwrap()).is_empty());
     }
 
     #[test]

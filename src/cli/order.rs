@@ -199,7 +199,11 @@ impl Order {
         let device = device(geometry);
         let overwrite = || {
             let area = self.part.area(&device)?;
-            Plan::new(method, self.policy(), area, &device, &mut Seed::from_kernel)
+            let plan = Plan::new(method, self.policy(), area, &device, &mut Seed::from_kernel)?;
+            match &identity.thin {
+                Some(thin) => plan.on_thin(thin.discards),
+                None => Ok(plan),
+            }
         };
         let plan = match self.prefer_key.then(keys) {
             None => overwrite(),

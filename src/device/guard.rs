@@ -24,7 +24,7 @@ use super::place::Place;
 use super::procfs::{self, Opened};
 use super::sysfs::{Block, Loop, WriteCounter};
 use super::usage::{self, Force, Refusal, Usage};
-use super::{Signature, Tree, blkid, volume};
+use super::{Signature, Thin, Tree, blkid, volume};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Op, Target};
 use crate::luks::KeyArea;
@@ -228,6 +228,7 @@ impl Candidate {
         let (identity, block) = match place {
             Place::Device(number) => {
                 let block = tree.block(number).map_err(unseen)?;
+                Thin::of(tree, &block).map_err(unseen)?;
                 (Identity::of_block(tree, path, node, &block).map_err(unseen)?, Some(block))
             }
             Place::File(_) => (Identity::of_image(path, node, &metadata), None),

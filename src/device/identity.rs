@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::select::same;
 use super::sysfs::Block;
-use super::{DeviceNumber, Signature, Tree, lossy, printable};
+use super::{DeviceNumber, Signature, Thin, Tree, lossy, printable};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +75,9 @@ pub struct Identity {
     pub backing_file: Option<PathBuf>,
     pub dm_name: Option<String>,
     pub dm_uuid: Option<String>,
+    /// Of a thin volume, before it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin: Option<Thin>,
     /// Shingled disks: `host-aware` or `host-managed`.
     pub zoned: Option<String>,
     /// Counts up with every new disk or medium (kernel 5.15).
@@ -186,6 +189,8 @@ impl Identity {
             backing_file: disk.attribute("loop/backing_file").map(PathBuf::from),
             dm_name: disk.attribute("dm/name"),
             dm_uuid: disk.attribute("dm/uuid"),
+            // The guard asks again, and takes no silence for an answer.
+            thin: Thin::of(tree, block).ok().flatten(),
             zoned: disk.attribute("queue/zoned").filter(|model| model != "none"),
             disk_sequence: disk.number_attribute("diskseq"),
         })
@@ -212,6 +217,7 @@ impl Identity {
             backing_file: None,
             dm_name: None,
             dm_uuid: None,
+            thin: None,
             zoned: None,
             disk_sequence: None,
         }

@@ -49,7 +49,7 @@ impl Gauges {
         if let Ok(disk) = block.disk() {
             self.add(tree, &disk, below);
         }
-        for slave in block.slaves() {
+        for slave in block.slaves().unwrap_or_default() {
             self.add(tree, &slave, true);
         }
         if let Some(place) = Loop::of(block).and_then(|lower| lower.place(tree)) {

@@ -19,12 +19,14 @@ mod place;
 mod procfs;
 mod select;
 mod sysfs;
+mod thin;
 mod usage;
 mod volume;
 
 pub use blkid::Signature;
 pub use select::select;
 pub use sysfs::WriteCounter;
+pub use thin::Thin;
 pub use usage::{Force, Refusal};
 
 /// Where the kernel shows its devices; a test gives a tree of its own.
@@ -89,6 +91,14 @@ mod lossy {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, JsonSchema)]
 #[schemars(with = "String")]
 pub struct DeviceNumber(libc::dev_t);
+
+impl DeviceNumber {
+    /// As device-mapper's commands have it: the kernel's huge_encode_dev.
+    fn for_dm(self) -> u64 {
+        let (major, minor) = (major(self.0), minor(self.0));
+        minor & 0xff | major << 8 | (minor & !0xff) << 12
+    }
+}
 
 impl fmt::Display for DeviceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

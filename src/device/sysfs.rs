@@ -197,17 +197,20 @@ impl Block {
 
     /// The devices that stand on this one: device-mapper, md, bcache.
     pub fn holders(&self) -> io::Result<Vec<Block>> {
-        let entries = fs::read_dir(self.folder.join("holders"))?;
-        let mut holders: Vec<Block> =
-            entries.map(|entry| Block::at(&entry?.path())).collect::<io::Result<_>>()?;
-        holders.sort_by_cached_key(|block| natural(&block.name()));
-        Ok(holders)
+        self.linked("holders")
     }
 
-    /// The devices that this one stands on.
-    pub fn slaves(&self) -> Vec<Block> {
-        let entries = fs::read_dir(self.folder.join("slaves")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| Block::at(&entry.path()).ok()).collect()
+    /// The devices that it stands on.
+    pub fn slaves(&self) -> io::Result<Vec<Block>> {
+        if self.has("slaves") { self.linked("slaves") } else { Ok(Vec::new()) }
+    }
+
+    fn linked(&self, folder: &str) -> io::Result<Vec<Block>> {
+        let entries = fs::read_dir(self.folder.join(folder))?;
+        let mut blocks: Vec<Block> =
+            entries.map(|entry| Block::at(&entry?.path())).collect::<io::Result<_>>()?;
+        blocks.sort_by_cached_key(|block| natural(&block.name()));
+        Ok(blocks)
     }
 
     /// Whether it stands on other devices.

@@ -134,6 +134,7 @@ impl<'a> Usage<'a> {
         }
         let mut refusals = self.of_device_at(target, 0)?;
         refusals.extend(hidden_by_lvm(target));
+        refusals.extend(kept_by_snapshots(target, 0)?);
         refusals.sort_by_key(|refusal| !refusal.system);
         Ok(refusals)
     }
@@ -418,6 +419,32 @@ fn hidden_by_lvm(target: &Block) -> Option<Refusal> {
     ))
 }
 
+/// Of a volume with snapshots, and of what stands on one, the old data goes to those as it is overwritten.
+fn kept_by_snapshots(target: &Block, depth: u32) -> io::Result<Option<Refusal>> {
+    if depth > DEPTH_MAX {
+        return Err(io::Error::other(format!("{} stands on too many others", target.name())));
+    }
+    let data = target.attribute("dm/uuid").map(|uuid| format!("{uuid}-real"));
+    for below in target.slaves()? {
+        if data.is_none() || below.attribute("dm/uuid") != data {
+            if let Some(refusal) = kept_by_snapshots(&below, depth + 1)? {
+                return Ok(Some(refusal));
+            }
+            continue;
+        }
+        let snapshots = below.holders()?.into_iter().filter(|holder| holder.number() != target.number());
+        let names: Vec<String> = snapshots.map(|snapshot| map_name(&snapshot)).collect();
+        if !names.is_empty() {
+            let (origin, names) = (map_name(target), names.join(", "));
+            let short = format!("origin of the snapshot {names}");
+            let what = format!("what is overwritten of {origin} is kept by its snapshot {names}");
+            let way_out = format!("remove the snapshot first: lvremove, or lvs --all to see them ({names})");
+            return Ok(Some(Refusal::new(short, what, way_out)));
+        }
+    }
+    Ok(None)
+}
+
 fn btrfs_members(tree: &Tree) -> io::Result<Vec<(DeviceNumber, String)>> {
     let folder = tree.sys.join("fs/btrfs");
     let mut members = Vec::new();
@@ -648,6 +675,23 @@ mod tests {
             let refusal = &refusals(&fake, hidden)[0];
             assert!(refusal.what.contains(&format!("hidden part of an LVM volume ({part})")), "{refusal:?}");
             assert_eq!(refusal.force, None);
+        }
+    }
+
+    #[test]
+    fn a_volume_is_refused_while_a_snapshot_keeps_what_is_overwritten() {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        map(&fake, "vg-lv-real", "253:0", &format!("{VOLUME}-real"), SDA);
+        let origin = map(&fake, "vg-lv", "253:1", VOLUME, "virtual/block/dm-0");
+        let crypt = map(&fake, "secret", "253:2", "CRYPT-LUKS2-0123-secret", "virtual/block/dm-1");
+        assert!(refusals(&fake, crypt).is_empty());
+        map(&fake, "vg-snap", "253:3", &VOLUME.replace('0', "9"), "virtual/block/dm-0");
+        for target in [origin, crypt] {
+            let found = refusals(&fake, target);
+            let kept = found.last().expect("it is refused");
+            assert!(kept.what.contains("kept by its snapshot vg-snap"), "{kept:?}");
+            assert_eq!(kept.force, None);
         }
     }
 

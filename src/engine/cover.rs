@@ -125,10 +125,12 @@ impl StepReport {
     /// What a random pass was made from.
     pub fn seed(&self) -> Option<&Seed> {
         match &self.act {
-            Act::Write { pattern } | Act::WritePart { pattern, .. } => match pattern {
-                Pattern::Random { seed } | Pattern::Headless { seed, .. } => Some(seed),
-                Pattern::Constant { .. } => None,
-            },
+            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
+                match pattern {
+                    Pattern::Random { seed } | Pattern::Headless { seed, .. } => Some(seed),
+                    Pattern::Constant { .. } => None,
+                }
+            }
             _ => None,
         }
     }
@@ -418,12 +420,12 @@ impl<'a> Cover<'a> {
         let (op, holds) = match self.act {
             Act::Zero => (Op::Zero { at, len }, None),
             Act::Discard => (Op::Discard { at, len }, None),
-            Act::Write { pattern } | Act::WritePart { pattern, .. } => {
+            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
                 let mut sheet = self.idle.pop().expect("as many buffers as pieces in flight");
                 sheet.prepare(pattern, at, len as usize);
                 (Op::Write { at, buf: sheet.buf }, sheet.holds)
             }
-            Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => {
+            Act::Find | Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => {
                 let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
                 buf.set_len(len as usize);
                 (Op::Read { at, buf }, None)

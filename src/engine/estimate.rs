@@ -65,7 +65,8 @@ fn act_bytes(plan: &Plan, act: &Act) -> u64 {
         Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
     };
     match act {
-        Act::Write { .. } | Act::Zero | Act::Discard => plan.area.len(),
+        // Of what will be found all of it is the most.
+        Act::Write { .. } | Act::Find | Act::WriteFound { .. } | Act::Zero | Act::Discard => plan.area.len(),
         Act::Survey { sample } | Act::Check { sample, .. } => read(sample),
         Act::Replay { check, .. } => read(&check.sample),
         Act::WritePart { part, .. } => part.bytes(),

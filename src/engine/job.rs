@@ -43,6 +43,9 @@ pub struct JobReport {
     pub verification: Option<Verification>,
     /// Of key material that was to be destroyed: what a last look found as it was before.
     pub unchanged_key_bytes: Option<u64>,
+    /// Of a thin volume: what was not zero before the first pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_bytes: Option<u64>,
     /// Bytes of one transfer: where they first and last met is always read back.
     pub chunk_bytes: u64,
     /// Each time that it went on after it had ended too early.
@@ -109,6 +112,7 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings
         unchanged_key_bytes,
         residue_unreadable,
         resumed,
+        found,
         ..
     } = job;
     JobReport {
@@ -124,6 +128,7 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings
         before,
         verification,
         unchanged_key_bytes,
+        found_bytes: found.map(|found| found.bytes()),
         chunk_bytes: settings.chunk_bytes,
         resumed,
         error,
@@ -163,6 +168,8 @@ impl JobReport {
         let Plan { area, partial, steps, .. } = &self.plan;
         let expect = steps.iter().rev().find_map(|act| match act {
             Act::Write { pattern: expect } | Act::Check { expect, .. } => Some(expect.clone()),
+            // Only a part of it holds that.
+            Act::Find | Act::WriteFound { .. } => None,
             Act::Zero => Some(Pattern::zero()),
             Act::Survey { .. } | Act::WritePart { .. } | Act::Replay { .. } | Act::Discard => None,
         })?;
@@ -190,6 +197,9 @@ impl JobReport {
 /// A survey is given up after so many failed reads: each can cost a drive's whole patience.
 const SURVEY_ERRORS_MAX: u64 = 16;
 
+/// The smallest block of a thin pool: nothing is gained by looking more closely.
+const FIND_BYTES: u64 = 64 << 10;
+
 struct Job<'a> {
     disk: &'a mut dyn Disk,
     settings: &'a Settings,
@@ -216,6 +226,8 @@ struct Job<'a> {
     /// Of the step that goes on.
     rest: Option<Rest>,
     resumed: Vec<Resumption>,
+    /// What was not zero when it was looked for.
+    found: Option<ExtentSet>,
 }
 
 /// What is known of the last pass that wrote.
@@ -267,6 +279,7 @@ impl<'a> Job<'a> {
             epoch: None,
             rest: None,
             resumed: Vec::new(),
+            found: None,
         }
     }
 
@@ -297,8 +310,12 @@ impl<'a> Job<'a> {
                     let places = places(sample, self.area, &self.geometry, seed, *chunk_bytes, &self.last);
                     Ok(self.compare(step, acts, act, expect, &places.extents))
                 }
-                Act::WritePart { part, .. } => Ok(self.write(step, acts, part)),
-                Act::Write { .. } | Act::Zero | Act::Discard => Ok(self.write(step, acts, &self.area.into())),
+                Act::Find => Ok(self.find(step, acts)),
+                Act::Write { .. }
+                | Act::WriteFound { .. }
+                | Act::WritePart { .. }
+                | Act::Zero
+                | Act::Discard => Ok(self.write(step, acts, &self.area_of(act))),
             };
             if let Some(halt) = done.unwrap_or_else(|error| Some(Halt::Failed(error))) {
                 return Some(halt);
@@ -348,6 +365,25 @@ impl<'a> Job<'a> {
         Ok(halt.filter(|halt| matches!(halt, Halt::Asked(_))))
     }
 
+    /// Reads all of it for what is not zero; what cannot be read may be anything.
+    fn find(&mut self, step: usize, acts: &[Act]) -> Option<Halt> {
+        let mut found = ExtentSet::new();
+        let mut see = |extent: Extent, bytes: &[u8]| {
+            for (at, bytes) in extent.chunks(FIND_BYTES).zip(bytes.chunks(FIND_BYTES as usize)) {
+                if bytes.iter().any(|byte| *byte != 0) {
+                    found.insert(at);
+                }
+            }
+        };
+        let settings = *self.settings;
+        let all = self.area.into();
+        let (report, halt) = self.cover(step, acts.len(), &acts[step], &all, &settings, &mut see);
+        report.unusable.iter().for_each(|extent| found.insert(extent));
+        self.steps.push(report);
+        self.found = Some(found);
+        halt
+    }
+
     /// Looks again at what was surveyed: no block of key material may be what it was.
     fn compare_keys(&mut self, step: usize, acts: &[Act]) -> Option<Halt> {
         let block = self.geometry.logical_block;
@@ -369,11 +405,21 @@ impl<'a> Job<'a> {
         halt
     }
 
+    /// What a step that writes is about.
+    fn area_of(&self, act: &Act) -> ExtentSet {
+        match act {
+            Act::WriteFound { .. } => self.found.clone().expect("looked for before it is written"),
+            Act::WritePart { part, .. } => part.clone(),
+            _ => self.area.into(),
+        }
+    }
+
     fn write(&mut self, step: usize, acts: &[Act], area: &ExtentSet) -> Option<Halt> {
         let settings = *self.settings;
         let (mut report, mut halt) =
             self.cover(step, acts.len(), &acts[step], area, &settings, &mut |_, _| {});
-        let last = acts[step + 1..].iter().all(|act| !act.writes());
+        // What is only given back after it counts for nothing.
+        let last = acts[step + 1..].iter().all(|act| !act.writes() || *act == Act::Discard);
         if last && halt.is_none() && !report.unusable.is_empty() {
             halt = self.once_more(step, &acts[step], &mut report);
         }

@@ -87,7 +87,9 @@ impl Settings {
     fn transfers(&self, act: &Act) -> (u64, usize) {
         let sample = match act {
             Act::Zero | Act::Discard => return (COMMAND_BYTES, 1),
-            Act::Write { .. } | Act::WritePart { .. } => return (self.chunk_bytes, self.depth),
+            Act::Write { .. } | Act::WritePart { .. } | Act::WriteFound { .. } | Act::Find => {
+                return (self.chunk_bytes, self.depth);
+            }
             Act::Survey { sample } | Act::Check { sample, .. } => sample,
             Act::Replay { check, .. } => &check.sample,
         };

@@ -53,7 +53,7 @@ impl JobReport {
             let sample = match act {
                 Act::Survey { sample } | Act::Check { sample, .. } => sample,
                 Act::Replay { check, .. } => &check.sample,
-                Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard => continue,
+                _ => continue,
             };
             hold(fits(sample, served_area), "its sample does not fit its area")?;
         }
@@ -101,8 +101,12 @@ impl JobReport {
                 Act::Replay { check, .. } => {
                     last = Last { retried: check.retried.clone(), residue: check.residue.clone() };
                 }
-                Act::Survey { .. } => {}
-                Act::Write { .. } | Act::WritePart { .. } | Act::Zero | Act::Discard => {
+                Act::Find | Act::Survey { .. } => {}
+                Act::Write { .. }
+                | Act::WritePart { .. }
+                | Act::WriteFound { .. }
+                | Act::Zero
+                | Act::Discard => {
                     last = Last::of(report);
                 }
             }
@@ -178,10 +182,14 @@ impl JobReport {
         hold(checks == self.verification.is_some(), "it does not tell of its check")?;
         let (area, _) = served(self.plan.area, &self.geometry, &self.io_path);
         let passes = self.steps.iter().filter(|step| step.act.writes());
+        let found_bytes = self.found_bytes.unwrap_or(0);
+        let looked = self.plan.steps.contains(&Act::Find);
+        hold(looked == self.found_bytes.is_some(), "it does not tell what it found")?;
         for pass in passes {
             hold(pass.flushed, "it claims success with a pass that was not flushed")?;
             let bytes = match &pass.act {
                 Act::WritePart { part, .. } => part.bytes(),
+                Act::WriteFound { .. } => found_bytes,
                 _ => area.len(),
             };
             let all = pass.bytes.checked_add(pass.unusable.bytes()) == Some(bytes);

@@ -165,7 +165,9 @@ pub struct Inquiry<'a> {
 impl<'a> Inquiry<'a> {
     pub fn new(expect: &'a Pattern, acts: &'a [Act], memory: Option<&'a Memory>) -> Inquiry<'a> {
         let pattern = |(step, act): (usize, &'a Act)| match act {
-            Act::Write { pattern } | Act::WritePart { pattern, .. } => Some((step, pattern)),
+            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
+                Some((step, pattern))
+            }
             _ => None,
         };
         let mut written: Vec<(usize, &Pattern)> = acts.iter().enumerate().filter_map(pattern).collect();

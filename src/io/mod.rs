@@ -17,7 +17,7 @@ mod sys;
 mod uring;
 
 pub use buffer::Buf;
-pub(crate) use sys::{Access, Target, loop_backing, size_of};
+pub(crate) use sys::{Access, DmLine, Target, dm_target, loop_backing, size_of};
 pub use sys::{PriorityClass, inherited, set_io_priority};
 
 /// What a device can be asked for, in bytes.

@@ -21,6 +21,12 @@ mod ioctl {
     nix::ioctl_read_bad!(loop_get_status64, 0x4c05, super::LoopInfo64);
     nix::ioctl_write_ptr_bad!(blkdiscard, nix::request_code_none!(0x12, 119), [u64; 2]);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
+    // linux/dm-ioctl.h: DM_TABLE_STATUS. Its number has the size of the header alone.
+    nix::ioctl_readwrite_bad!(
+        dm_table_status,
+        nix::request_code_readwrite!(0xfd, 12, super::DM_HEADER_BYTES),
+        super::DmTable
+    );
 }
 
 /// An image has no block size of its own; these suit every file system with direct I/O.
@@ -250,6 +256,59 @@ pub(crate) fn loop_backing(device: &Path) -> io::Result<(u64, u64)> {
     // SAFETY: LOOP_GET_STATUS64 writes one loop_info64, and `info` is one.
     unsafe { ioctl::loop_get_status64(file.as_raw_fd(), &mut info) }?;
     Ok((info.device, info.inode))
+}
+
+/// `struct dm_ioctl` of linux/dm-ioctl.h, and room for the targets behind it.
+#[repr(C)]
+pub(crate) struct DmTable {
+    version: [u32; 3],
+    data_bytes: u32,
+    data_start: u32,
+    targets: u32,
+    open_count: i32,
+    flags: u32,
+    event: u32,
+    padding: u32,
+    device: u64,
+    name: [u8; 128],
+    uuid: [u8; 129],
+    unused: [u8; 7],
+    data: [u8; DM_DATA_BYTES],
+}
+
+const DM_HEADER_BYTES: usize = 312;
+/// More than one target's line ever needs.
+const DM_DATA_BYTES: usize = 16 << 10;
+const DM_STATUS_TABLE: u32 = 1 << 4;
+
+/// What device-mapper is asked about a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DmLine {
+    Table,
+    Status,
+}
+
+/// The type and the line of the one target that a device-mapper device has; none where it has more,
+/// or so much to say that it is none that is looked for.
+pub(crate) fn dm_target(control: &Path, device: u64, line: DmLine) -> io::Result<Option<(String, String)>> {
+    /// `struct dm_target_spec`: start, length, status, next and the type; the line follows.
+    const SPEC_BYTES: usize = 40;
+    let file = File::options().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(control)?;
+    // SAFETY: all-zero bytes are a valid DmTable.
+    let mut table: DmTable = unsafe { std::mem::zeroed() };
+    table.version = [4, 0, 0];
+    table.data_bytes = std::mem::size_of::<DmTable>() as u32;
+    table.data_start = DM_HEADER_BYTES as u32;
+    table.device = device;
+    table.flags = if line == DmLine::Table { DM_STATUS_TABLE } else { 0 };
+    // SAFETY: DM_TABLE_STATUS writes no more than `data_bytes` from the start of `table`.
+    unsafe { ioctl::dm_table_status(file.as_raw_fd(), &mut table) }?;
+    let text = |bytes: &[u8]| {
+        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(bytes).trim().to_string()
+    };
+    let only = table.targets == 1;
+    Ok(only.then(|| (text(&table.data[SPEC_BYTES - 16..SPEC_BYTES]), text(&table.data[SPEC_BYTES..]))))
 }
 
 fn block_geometry(file: &File, metadata: &Metadata) -> io::Result<Geometry> {

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::{bytes, share};
-use crate::device::Force;
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
+use crate::device::{Force, Thin};
 use crate::engine::job::{JobReport, Resumption, Verification};
 use crate::pattern::Pattern;
 use crate::plan::{Act, KeyPlan, Plan, Sample};
@@ -68,12 +68,54 @@ fn destroyed(keys: &KeyPlan, area: &str) -> String {
 }
 
 fn technique(job: &JobReport, area: &str) -> String {
+    if let Some(found) = job.found_bytes {
+        return on_thin(job, area, found);
+    }
     let acts: Vec<&Act> = job.plan.steps.iter().filter(|act| act.writes()).collect();
     let passes: Vec<String> = acts.iter().map(ToString::to_string).collect();
     let overwritten = acts.iter().all(|act| matches!(act, Act::Write { .. }));
     let verb = if overwritten { "overwritten and flushed" } else { "treated and flushed" };
     let times = if passes.len() == 1 { "once".into() } else { format!("{} times", passes.len()) };
     format!("All of {area} was {verb} {times}: {}.", passes.join(", "))
+}
+
+/// Only what was found was written; the discard behind the check is no technique.
+fn on_thin(job: &JobReport, area: &str, found_bytes: u64) -> String {
+    let patterns = job.plan.steps.iter().filter_map(|act| match act {
+        Act::WriteFound { pattern } => Some(pattern.to_string()),
+        _ => None,
+    });
+    let patterns: Vec<String> = patterns.collect();
+    let returned =
+        if job.plan.steps.contains(&Act::Discard) { ", and all of it was discarded then" } else { "" };
+    format!(
+        "Of {area}, all that was not zero ({}) was overwritten and flushed: {}{returned}.",
+        bytes(found_bytes),
+        patterns.join(", ")
+    )
+}
+
+/// What a thin volume's pool held before and after. What it did not give back, although the volume
+/// did, is held by somebody else too.
+pub fn pool(before: &Thin, after: &Thin) -> String {
+    let returned = before.mapped_bytes.saturating_sub(after.mapped_bytes);
+    let kept = (after.pool_used_bytes + returned).saturating_sub(before.pool_used_bytes);
+    let shared = if kept == 0 {
+        String::new()
+    } else {
+        format!(
+            " Of this volume's old blocks {} are held by a snapshot too, where they are as they were, or others \
+             took as much of the pool meanwhile.",
+            bytes(kept)
+        )
+    };
+    format!(
+        "The pool {} held {} before and {} after, of {}: what the rest of it once held is out of reach.{shared}",
+        before.pool,
+        bytes(before.pool_used_bytes),
+        bytes(after.pool_used_bytes),
+        bytes(after.pool_bytes)
+    )
 }
 
 fn verified(job: &JobReport, check: &Verification) -> String {
@@ -118,6 +160,12 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             "A mapping over other devices: snapshots, mirrors, thin pools and moved extents may keep copies.",
         ),
         (
+            identity.thin.is_some(),
+            "A thin volume: blocks that it ever shared with a snapshot are replaced, not overwritten; they, and \
+             those that it gave back before (by a discard), may hold old data in the pool until that gives \
+             them out again.",
+        ),
+        (
             matches!(identity.transport.as_deref(), Some("virtio" | "xen")),
             "A virtual disk: of the media behind it nothing is known.",
         ),
@@ -140,7 +188,7 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             "Write-zeroes is a command to the device: the media need not have been written.",
         ),
         (
-            any(|act| matches!(act, Act::Discard)),
+            any(|act| matches!(act, Act::Discard)) && !any(|act| matches!(act, Act::WriteFound { .. })),
             "Discard guarantees nothing: the old data may still lie on the media.",
         ),
         (!direct, "Direct I/O was refused: what was read back may have come from the page cache."),

@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::claim::{Category, claim, limitations, measured};
+use super::claim::{Category, claim, limitations, measured, pool};
 use super::details::Details;
 use crate::device::guard::Findings;
 use crate::device::identity::Identity;
-use crate::device::{Tree, WriteCounter, printable};
+use crate::device::{Thin, Tree, WriteCounter, printable};
 use crate::engine::job::JobReport;
 use crate::error::Error;
 use crate::plan::Act;
@@ -72,6 +72,9 @@ pub struct Record {
     /// What the device's counter saw written during the job beyond the job's own writes; none where
     /// it has no counter, or failed writes or an earlier process make it uncertain.
     pub foreign_writes_bytes: Option<u64>,
+    /// Of a thin volume, as it was afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thin_after: Option<Thin>,
     pub details: Details,
     pub host: Host,
     pub tool: Tool,
@@ -160,11 +163,13 @@ impl Record {
         let own: u64 = job
             .steps
             .iter()
-            .filter(|step| matches!(step.act, Act::Write { .. } | Act::Zero))
+            .filter(|step| matches!(step.act, Act::Write { .. } | Act::WriteFound { .. } | Act::Zero))
             .map(|step| step.bytes)
             .sum();
         let blank = Record::blank(assignment, &device, started);
+        let thin = identity.thin.as_ref().and(identity.number);
         Record {
+            thin_after: thin.and_then(|number| Thin::now(&Tree::real(), number)),
             method: job.plan.method.clone(),
             verdict: job.verdict,
             error: job.error.as_ref().map(|error| printable(&format!("{}: {error}", device.display()))),
@@ -219,6 +224,7 @@ impl Record {
             findings: None,
             job: None,
             foreign_writes_bytes: None,
+            thin_after: None,
             details: assignment.details.clone(),
             host,
             tool: Tool::this(),
@@ -247,6 +253,8 @@ impl Record {
             };
         };
         let mut not_said = measured(job, self.foreign_writes_bytes);
+        not_said
+            .extend(identity.thin.iter().zip(&self.thin_after).map(|(before, after)| pool(before, after)));
         not_said.extend(limitations(&job.plan, identity, findings, job.io_path.direct));
         Conclusions {
             exit_code,

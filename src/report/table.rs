@@ -1,10 +1,11 @@
 //! Devices as a table: a tree of names, as wide as the terminal.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
 use indicatif::BinaryBytes;
 
 use crate::device::Signature;
+use crate::device::identity::Kind;
 use crate::device::inventory::Entry;
 
 /// From this width on there is room for what identifies a drive.
@@ -32,6 +33,8 @@ fn render(entries: &[Entry], width: u16) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
+    // A tree cannot be read where its lines are broken.
+    table.column_mut(0).expect("the names").set_constraint(ColumnConstraint::ContentWidth);
     table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
 }
 
@@ -70,9 +73,12 @@ fn what(entry: &Entry) -> String {
         identity.model.clone(),
         identity.serial.clone(),
         identity.transport.as_ref().map(|transport| transport.to_string()),
-        medium.filter(|_| file.is_none() && identity.dm_name.is_none()).map(String::from),
+        medium.filter(|_| identity.kind == Kind::Disk).map(String::from),
         file,
     ];
+    if let Some(thin) = &identity.thin {
+        return format!("thin volume of {}", thin.pool);
+    }
     let drive: Vec<String> = drive.into_iter().flatten().filter(|_| !partition).collect();
     if drive.is_empty() { identity.kind.word().into() } else { drive.join(" ") }
 }

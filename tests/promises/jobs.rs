@@ -57,7 +57,8 @@ pub fn patterns(plan: &Plan) -> Vec<Pattern> {
         .filter_map(|act| match act {
             Act::Write { pattern } => Some(pattern.clone()),
             Act::Zero | Act::Discard => Some(Pattern::zero()),
-            Act::WritePart { .. } | Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => None,
+            Act::WritePart { .. } | Act::WriteFound { .. } | Act::Find => None,
+            Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => None,
         })
         .collect()
 }

@@ -18,3 +18,4 @@ mod refusals;
 mod resume;
 mod scenarios;
 mod survive;
+mod thin;

@@ -25,6 +25,8 @@ pub struct Progress {
     /// The last epoch that was written and flushed, of whatever step.
     pub epoch: Option<Extent>,
     pub residue_unreadable: ExtentSet,
+    /// Of a thin volume: what was not zero.
+    pub found: Option<ExtentSet>,
     pub before: Option<Before>,
     pub verification: Option<Verification>,
     pub resumed: Vec<Resumption>,
@@ -76,6 +78,7 @@ impl Job<'_> {
             running,
             epoch: self.epoch,
             residue_unreadable: self.residue_unreadable.clone(),
+            found: self.found.clone(),
             before: self.before,
             verification: self.verification.clone(),
             resumed: self.resumed.clone(),
@@ -87,6 +90,12 @@ impl Job<'_> {
         let Resume { progress, believed } = resume;
         let Progress { mut steps, mut running, epoch, .. } = progress;
         (self.before, self.resumed) = (progress.before, progress.resumed);
+        if !believed && acts.contains(&Act::Find) {
+            // What others wrote in between lies where nothing was found.
+            self.resumed.push(Resumption::of(0, self.area.start, believed));
+            return Ok(0);
+        }
+        self.found = progress.found;
         let reads_on = running.as_ref().is_some_and(|running| {
             let all = matches!(running.report.act, Act::Check { sample: Sample::Full, .. });
             believed && all && running.report.differing.is_empty()
@@ -136,11 +145,13 @@ impl Job<'_> {
         before: StepReport,
         upto: u64,
     ) -> Result<Rest, Halt> {
-        let (done, rest) = self.area.split(upto.clamp(self.area.start, self.area.end));
+        let all = self.area_of(&acts[step]);
+        let part = |from: u64, to: u64| all.clone().intersect(&Extent::new(from.min(to), to).into());
+        let (done, rest) = (part(0, upto), part(upto, self.area.end));
         let mut resumption = Resumption::of(step, upto, epoch.is_some());
         let (early, late) = match epoch {
-            Some(epoch) => done.split(epoch.start.clamp(done.start, done.end)),
-            None => (Extent::at(done.start, 0), done),
+            Some(epoch) => (part(0, epoch.start.min(upto)), part(epoch.start, upto)),
+            None => (ExtentSet::new(), done),
         };
         let known = &before.unusable;
         let mut again = self.differing(step, acts, expect, late, known, &mut resumption)?;
@@ -149,9 +160,10 @@ impl Job<'_> {
             let more = self.differing(step, acts, expect, early, known, &mut resumption)?;
             more.iter().for_each(|extent| again.insert(extent));
         }
-        known.iter().chain([rest]).for_each(|extent| again.insert(extent));
+        known.iter().chain(rest.iter()).for_each(|extent| again.insert(extent));
+        let again = again.intersect(&all);
         self.resumed.push(resumption);
-        let kept = ExtentSet::from(self.area).without(&again).bytes();
+        let kept = all.without(&again).bytes();
         let before = StepReport { bytes: kept, unusable: ExtentSet::new(), ..before };
         Ok(Rest { before, area: again })
     }
@@ -162,12 +174,12 @@ impl Job<'_> {
         step: usize,
         acts: &[Act],
         expect: &Pattern,
-        range: Extent,
+        range: ExtentSet,
         known: &ExtentSet,
         resumption: &mut Resumption,
     ) -> Result<ExtentSet, Halt> {
         let act = Act::Check { expect: expect.clone(), sample: Sample::Full };
-        let range = ExtentSet::from(range).without(known);
+        let range = range.without(known);
         let steps = acts.len();
         self.emitter.emit(Event::StepStarted { step, steps, act: RESUMING.into(), bytes: range.bytes() });
         let (chunk, area) = (self.settings.chunk_bytes, self.area);
@@ -194,7 +206,7 @@ impl Resumption {
 /// What can be read again where this act was; none where nothing certain can.
 fn left_by(act: &Act) -> Option<Pattern> {
     match act {
-        Act::Write { pattern } => Some(pattern.clone()),
+        Act::Write { pattern } | Act::WriteFound { pattern } => Some(pattern.clone()),
         Act::Zero => Some(Pattern::zero()),
         _ => None,
     }

@@ -1,0 +1,50 @@
+//! A thin volume: what is zero is not written, what is not is gone.
+
+use efface::engine::Settings;
+use efface::io::sim::{Faults, SimDisk};
+use efface::plan::{Act, Method, Policy};
+use efface::range::Extent;
+use efface::verdict::Verdict;
+
+use crate::jobs::{LOGICAL, PHYSICAL, plan, run};
+
+const SIZE: usize = 1 << 20;
+/// What is looked at is this large.
+const FOUND: usize = 64 << 10;
+
+/// A little data in two places, the last block among them.
+fn sparse() -> Vec<u8> {
+    let mut content = vec![0; SIZE];
+    content[3 * FOUND + 5] = 1;
+    content[SIZE - 1] = 1;
+    content
+}
+
+#[test]
+fn only_what_is_not_zero_is_overwritten() {
+    for method in ["zero", "random", "dod3"] {
+        let plan = plan(&Method::named(method).unwrap(), Policy::Full, SIZE as u64).on_thin(true).unwrap();
+        let mut disk = SimDisk::new(sparse(), LOGICAL, PHYSICAL, 1, Faults::default());
+        let (report, _) = run(&mut disk, plan, &Settings::default());
+        assert_eq!(
+            (report.verdict, report.found_bytes),
+            (Verdict::Wiped, Some(2 * FOUND as u64)),
+            "{method}"
+        );
+        let passes = report.steps.iter().filter(|step| matches!(step.act, Act::WriteFound { .. }));
+        assert!(passes.map(|pass| pass.bytes).all(|bytes| bytes == 2 * FOUND as u64));
+        assert_eq!(report.check(), Ok(()));
+        assert!(disk.live().iter().all(|byte| *byte == 0));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_there_is_residue() {
+    let bad = Extent::at(3 * FOUND as u64, LOGICAL);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64).on_thin(false).unwrap();
+    let faults = Faults { bad_writes: bad.into(), ..Faults::default() };
+    let mut disk = SimDisk::new(sparse(), LOGICAL, PHYSICAL, 1, faults);
+    let (report, _) = run(&mut disk, plan, &Settings::default());
+    assert_eq!((report.verdict, &report.residue), (Verdict::Residue, &bad.into()));
+    assert_eq!(report.check(), Ok(()));
+}

@@ -1,0 +1,207 @@
+"""What the tests run on: the machine as an operator prepares it, a volume group, and cinder's settings."""
+
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PROJECT = "0123456789abcdef0123456789abcdef"
+SECRET = b"tenant's secret!"
+GROUP = "cinder-volumes"
+GIB = 1 << 30
+
+LVM_CONF = """\
+devices { filter = [ "a|^/dev/loop200$|", "r|.*|" ] obtain_device_list_from_udev = 0 use_devicesfile = 0
+    external_device_info_source = "none" multipath_component_detection = 0 md_component_detection = 0 }
+global { activation = 0 locking_dir = "/run/lvm" use_lvmpolld = 0 }
+backup { backup = 0 archive = 0 }
+"""
+
+
+def run(*words, **options):
+    options = {"check": True, "capture_output": True, "text": True, **options}
+    return subprocess.run([str(word) for word in words], **options)
+
+
+def pytest_sessionstart(session):
+    if os.environ.get("EFFACE_APART") != "sealed":
+        pytest.exit("these tests run apart from the system only: tests/run", 2)
+
+
+@pytest.fixture(scope="session")
+def machine():
+    """cinder installed as a distribution does, and efface beside it."""
+    run("useradd", "--system", "--no-create-home", "cinder")
+    shutil.copytree("/srv/cinder/etc/cinder", "/etc/cinder")
+    sudoers = Path("/etc/sudoers.d/cinder")
+    sudoers.write_text("cinder ALL = (root) NOPASSWD: /usr/bin/cinder-rootwrap /etc/cinder/rootwrap.conf *\n")
+    Path("/usr/bin/cinder-rootwrap").symlink_to("/srv/cinder/bin/cinder-rootwrap")
+    sudoers.chmod(0o440)
+    for command in ("lvcreate", "lvremove", "lvchange", "lvconvert"):
+        Path("/usr/sbin", command).unlink()
+        shutil.copy(HERE / "lvm-without-device-mapper", f"/usr/sbin/{command}")
+    Path("/etc/lvm/lvm.conf").write_text(LVM_CONF)
+    # What the Debian package and the README put there.
+    shutil.copy(os.environ["EFFACE_UNDER_TEST"], "/usr/bin/efface")
+    Path("/usr/share/cinder/rootwrap").mkdir(parents=True)
+    shutil.copy(HERE.parent / "rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
+    for folder in ("certificates", "jobs"):
+        Path("/var/lib/efface", folder).mkdir()
+    for folder in ("/mnt/cinder", "/mnt/cinder/lock"):
+        Path(folder).mkdir()
+        shutil.chown(folder, "cinder")
+
+
+@pytest.fixture(scope="session")
+def group(machine):
+    for file in ("/mnt/pv", "/mnt/data"):
+        with open(file, "wb") as image:
+            image.truncate(40 * GIB)
+    run("losetup", "/dev/loop200", "/mnt/pv")
+    run("pvcreate", "/dev/loop200")
+    run("vgcreate", "--alloc", "contiguous", GROUP, "/dev/loop200")
+    yield GROUP
+    run("losetup", "--detach", "/dev/loop200")
+
+
+@dataclass
+class Volume:
+    """A logical volume by cinder's naming, and its bytes in the file below it."""
+
+    size_gib: int = 1
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    template: str = "volume-%s"
+    place: tuple[int, int] | None = None
+
+    @property
+    def name(self):
+        return self.template % self.id
+
+    @property
+    def node(self):
+        return Path("/dev/mapper", "-".join(word.replace("-", "--") for word in (GROUP, self.name)))
+
+    def fields(self, **more):
+        return {"id": self.id, "size": self.size_gib, "project_id": PROJECT, **more}
+
+    def exists(self):
+        return self.name in run("lvs", "--noheadings", "-o", "lv_name").stdout.split()
+
+    def fill(self):
+        """Writes secrets at the start, in the middle and at the very end."""
+        size = int(run("blockdev", "--getsize64", self.node).stdout)
+        offset = int(run("losetup", "--noheadings", "--output", "OFFSET", self.node.resolve()).stdout)
+        self.place = (offset, size)
+        with open("/mnt/data", "r+b") as data:
+            for at in (0, size // 2, size - (1 << 20)):
+                data.seek(offset + at)
+                data.write(SECRET * (1 << 16))
+
+    def secrets(self):
+        """How many MiB below it still hold the secret; the volume may be gone by now."""
+        offset, size = self.place
+        found = 0
+        with open("/mnt/data", "rb") as data:
+            at, end = offset, offset + size
+            while at < end:
+                try:
+                    at = max(at, os.lseek(data.fileno(), at, os.SEEK_DATA)) & ~0xFFFFF
+                except OSError:
+                    break
+                if at >= end:
+                    break
+                data.seek(at)
+                found += SECRET in data.read(1 << 20)
+                at += 1 << 20
+        return found
+
+
+class Cinder:
+    """cinder.conf, and the driver in a process of the service's user."""
+
+    def __init__(self):
+        self.volumes = []
+
+    def configure(self, **options):
+        backend = {
+            "volume_driver": "efface_openstack.cinder.EffaceLVMDriver",
+            "volume_group": GROUP,
+            "volume_backend_name": "lvm",
+            "lvm_type": "default",
+            "target_helper": "lioadm",
+            **options,
+        }
+        lines = [
+            "[DEFAULT]",
+            "enabled_backends = lvm",
+            "state_path = /mnt/cinder",
+            "rootwrap_config = /etc/cinder/rootwrap.conf",
+            "[oslo_concurrency]",
+            "lock_path = /mnt/cinder/lock",
+            "[database]",
+            "connection = sqlite:////mnt/cinder/cinder.sqlite",
+            "[lvm]",
+            *(f"{name} = {value}" for name, value in backend.items()),
+        ]
+        Path("/etc/cinder/cinder.conf").write_text("\n".join(lines) + "\n")
+
+    def start(self, *calls, **options):
+        """The driver at work: [method, fields]…; configured with these options."""
+        self.configure(**options)
+        words = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
+        words += ["/srv/cinder/bin/python", str(HERE / "drive.py")]
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/mnt/cinder",
+            env={"PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin", "HOME": "/mnt/cinder"},
+        )
+        process.stdin.write(json.dumps(calls))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def call(self, *calls, **options):
+        """The same, to its end: exit code, what went wrong, and the log."""
+        process = self.start(*calls, **options)
+        out, log = process.communicate(timeout=300)
+        assert process.returncode in (0, 1) and "Traceback" not in log.split("drive.py")[-1], log
+        return process.returncode, out, log
+
+    def create(self, volume):
+        code, out, log = self.call(["create_volume", volume.fields()])
+        assert code == 0, out + log
+        self.volumes.append(volume)
+        volume.fill()
+        assert volume.secrets() == 3
+        return volume
+
+    def delete(self, volume, fields=None, **options):
+        return self.call(["delete_volume", {**volume.fields(), **(fields or {})}], **options)
+
+
+@pytest.fixture
+def cinder(group):
+    cinder = Cinder()
+    yield cinder
+    for name in run("lvs", "--noheadings", "-o", "vg_name,lv_name", "--separator", "/").stdout.split():
+        run("lvremove", "-f", name)
+    for folder in ("certificates", "jobs"):
+        for file in Path("/var/lib/efface", folder).iterdir():
+            file.unlink()
+    # Holes again: the image is sparse.
+    run("fallocate", "--punch-hole", "--offset", "0", "--length", str(40 * GIB), "/mnt/data")
+
+
+def certificates():
+    folder = Path("/var/lib/efface/certificates")
+    return [json.loads(file.read_text()) for file in sorted(folder.iterdir())]

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,12 @@ PROJECT = "0123456789abcdef0123456789abcdef"
 SECRET = b"tenant's secret!"
 GROUP = "cinder-volumes"
 GIB = 1 << 30
+AS_CINDER = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
+ENVIRONMENT = {
+    "PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin",
+    "HOME": "/mnt/cinder",
+    "PYTHONWARNINGS": "ignore",
+}
 
 LVM_CONF = """\
 devices { filter = [ "a|^/dev/loop200$|", "r|.*|" ] obtain_device_list_from_udev = 0 use_devicesfile = 0
@@ -68,6 +75,14 @@ def group(machine):
     run("vgcreate", "--alloc", "contiguous", GROUP, "/dev/loop200")
     yield GROUP
     run("losetup", "--detach", "/dev/loop200")
+
+
+@pytest.fixture(scope="session")
+def database(machine):
+    """cinder's, as `cinder-manage db sync` makes it."""
+    Cinder().configure()
+    run(*AS_CINDER, "/srv/cinder/bin/cinder-manage", "db", "sync", env=ENVIRONMENT)
+    return Path("/mnt/cinder/cinder.sqlite")
 
 
 @dataclass
@@ -125,9 +140,6 @@ class Volume:
 class Cinder:
     """cinder.conf, and the driver in a process of the service's user."""
 
-    def __init__(self):
-        self.volumes = []
-
     def configure(self, **options):
         backend = {
             "volume_driver": "efface_openstack.cinder.EffaceLVMDriver",
@@ -154,16 +166,14 @@ class Cinder:
     def start(self, *calls, **options):
         """The driver at work: [method, fields]…; configured with these options."""
         self.configure(**options)
-        words = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
-        words += ["/srv/cinder/bin/python", str(HERE / "drive.py")]
         process = subprocess.Popen(
-            words,
+            [*AS_CINDER, "/srv/cinder/bin/python", str(HERE / "drive.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd="/mnt/cinder",
-            env={"PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin", "HOME": "/mnt/cinder"},
+            env=ENVIRONMENT,
         )
         process.stdin.write(json.dumps(calls))
         process.stdin.close()
@@ -177,10 +187,13 @@ class Cinder:
         assert process.returncode in (0, 1) and "Traceback" not in log.split("drive.py")[-1], log
         return process.returncode, out, log
 
-    def create(self, volume):
-        code, out, log = self.call(["create_volume", volume.fields()])
-        assert code == 0, out + log
-        self.volumes.append(volume)
+    def create(self, volume, extents=None):
+        """A volume with a tenant's secrets; one of so many extents as if it had been managed."""
+        if extents is None:
+            code, out, log = self.call(["create_volume", volume.fields()])
+            assert code == 0, out + log
+        else:
+            run("lvcreate", "-n", volume.name, GROUP, "-l", extents)
         volume.fill()
         assert volume.secrets() == 3
         return volume
@@ -191,8 +204,7 @@ class Cinder:
 
 @pytest.fixture
 def cinder(group):
-    cinder = Cinder()
-    yield cinder
+    yield Cinder()
     for name in run("lvs", "--noheadings", "-o", "vg_name,lv_name", "--separator", "/").stdout.split():
         run("lvremove", "-f", name)
     for folder in ("certificates", "jobs"):
@@ -200,6 +212,47 @@ def cinder(group):
             file.unlink()
     # Holes again: the image is sparse.
     run("fallocate", "--punch-hole", "--offset", "0", "--length", str(40 * GIB), "/mnt/data")
+
+
+def processes(name):
+    """The ids of the running processes of this name."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            state = (file.parent / "stat").read_text().rsplit(") ", 1)[1][0]
+            if file.read_text().strip() == name and state != "Z":
+                found.append(int(file.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def wait_for(what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+def traced():
+    """Has strace look over a program's shoulder; gives what it says that the program called."""
+
+    def trace(name):
+        real = Path("/usr/bin", name).resolve()
+        moved.append((real, real.rename(f"{real}.real")))
+        real.write_text(
+            f'#!/bin/sh\nexec strace -f -qq -o /mnt/trace-{name} -e trace=%file,%desc {real}.real "$@"\n'
+        )
+        real.chmod(0o755)
+        return lambda: Path(f"/mnt/trace-{name}").read_text()
+
+    moved = []
+    yield trace
+    for real, away in moved:
+        away.replace(real)
 
 
 def certificates():

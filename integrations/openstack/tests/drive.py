@@ -50,12 +50,12 @@ def thing(method, fields):
 def main():
     driver = load()
     for method, fields in json.load(sys.stdin):
-        if fields.pop("split", False):
-            # No thick snapshot can be made without device-mapper: a volume of its name stands in.
+        # Neither can be made without device-mapper: a plain volume stands in.
+        if "snapshot" in method:
             driver.vg.lv_is_snapshot = lambda name: True
-        reference = fields.pop("reference", None)
-        arguments = [thing(method, fields), *([{"source-name": reference}] if reference else [])]
-        getattr(driver, method)(*arguments)
+        if fields.pop("thin", False):
+            driver.configuration.lvm_type = "thin"
+        getattr(driver, method)(thing(method, fields))
 
 
 try:

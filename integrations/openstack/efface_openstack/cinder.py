@@ -92,17 +92,6 @@ WAIT_SECONDS = 60
 BUSY_MAX_SECONDS = 300
 PROGRESS_SECONDS = 60
 
-MEANINGS = {
-    1: "it failed",
-    2: "this efface does not know these options",
-    3: "it was refused, and nothing was written",
-    4: "it is not supported, and nothing was written",
-    5: "done with residue: parts could not be overwritten",
-    6: "data survives: what was read back is not what was written",
-    7: "it is busy, and nothing was written",
-    99: "rootwrap did not allow it: is efface.filters in its filters_path?",
-}
-
 
 @interface.volumedriver
 class EffaceLVMDriver(lvm.LVMVolumeDriver):
@@ -199,7 +188,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                 except processutils.ProcessExecutionError as error:
                     busy_seconds = 0 if self._running(device) else busy_seconds + WAIT_SECONDS
                     if error.exit_code != command.BUSY or busy_seconds > BUSY_MAX_SECONDS:
-                        reason = failure(device, error)
+                        reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
                         LOG.error("Volume %s is kept: %s", volume["id"], reason)
                         raise exception.VolumeBackendAPIException(data=reason) from error
                     LOG.info("Another efface is at work on %s: waiting for it", device)
@@ -256,15 +245,6 @@ def device_bytes(device: str) -> int:
     except OSError as error:
         reason = f"Volume device {device} is not there: {error}"
         raise exception.VolumeBackendAPIException(data=reason) from error
-
-
-def failure(device: str, error: processutils.ProcessExecutionError) -> str:
-    """What the operator reads: efface's own sentence names device, offset, reason and way out."""
-    said = [
-        line.removeprefix("efface: ") for line in error.stderr.splitlines() if line.startswith("efface: ")
-    ]
-    meaning = MEANINGS.get(error.exit_code, f"efface ended with {error.exit_code}")
-    return f"{device} was not cleared: {meaning}: {' '.join(said) or error.stderr.strip()}"
 
 
 def progress(job: dict[str, Any]) -> str:

@@ -11,6 +11,25 @@ from dataclasses import dataclass
 NOT_SUPPORTED = 4
 BUSY = 7
 
+MEANINGS = {
+    1: "it failed",
+    2: "this efface does not know these options",
+    3: "it was refused, and nothing was written",
+    4: "it is not supported, and nothing was written",
+    5: "done with residue: parts could not be overwritten",
+    6: "data survives: what was read back is not what was written",
+    7: "it is busy, and nothing was written",
+    99: "rootwrap did not allow it: is efface.filters in its filters_path?",
+}
+
+
+def meaning(exit_code: int, stderr: str) -> str:
+    """What the operator reads: efface's own sentence names device, offset, reason and way out."""
+    prefix = "efface: "
+    said = [line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix)]
+    told = " ".join(said) or stderr.strip()
+    return f"{MEANINGS.get(exit_code, f'efface ended with {exit_code}')}: {told}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:

@@ -82,7 +82,7 @@ def attempts():
         {"rate": "0"},
         {"size": "-1"},
         {"slots": "all"},
-        {"volume_id": "x\\njob.tenant=y"},
+        {"volume_id": "x\njob.tenant=y"},
         {"tenant": "../.."},
         {"tenant": "a b"},
     ):

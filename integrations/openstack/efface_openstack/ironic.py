@@ -59,8 +59,8 @@ class EffaceHardwareManager(hardware.HardwareManager):
                 "reboot_requested": False,
                 "abortable": True,
                 "argsinfo": {
-                    "method": {"description": "As efface wipe --method (zero)", "required": False},
-                    "verify": {"description": "As efface wipe --verify (standard)", "required": False},
+                    "efface_method": {"description": "As efface wipe --method (zero)", "required": False},
+                    "efface_verify": {"description": "As efface wipe --verify (standard)", "required": False},
                 },
             }
         ]
@@ -76,16 +76,19 @@ class EffaceHardwareManager(hardware.HardwareManager):
         return wipe(block_device, [*passes(info, block_device), "--verify", "standard"])
 
     def efface_erase_devices(
-        self, node: Node, ports: list[Any], method: str = "zero", verify: str = "standard"
+        self, node: Node, ports: list[Any], efface_method: str = "zero", efface_verify: str = "standard"
     ) -> dict[str, Any]:
-        """All devices but those of the skip list, with a method that was chosen by hand."""
+        """All devices but those of the skip list, with a method that was chosen by hand.
+
+        The arguments carry a prefix since the agent's dispatcher has a parameter `method` of its own.
+        """
         info = node.get("driver_internal_info", {})
         disks = hardware.dispatch_to_managers("list_block_devices_check_skip_list", node)
 
         def erase(disk: Disk) -> tuple[str, Any]:
             try:
                 reason = skipped(info, disk)
-                how = ["--method", method, "--verify", verify]
+                how = ["--method", efface_method, "--verify", efface_verify]
                 return disk.name, {"skipped": reason} if reason else wipe(disk, how)
             except errors.BlockDeviceEraseError as error:
                 return disk.name, error

@@ -36,7 +36,7 @@ OPTIONS = [
     cfg.StrOpt(
         "efface_rate",
         regex="^[0-9]+[KMGT]iB/s$",
-        help="At most so much a second on each volume, as in 200MiB/s. Default: no limit.",
+        help="At most so much a second on each volume, as in 200MiB/s, in place of efface_yield.",
     ),
     cfg.BoolOpt(
         "efface_yield",

@@ -74,10 +74,10 @@ class Wipe(Order):
         words = self._words("wipe")
         words += ["--method", self.method, "--verify", self.verify]
         words += ["--slots", self.slots, "--state-dir", self.state_dir, "--resume"]
-        if self.yields:
-            words.append("--yield")
         if self.rate is not None:
             words += ["--rate", self.rate]
+        elif self.yields:
+            words.append("--yield")
         if self.size is not None:
             words += ["--size", self.size]
         elif self.prefer_key:

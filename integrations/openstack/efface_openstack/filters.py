@@ -49,9 +49,8 @@ def lines() -> list[str]:
             size=size,
             prefer_key=prefer_key,
         ).words()
-        for yields, rate, (size, prefer_key) in product(
-            (True, False),
-            (None, "[0-9]+[KMGT]iB/s"),
+        for (yields, rate), (size, prefer_key) in product(
+            ((True, None), (False, None), (False, "[0-9]+[KMGT]iB/s")),
             ((None, False), (NUMBER, False), (None, True)),
         )
     ]

@@ -16,6 +16,8 @@ PROJECT = "0123456789abcdef0123456789abcdef"
 SECRET = b"tenant's secret!"
 GROUP = "cinder-volumes"
 GIB = 1 << 30
+RABBIT_PORT = 29672
+API_PORT = 29776
 AS_CINDER = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
 ENVIRONMENT = {
     "PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin",
@@ -146,13 +148,19 @@ class Cinder:
             "volume_group": GROUP,
             "volume_backend_name": "lvm",
             "lvm_type": "default",
-            "target_helper": "lioadm",
+            "target_helper": "fake",
             **options,
         }
         lines = [
             "[DEFAULT]",
             "enabled_backends = lvm",
             "state_path = /mnt/cinder",
+            "auth_strategy = noauth",
+            "api_paste_config = /etc/cinder/api-paste.ini",
+            f"transport_url = rabbit://guest:guest@127.0.0.1:{RABBIT_PORT}/",
+            "osapi_volume_listen = 127.0.0.1",
+            f"osapi_volume_listen_port = {API_PORT}",
+            "osapi_volume_workers = 1",
             "rootwrap_config = /etc/cinder/rootwrap.conf",
             "[oslo_concurrency]",
             "lock_path = /mnt/cinder/lock",

@@ -21,10 +21,9 @@ from conftest import (
 URL = f"http://127.0.0.1:{API_PORT}/v3/{PROJECT}"
 
 
-def call(method, path, body=None):
-    return requests.request(
-        method, URL + path, json=body, headers={"X-Auth-Token": f"admin:{PROJECT}"}, timeout=60
-    )
+def call(method, path, body=None, timeout=60):
+    headers = {"X-Auth-Token": f"admin:{PROJECT}"}
+    return requests.request(method, URL + path, json=body, headers=headers, timeout=timeout)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +77,8 @@ def services(rabbit, database, cinder):
     def up():
         """The scheduler has heard of the volume service's group."""
         try:
-            return call("GET", "/scheduler-stats/get_pools").json().get("pools")
-        except requests.ConnectionError:
+            return call("GET", "/scheduler-stats/get_pools", timeout=3).json().get("pools")
+        except requests.RequestException:
             return False
 
     wait_for(up)

@@ -13,6 +13,7 @@ mod list;
 mod order;
 mod plan;
 mod selftest;
+mod shred;
 pub mod signals;
 mod slots;
 mod state;
@@ -20,6 +21,7 @@ mod verify;
 mod wipe;
 
 use clap::{Parser, Subcommand};
+use shred::Shred;
 
 use crate::error::Result;
 use crate::report::tell;
@@ -62,6 +64,15 @@ enum Command {
 }
 
 impl Cli {
+    /// What the command line says: efface's own, or that of the tool whose name the program was given.
+    pub fn said() -> Cli {
+        if !shred::is_meant() {
+            return Cli::parse();
+        }
+        let words = Shred::parse().words().unwrap_or_else(|error| error.exit());
+        Cli::parse_from(words)
+    }
+
     pub fn run(self) -> Verdict {
         match self.command {
             Command::Wipe(wipe) => told(wipe.run()),

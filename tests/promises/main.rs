@@ -17,4 +17,5 @@ mod program;
 mod refusals;
 mod resume;
 mod scenarios;
+mod shred;
 mod survive;

@@ -10,6 +10,7 @@ mod jobs;
 mod key;
 mod ledger;
 mod list;
+mod manual;
 mod order;
 mod plan;
 mod selftest;
@@ -59,6 +60,9 @@ enum Command {
     Key(key::Key),
     /// Check a chain of records
     Ledger(ledger::Ledger),
+    /// Write the manual pages and shell completions, for packages
+    #[command(hide = true)]
+    Manual(manual::Manual),
     /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
     Selftest(selftest::Selftest),
 }
@@ -84,6 +88,7 @@ impl Cli {
             Command::Certificate(certificate) => told(certificate.run()),
             Command::Key(key) => told(key.run()),
             Command::Ledger(ledger) => told(ledger.run()),
+            Command::Manual(manual) => told(manual.run()),
             Command::Selftest(selftest) => told(selftest.run()),
         }
     }

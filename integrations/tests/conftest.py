@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+INTEGRATIONS = HERE.parent
 PROJECT = "0123456789abcdef0123456789abcdef"
 SECRET = b"tenant's secret!"
 GROUP = "cinder-volumes"
@@ -59,7 +60,7 @@ def machine():
     # What the Debian package and the README put there.
     shutil.copy(os.environ["EFFACE_UNDER_TEST"], "/usr/bin/efface")
     Path("/usr/share/cinder/rootwrap").mkdir(parents=True)
-    shutil.copy(HERE.parent / "rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
+    shutil.copy(INTEGRATIONS / "openstack/rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
     for folder in ("certificates", "jobs"):
         Path("/var/lib/efface", folder).mkdir()
     for folder in ("/mnt/cinder", "/mnt/cinder/lock"):

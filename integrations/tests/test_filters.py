@@ -7,7 +7,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from conftest import AS_CINDER, ENVIRONMENT, HERE, run
+from conftest import AS_CINDER, ENVIRONMENT, HERE, INTEGRATIONS, run
 
 from efface_openstack import filters
 from efface_openstack.command import DestroyKey, Wipe, jobs, split_snapshot
@@ -31,7 +31,7 @@ def answers(commands):
 
 
 def test_the_file_is_made_from_the_command_lines():
-    file = HERE.parent / "rootwrap.d/efface.filters"
+    file = INTEGRATIONS / "openstack/rootwrap.d/efface.filters"
     assert file.read_text() == filters.text(), (
         "python3 -m efface_openstack.filters > rootwrap.d/efface.filters"
     )

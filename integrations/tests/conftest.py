@@ -17,6 +17,7 @@ PROJECT = "0123456789abcdef0123456789abcdef"
 SECRET = b"tenant's secret!"
 GROUP = "cinder-volumes"
 GIB = 1 << 30
+STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 RABBIT_PORT = 29672
 API_PORT = 29776
 AS_CINDER = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
@@ -61,8 +62,9 @@ def machine():
     shutil.copy(os.environ["EFFACE_UNDER_TEST"], "/usr/bin/efface")
     Path("/usr/share/cinder/rootwrap").mkdir(parents=True)
     shutil.copy(INTEGRATIONS / "openstack/rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
+    shutil.rmtree("/var/lib/efface", ignore_errors=True)
     for folder in ("certificates", "jobs"):
-        Path("/var/lib/efface", folder).mkdir()
+        Path("/var/lib/efface", folder).mkdir(parents=True)
     for folder in ("/mnt/cinder", "/mnt/cinder/lock"):
         Path(folder).mkdir()
         shutil.chown(folder, "cinder")

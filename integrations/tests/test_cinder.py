@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Volume, certificates, processes, run, wait_for
+from conftest import PROJECT, STOCK, Volume, certificates, processes, run, wait_for
 
-STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 SLOW = {"efface_rate": "128MiB/s", "efface_yield": "false", "efface_verify": "none"}
 
 

@@ -59,7 +59,7 @@ def ramdisk(tmp_path):
     (tools / "efface").symlink_to(os.environ["EFFACE_UNDER_TEST"])
     yield tools
     shutil.rmtree("/var/lib/efface/certificates", ignore_errors=True)
-    Path("/var/lib/efface/certificates").mkdir()
+    Path("/var/lib/efface/certificates").mkdir(parents=True)
 
 
 def environment(ramdisk, disks, **more):

@@ -1,7 +1,11 @@
 """All of cinder: its API, scheduler and volume service over RabbitMQ, as tenants and operators see it."""
 
 import os
+import shutil
+import socket
 import subprocess
+import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,10 @@ from conftest import (
     API_PORT,
     AS_CINDER,
     ENVIRONMENT,
+    INTEGRATIONS,
     PROJECT,
     RABBIT_PORT,
+    STOCK,
     Volume,
     certificates,
     run,
@@ -62,31 +68,41 @@ def rabbit():
     server.wait()
 
 
-@pytest.fixture
-def services(rabbit, database, cinder):
-    """cinder.conf as it is when they start; they end with the test."""
-    cinder.configure()
-    running = []
-    for name in ("cinder-api", "cinder-scheduler", "cinder-volume"):
-        with open(f"/mnt/{name}.log", "w") as log:
-            words = [*AS_CINDER, f"/srv/cinder/bin/{name}", "--config-file", "/etc/cinder/cinder.conf"]
-            running.append(
-                subprocess.Popen(words, env=ENVIRONMENT, cwd="/mnt/cinder", stdout=log, stderr=log)
-            )
+class Services:
+    """cinder's three, as the service's user."""
 
-    def up():
+    def __init__(self):
+        self.running = {}
+
+    def start(self, name):
+        words = [*AS_CINDER, f"/srv/cinder/bin/{name}", "--config-file", "/etc/cinder/cinder.conf"]
+        with open(f"/mnt/{name}.log", "a") as log:
+            options = {"env": ENVIRONMENT, "cwd": "/mnt/cinder", "stdout": log, "stderr": log}
+            self.running[name] = subprocess.Popen(words, **options)
+
+    def stop(self, name):
+        process = self.running.pop(name)
+        process.terminate()
+        process.wait(timeout=60)
+
+    def ready(self):
         """The scheduler has heard of the volume service's group."""
         try:
             return call("GET", "/scheduler-stats/get_pools", timeout=3).json().get("pools")
         except requests.RequestException:
             return False
 
-    wait_for(up)
-    yield
-    for process in running:
-        process.terminate()
-    for process in running:
-        process.wait(timeout=60)
+
+@pytest.fixture
+def services(rabbit, database, cinder, request):
+    cinder.configure(**getattr(request, "param", {}))
+    services = Services()
+    for name in ("cinder-api", "cinder-scheduler", "cinder-volume"):
+        services.start(name)
+    wait_for(services.ready)
+    yield services
+    for name in list(services.running):
+        services.stop(name)
 
 
 def status(volume):
@@ -132,3 +148,84 @@ def test_a_volume_that_is_not_cleared_is_kept_reset_and_deleted_again(services):
     assert call("POST", f"/volumes/{volume.id}/action", reset).status_code == 202
     assert delete(volume) == 404
     assert not volume.exists() and volume.secrets() == 0
+
+
+STAND_INS = {
+    "systemctl": """
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect("/mnt/systemctl")
+            asked.send(" ".join(words).encode())
+            sys.exit(asked.recv(1) != b"0")
+    """,
+    "openstack": """
+        verb, name = words[1], words[-1] if words[1] == "create" else words[2]
+        def call(method, path, body=None):
+            headers = {"X-Auth-Token": TOKEN, "Content-Type": "application/json"}
+            data = json.dumps(body).encode() if body else None
+            asked = urllib.request.Request(URL + path, data, headers, method=method)
+            with urllib.request.urlopen(asked) as answer:
+                return json.loads(answer.read() or b"{}")
+        if verb == "create":
+            call("POST", "/volumes", {"volume": {"size": int(words[3]), "name": name}})
+        else:
+            found = [each for each in call("GET", "/volumes/detail")["volumes"] if each["name"] == name]
+            if not found:
+                sys.exit("No volume with a name or ID of " + name)
+            if verb == "delete":
+                call("DELETE", "/volumes/" + found[0]["id"])
+            print(found[0]["status"])
+    """,
+}
+
+
+@pytest.fixture
+def stand_ins(services, tmp_path):
+    """systemctl and openstack for a machine that has neither."""
+    head = "#!/usr/bin/python3\nimport json, socket, sys, urllib.request\n"
+    head += f"URL, TOKEN, words = {URL!r}, 'admin:{PROJECT}', sys.argv[1:]\n"
+    for name, body in STAND_INS.items():
+        (tmp_path / name).write_text(head + textwrap.dedent(body))
+        (tmp_path / name).chmod(0o755)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("/mnt/systemctl")
+    listener.listen()
+
+    def serve():
+        while True:
+            try:
+                asked, _ = listener.accept()
+            except OSError:
+                return
+            verb, name = asked.recv(256).decode().split()
+            assert verb == "restart"
+            services.stop(name)
+            services.start(name)
+            asked.send(b"0")
+            asked.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield tmp_path
+    listener.close()
+
+
+@pytest.mark.parametrize("services", [{"volume_driver": STOCK}], indirect=True)
+def test_the_page_leads_from_the_packages_to_a_certificate(stand_ins):
+    deb = Path(os.environ["EFFACE_DEB"])
+    if not deb.exists():
+        pytest.skip("no Debian package was built: scripts/package deb")
+    page = (INTEGRATIONS / "openstack/README.md").read_text()
+    lines = page.split("## Cinder: from the packages")[1].split("```\n")[1]
+    assert len(lines.splitlines()) <= 10
+    checkout = Path("/mnt/checkout")
+    (checkout / "target/debian").mkdir(parents=True)
+    shutil.copy(deb, checkout / "target/debian")
+    shutil.copytree(INTEGRATIONS / "openstack", checkout / "integrations/openstack")
+    shutil.rmtree("/usr/share/cinder/rootwrap")
+    shutil.rmtree("/var/lib/efface")
+    Path("/usr/bin/efface").unlink()
+    path = f"{stand_ins}:/srv/cinder/bin:/usr/sbin:/usr/bin"
+    environment = {"PATH": path, "DEBIAN_FRONTEND": "noninteractive", "HOME": "/mnt"}
+    ran = run("bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr + Path("/mnt/cinder-volume.log").read_text()[-3000:]
+    [record] = certificates()
+    assert record["verdict"] == "wiped"

@@ -238,6 +238,24 @@ def processes(name):
     return found
 
 
+def writers():
+    """The ids of the processes that have one of the volumes open for writing."""
+
+    def writes(process):
+        try:
+            for number in os.listdir(process / "fd"):
+                flags = int((process / "fdinfo" / number).read_text().split()[3], 8)
+                to_read = flags & os.O_ACCMODE == os.O_RDONLY
+                if not to_read and os.readlink(process / "fd" / number).startswith("/dev/loop"):
+                    return True
+        except OSError:
+            # It has ended by now.
+            return False
+        return False
+
+    return {int(process.name) for process in Path("/proc").glob("[0-9]*") if writes(process)}
+
+
 def wait_for(what, seconds=60):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -268,4 +286,4 @@ def traced():
 
 def certificates():
     folder = Path("/var/lib/efface/certificates")
-    return [json.loads(file.read_text()) for file in sorted(folder.iterdir())]
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]

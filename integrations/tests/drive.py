@@ -22,10 +22,15 @@ from oslo_config import cfg  # noqa: E402
 from oslo_log import log as logging  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
 
+from efface_openstack import cinder as ours  # noqa: E402
+
 CONF = cfg.CONF
 logging.register_options(CONF)
 CONF(["--config-file", "/etc/cinder/cinder.conf"], project="cinder")
 logging.setup(CONF, "cinder")
+# A minute is long for a test.
+ours.PROGRESS_SECONDS = 1
+ours.WAIT_SECONDS = 2
 admin = context.get_admin_context()
 
 

@@ -1,6 +1,8 @@
 """Real cinder, real LVM, sudo and rootwrap: what becomes of a deleted volume's bytes."""
 
+import json
 import os
+import re
 import signal
 import sqlite3
 import uuid
@@ -8,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, STOCK, Volume, certificates, processes, run, wait_for
+from conftest import PROJECT, STOCK, Volume, certificates, processes, run, wait_for, writers
 
 SLOW = {"efface_rate": "128MiB/s", "efface_yield": "false", "efface_verify": "none"}
 
@@ -69,38 +71,93 @@ def test_c1_stock_flushes_nothing(cinder, traced):
     assert "O_DIRECT" in calls() and "sync(" not in calls()
 
 
-def at_once(cinder, name, count, **options):
-    """The most processes of this name at any moment, while so many volumes are deleted."""
-    volumes = [cinder.create(Volume(), extents=64) for _ in range(count)]
+def at_once(cinder, count, **options):
+    """The most writers at any moment, while so many volumes are deleted."""
+    volumes = [cinder.create(Volume(), extents=32) for _ in range(count)]
     running = [cinder.start(["delete_volume", each.fields()], **options) for each in volumes]
     most = 0
     while any(process.poll() is None for process in running):
-        most = max(most, len(processes(name)))
+        most = max(most, len(writers()))
     assert [process.returncode for process in running] == [0] * count
     assert not any(volume.exists() or volume.secrets() for volume in volumes)
     return most
 
 
-def test_c2_two_slots_are_two_wipers(cinder):
-    assert at_once(cinder, "efface", 8, efface_slots=2) <= 2 + 6  # those that wait are processes too
+def test_c2_two_slots_are_two_writers(cinder):
+    at_once(cinder, 8, efface_slots=2, efface_verify="none")
+    # Those that wait have their device open already: who wrote when stands in the certificates.
+    written = [step for record in certificates() for step in record["job"]["steps"]]
+    assert len(written) == 8
+    at_any_start = [
+        sum(other["started"] <= step["started"] < other["ended"] for other in written) for step in written
+    ]
+    assert max(at_any_start) == 2
 
 
-def test_c2_stock_has_as_many_as_there_are_deletes(cinder):
-    assert at_once(cinder, "dd", 4, volume_driver=STOCK, volume_clear_size=256) > 2
+def test_c2_stock_has_as_many_as_there_are_deletes(cinder, traced):
+    # Under strace dd is slow enough to be seen.
+    traced("dd")
+    assert at_once(cinder, 4, volume_driver=STOCK, volume_clear_size=128) > 2
 
 
-def test_c3_a_service_that_was_killed_leaves_one_writer_and_the_next_delete_waits_for_it(cinder):
-    volume = cinder.create(Volume(), extents=128)
-    first = cinder.start(["delete_volume", volume.fields()], **SLOW)
-    [wiper] = wait_for(lambda: processes("efface"))
+def killed(cinder, volume, **options):
+    """A service that was killed while it cleared the volume; gives the wiper that it left behind."""
+    first = cinder.start(["delete_volume", volume.fields()], **options)
+    wiper = wait_for(writers)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    assert writers() == wiper
+    return next(iter(wiper))
+
+
+def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
+    volume = cinder.create(Volume(), extents=128)
+    wiper = killed(cinder, volume, **SLOW)
     second = cinder.start(["delete_volume", volume.fields()], **SLOW)
-    assert processes("efface") == [wiper]
-    out, log = second.communicate(timeout=120)
+    seen = set()
+    while second.poll() is None:
+        seen.add(frozenset(writers()))
+    out, log = second.communicate()
     assert second.returncode == 0, out + log
+    assert max(map(len, seen)) == 1 and frozenset({wiper}) in seen, "never two writers"
     assert not volume.exists() and volume.secrets() == 0
     assert {record["verdict"] for record in certificates()} == {"wiped"}
+
+
+def test_c3_a_wiper_that_was_killed_too_is_resumed(cinder):
+    # An epoch is some GiB: what ends well within one goes on from its start, and from the byte it came to.
+    volume = cinder.create(Volume(), extents=128)
+    os.kill(killed(cinder, volume, **SLOW), signal.SIGTERM)
+    wait_for(lambda: not processes("efface"))
+    [interrupted] = certificates()
+    assert interrupted["verdict"] == "terminated"
+    done = interrupted["job"]["steps"][0]["bytes"]
+    code, out, log = cinder.delete(volume, **SLOW)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    [wiped] = [record for record in certificates() if record["verdict"] == "wiped"]
+    assert 0 < done < 512 << 20 and wiped["job"]["resumed"], "it went on where it was"
+
+
+def test_c5_the_rate_is_kept(cinder):
+    volume = cinder.create(Volume(), extents=64)
+    assert cinder.delete(volume, **SLOW)[0] == 0
+    [record] = certificates()
+    [step] = record["job"]["steps"]
+    assert step["milliseconds"] >= 1800, "256 MiB at 128 MiB/s are two seconds"
+
+
+def test_c7_progress_is_told(cinder):
+    volume = cinder.create(Volume(), extents=192)
+    running = cinder.start(["delete_volume", volume.fields()], **SLOW)
+    wait_for(writers)
+    jobs = ["efface", "jobs", "--json", "--state-dir", "/var/lib/efface/jobs"]
+    [job] = wait_for(lambda: json.loads(run(*jobs).stdout)["jobs"])
+    assert (job["state"], job["device"]) == ("running", str(volume.node))
+    out, log = running.communicate(timeout=120)
+    assert running.returncode == 0, out + log
+    told = re.findall(rf"{volume.node}: step 1 of 1 .*, (\d+) % of all, about \d+ s left", out + log)
+    assert len(told) >= 2 and [int(each) for each in told] == sorted(int(each) for each in told), out + log
 
 
 def test_c4_the_size_is_the_devices_own(cinder):

@@ -1,4 +1,4 @@
-//! Tells the program which commit it is built from: its records name it.
+//! Tells the program which commit it is built from: its records name it. Links libblkid into a static one.
 
 use std::env;
 use std::process::Command;
@@ -11,6 +11,10 @@ fn main() {
     // A package is built without the repository, and says where it comes from.
     let commit = env::var("EFFACE_COMMIT").ok().or_else(from_git);
     println!("cargo:rustc-env=EFFACE_COMMIT={}", commit.unwrap_or("unknown".into()));
+    let features = env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    if features.split(',').any(|feature| feature == "crt-static") {
+        println!("cargo:rustc-link-arg=-l:libblkid.a");
+    }
 }
 
 fn from_git() -> Option<String> {

@@ -1,13 +1,12 @@
 use std::process::ExitCode;
 
-use clap::Parser;
 use efface::cli::{Cli, signals};
 use efface::report::StderrLog;
 use efface::verdict::Verdict;
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::said();
     let level = match cli.verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,

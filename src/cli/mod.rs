@@ -10,9 +10,11 @@ mod jobs;
 mod key;
 mod ledger;
 mod list;
+mod manual;
 mod order;
 mod plan;
 mod selftest;
+mod shred;
 pub mod signals;
 mod slots;
 mod state;
@@ -20,6 +22,7 @@ mod verify;
 mod wipe;
 
 use clap::{Parser, Subcommand};
+use shred::Shred;
 
 use crate::error::Result;
 use crate::report::tell;
@@ -57,11 +60,23 @@ enum Command {
     Key(key::Key),
     /// Check a chain of records
     Ledger(ledger::Ledger),
+    /// Write the manual pages and shell completions, for packages
+    #[command(hide = true)]
+    Manual(manual::Manual),
     /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
     Selftest(selftest::Selftest),
 }
 
 impl Cli {
+    /// What the command line says: efface's own, or that of the tool whose name the program was given.
+    pub fn said() -> Cli {
+        if !shred::is_meant() {
+            return Cli::parse();
+        }
+        let words = Shred::parse().words().unwrap_or_else(|error| error.exit());
+        Cli::parse_from(words)
+    }
+
     pub fn run(self) -> Verdict {
         match self.command {
             Command::Wipe(wipe) => told(wipe.run()),
@@ -73,6 +88,7 @@ impl Cli {
             Command::Certificate(certificate) => told(certificate.run()),
             Command::Key(key) => told(key.run()),
             Command::Ledger(ledger) => told(ledger.run()),
+            Command::Manual(manual) => told(manual.run()),
             Command::Selftest(selftest) => told(selftest.run()),
         }
     }

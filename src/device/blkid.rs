@@ -2,7 +2,7 @@
 //! manager members, crypto headers, partition tables, and the same in each partition.
 //!
 //! The library is loaded when the first device is probed: the build needs no package, and every
-//! Linux with util-linux has libblkid.so.1.
+//! Linux with util-linux has libblkid.so.1. A static binary can load nothing, and has it linked in.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 use std::sync::OnceLock;
 
+#[cfg(not(target_feature = "crt-static"))]
 use libloading::Library;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -190,10 +191,12 @@ macro_rules! libblkid {
         struct Blkid {
             // SAFETY: whoever calls one keeps what libblkid(3) asks of the caller.
             $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            #[cfg(not(target_feature = "crt-static"))]
             _library: Library,
         }
 
         impl Blkid {
+            #[cfg(not(target_feature = "crt-static"))]
             fn load() -> Result<Blkid, libloading::Error> {
                 // SAFETY: loading runs nothing but libblkid's own set-up, and each symbol is taken with
                 // the type that blkid.h gives it; the library stays loaded as long as they are held.
@@ -201,6 +204,15 @@ macro_rules! libblkid {
                     let library = Library::new("libblkid.so.1")?;
                     Ok(Blkid { $($name: *library.get(stringify!($name))?,)* _library: library })
                 }
+            }
+
+            #[cfg(target_feature = "crt-static")]
+            fn load() -> Result<Blkid, std::convert::Infallible> {
+                // SAFETY: each function has the type that blkid.h gives it.
+                unsafe extern "C" {
+                    $(fn $name($(_: $argument),*) $(-> $result)?;)*
+                }
+                Ok(Blkid { $($name),* })
             }
         }
     };

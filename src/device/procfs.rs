@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
+use super::identity::Inode;
 use super::place::Place;
 use super::{DeviceNumber, Tree, printable};
 
@@ -42,13 +43,18 @@ impl Mount {
     }
 }
 
-/// What is mounted here, and in every other mount namespace that a process lives in.
+/// What is mounted here, and in every other mount namespace that a process lives in. In one namespace a
+/// process under another root (chroot) sees other mounts: those below its root.
 pub(super) fn mounts(tree: &Tree) -> io::Result<Vec<Mount>> {
     let mut mounts = mountinfo(&tree.proc.join("self/mountinfo"))?;
-    let namespace = |process: &str| fs::read_link(tree.proc.join(process).join("ns/mnt")).ok();
-    let mut seen: BTreeSet<PathBuf> = namespace("self").into_iter().collect();
+    let view = |process: &str| {
+        let process = tree.proc.join(process);
+        let root = fs::metadata(process.join("root")).ok().map(|root| Inode::of(&root));
+        Some((fs::read_link(process.join("ns/mnt")).ok()?, root))
+    };
+    let mut seen: BTreeSet<(PathBuf, Option<Inode>)> = view("self").into_iter().collect();
     for id in process_ids(tree)? {
-        let another = namespace(&id.to_string()).is_some_and(|other| seen.insert(other));
+        let another = view(&id.to_string()).is_some_and(|other| seen.insert(other));
         if !another {
             continue;
         }
@@ -205,6 +211,19 @@ mod tests {
         let of = |device| mounts.iter().map(|mount| mount.is_of(device, &fake.tree)).collect::<Vec<_>>();
         assert_eq!(of(sda), [true, true, false]);
         assert_eq!(of(other), [false; 3]);
+    }
+
+    #[test]
+    fn a_process_under_another_root_is_asked_too() {
+        let fake = FakeTree::new();
+        fake.write("proc/self/mountinfo", "");
+        for (process, mounted) in [("self", ""), ("7", "36 27 8:0 / /srv rw - ext4 /dev/sda rw\n")] {
+            fake.write(&format!("proc/{process}/mountinfo"), mounted);
+            fake.write(&format!("proc/{process}/root/file"), "");
+            fake.write(&format!("proc/{process}/ns/file"), "");
+            std::os::unix::fs::symlink("mnt:[1]", fake.tree.proc.join(process).join("ns/mnt")).unwrap();
+        }
+        assert_eq!(mounts(&fake.tree).unwrap()[0].point, Path::new("/srv"));
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub struct Report {
     show: Show,
     lines: Vec<Lines>,
     text: bool,
+    json: bool,
     states: Vec<State>,
     metrics: Option<Metrics>,
     service: Service,
@@ -104,6 +105,7 @@ impl Report {
             show,
             lines: stdout.into_iter().chain(descriptor).collect(),
             text,
+            json: wanted.json,
             states: devices.iter().map(|device| State::new(device)).collect(),
             metrics: wanted.metrics.map(Metrics::new),
             service: Service::default(),
@@ -157,8 +159,12 @@ impl Report {
             }
         }
         for record in records {
-            if let Some(error) = &record.error {
-                tell(format_args!("efface: {error}"));
+            match &record.error {
+                Some(error) => tell(format_args!("efface: {error}")),
+                None if self.text || self.json => {}
+                None => {
+                    text::shortfall(record).iter().for_each(|short| tell(format_args!("efface: {short}")))
+                }
             }
         }
         if let Some(error) = lost {

@@ -146,9 +146,28 @@ fn ranges(text: &mut String, label: &str, set: &ExtentSet) {
     if set.is_empty() {
         return;
     }
+    row(text, label, places(set));
+}
+
+fn places(set: &ExtentSet) -> String {
     let shown: Vec<String> = set.iter().take(RANGES_SHOWN).map(|extent| extent.to_string()).collect();
-    let rest = rest(set.len(), false);
-    row(text, label, format!("{} in bytes {}{rest}", bytes(set.bytes()), shown.join(", ")));
+    format!("{} in bytes {}{}", bytes(set.bytes()), shown.join(", "), rest(set.len(), false))
+}
+
+/// What a job that met no fatal error left undone, in a line, for those who asked for errors alone.
+pub fn shortfall(record: &Record) -> Option<String> {
+    let job = record.job.as_ref()?;
+    let sets = [("residue", &job.residue), ("unreadable", &job.unreadable)];
+    let mut left: Vec<String> = sets
+        .into_iter()
+        .filter(|(_, set)| !set.is_empty())
+        .map(|(what, set)| format!("{what}: {}", places(set)))
+        .collect();
+    if let Some(first) = job.surviving.runs.first() {
+        let all = bytes(job.surviving.bytes);
+        left.push(format!("surviving: {all}, first at bytes {}: {}", first.at, first.holds));
+    }
+    (!left.is_empty()).then(|| format!("{}: {}; {}", record.device, record.verdict.word(), left.join("; ")))
 }
 
 fn survivors(text: &mut String, surviving: &Survivors) {

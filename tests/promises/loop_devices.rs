@@ -85,6 +85,11 @@ fn a_tail_that_the_device_never_serves_is_residue() {
     assert_eq!(code, 5, "{stderr}");
     assert_eq!(result(&stdout)["devices"][0]["job"]["residue"][0]["start"], 4096 * 20);
     assert!(device.content()[..4096 * 20].iter().all(|byte| *byte == 0));
+    let (_, stdout, stderr) = wipe(&device.node, &["--quiet"]);
+    assert!(
+        stdout.is_empty() && stderr.contains("RESIDUE; residue: 512 B in bytes 81920..82432"),
+        "{stderr}"
+    );
 }
 
 #[test]

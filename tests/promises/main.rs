@@ -17,5 +17,6 @@ mod program;
 mod refusals;
 mod resume;
 mod scenarios;
+mod shred;
 mod survive;
 mod thin;

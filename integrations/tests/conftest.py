@@ -1,0 +1,289 @@
+"""What the tests run on: the machine as an operator prepares it, a volume group, and cinder's settings."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+INTEGRATIONS = HERE.parent
+PROJECT = "0123456789abcdef0123456789abcdef"
+SECRET = b"tenant's secret!"
+GROUP = "cinder-volumes"
+GIB = 1 << 30
+STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
+RABBIT_PORT = 29672
+API_PORT = 29776
+AS_CINDER = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
+ENVIRONMENT = {
+    "PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin",
+    "HOME": "/mnt/cinder",
+    "PYTHONWARNINGS": "ignore",
+}
+
+LVM_CONF = """\
+devices { filter = [ "a|^/dev/loop200$|", "r|.*|" ] obtain_device_list_from_udev = 0 use_devicesfile = 0
+    external_device_info_source = "none" multipath_component_detection = 0 md_component_detection = 0 }
+global { activation = 0 locking_dir = "/run/lvm" use_lvmpolld = 0 }
+backup { backup = 0 archive = 0 }
+"""
+
+
+def run(*words, **options):
+    options = {"check": True, "capture_output": True, "text": True, **options}
+    return subprocess.run([str(word) for word in words], **options)
+
+
+def pytest_sessionstart(session):
+    if os.environ.get("EFFACE_APART") != "sealed":
+        pytest.exit("these tests run apart from the system only: tests/run", 2)
+
+
+@pytest.fixture(scope="session")
+def machine():
+    """cinder installed as a distribution does, and efface beside it."""
+    run("useradd", "--system", "--no-create-home", "cinder")
+    shutil.copytree("/srv/cinder/etc/cinder", "/etc/cinder")
+    sudoers = Path("/etc/sudoers.d/cinder")
+    sudoers.write_text("cinder ALL = (root) NOPASSWD: /usr/bin/cinder-rootwrap /etc/cinder/rootwrap.conf *\n")
+    Path("/usr/bin/cinder-rootwrap").symlink_to("/srv/cinder/bin/cinder-rootwrap")
+    sudoers.chmod(0o440)
+    for command in ("lvcreate", "lvremove", "lvchange", "lvconvert"):
+        Path("/usr/sbin", command).unlink()
+        shutil.copy(HERE / "lvm-without-device-mapper", f"/usr/sbin/{command}")
+    Path("/etc/lvm/lvm.conf").write_text(LVM_CONF)
+    # What the Debian package and the README put there.
+    shutil.copy(os.environ["EFFACE_UNDER_TEST"], "/usr/bin/efface")
+    Path("/usr/share/cinder/rootwrap").mkdir(parents=True)
+    shutil.copy(INTEGRATIONS / "openstack/rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
+    shutil.rmtree("/var/lib/efface", ignore_errors=True)
+    for folder in ("certificates", "jobs"):
+        Path("/var/lib/efface", folder).mkdir(parents=True)
+    for folder in ("/mnt/cinder", "/mnt/cinder/lock"):
+        Path(folder).mkdir()
+        shutil.chown(folder, "cinder")
+
+
+@pytest.fixture(scope="session")
+def group(machine):
+    for file in ("/mnt/pv", "/mnt/data"):
+        with open(file, "wb") as image:
+            image.truncate(40 * GIB)
+    run("losetup", "/dev/loop200", "/mnt/pv")
+    run("pvcreate", "/dev/loop200")
+    run("vgcreate", "--alloc", "contiguous", GROUP, "/dev/loop200")
+    yield GROUP
+    run("losetup", "--detach", "/dev/loop200")
+
+
+@pytest.fixture(scope="session")
+def database(machine):
+    """cinder's, as `cinder-manage db sync` makes it."""
+    Cinder().configure()
+    run(*AS_CINDER, "/srv/cinder/bin/cinder-manage", "db", "sync", env=ENVIRONMENT)
+    return Path("/mnt/cinder/cinder.sqlite")
+
+
+@dataclass
+class Volume:
+    """A logical volume by cinder's naming, and its bytes in the file below it."""
+
+    size_gib: int = 1
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    template: str = "volume-%s"
+    place: tuple[int, int] | None = None
+
+    @property
+    def name(self):
+        return self.template % self.id
+
+    @property
+    def node(self):
+        return Path("/dev/mapper", "-".join(word.replace("-", "--") for word in (GROUP, self.name)))
+
+    def fields(self, **more):
+        return {"id": self.id, "size": self.size_gib, "project_id": PROJECT, **more}
+
+    def exists(self):
+        return self.name in run("lvs", "--noheadings", "-o", "lv_name").stdout.split()
+
+    def fill(self):
+        """Writes secrets at the start, in the middle and at the very end."""
+        size = int(run("blockdev", "--getsize64", self.node).stdout)
+        offset = int(run("losetup", "--noheadings", "--output", "OFFSET", self.node.resolve()).stdout)
+        self.place = (offset, size)
+        with open("/mnt/data", "r+b") as data:
+            for at in (0, size // 2, size - (1 << 20)):
+                data.seek(offset + at)
+                data.write(SECRET * (1 << 16))
+
+    def secrets(self):
+        """How many MiB below it still hold the secret; the volume may be gone by now."""
+        offset, size = self.place
+        found = 0
+        with open("/mnt/data", "rb") as data:
+            at, end = offset, offset + size
+            while at < end:
+                try:
+                    at = max(at, os.lseek(data.fileno(), at, os.SEEK_DATA)) & ~0xFFFFF
+                except OSError:
+                    break
+                if at >= end:
+                    break
+                data.seek(at)
+                found += SECRET in data.read(1 << 20)
+                at += 1 << 20
+        return found
+
+
+class Cinder:
+    """cinder.conf, and the driver in a process of the service's user."""
+
+    def configure(self, **options):
+        backend = {
+            "volume_driver": "efface_openstack.cinder.EffaceLVMDriver",
+            "volume_group": GROUP,
+            "volume_backend_name": "lvm",
+            "lvm_type": "default",
+            "target_helper": "fake",
+            **options,
+        }
+        lines = [
+            "[DEFAULT]",
+            "enabled_backends = lvm",
+            "state_path = /mnt/cinder",
+            "auth_strategy = noauth",
+            "api_paste_config = /etc/cinder/api-paste.ini",
+            f"transport_url = rabbit://guest:guest@127.0.0.1:{RABBIT_PORT}/",
+            "osapi_volume_listen = 127.0.0.1",
+            f"osapi_volume_listen_port = {API_PORT}",
+            "osapi_volume_workers = 1",
+            "rootwrap_config = /etc/cinder/rootwrap.conf",
+            "[oslo_concurrency]",
+            "lock_path = /mnt/cinder/lock",
+            "[database]",
+            "connection = sqlite:////mnt/cinder/cinder.sqlite",
+            "[lvm]",
+            *(f"{name} = {value}" for name, value in backend.items()),
+        ]
+        Path("/etc/cinder/cinder.conf").write_text("\n".join(lines) + "\n")
+
+    def start(self, *calls, **options):
+        """The driver at work: [method, fields]…; configured with these options."""
+        self.configure(**options)
+        process = subprocess.Popen(
+            [*AS_CINDER, "/srv/cinder/bin/python", str(HERE / "drive.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/mnt/cinder",
+            env=ENVIRONMENT,
+        )
+        process.stdin.write(json.dumps(calls))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def call(self, *calls, **options):
+        """The same, to its end: exit code, what went wrong, and the log."""
+        process = self.start(*calls, **options)
+        out, log = process.communicate(timeout=300)
+        assert process.returncode in (0, 1) and "Traceback" not in log.split("drive.py")[-1], log
+        return process.returncode, out, log
+
+    def create(self, volume, extents=None):
+        """A volume with a tenant's secrets; one of so many extents as if it had been managed."""
+        if extents is None:
+            code, out, log = self.call(["create_volume", volume.fields()])
+            assert code == 0, out + log
+        else:
+            run("lvcreate", "-n", volume.name, GROUP, "-l", extents)
+        volume.fill()
+        assert volume.secrets() == 3
+        return volume
+
+    def delete(self, volume, fields=None, **options):
+        return self.call(["delete_volume", {**volume.fields(), **(fields or {})}], **options)
+
+
+@pytest.fixture
+def cinder(group):
+    yield Cinder()
+    for name in run("lvs", "--noheadings", "-o", "vg_name,lv_name", "--separator", "/").stdout.split():
+        run("lvremove", "-f", name)
+    for folder in ("certificates", "jobs"):
+        for file in Path("/var/lib/efface", folder).iterdir():
+            file.unlink()
+    # Holes again: the image is sparse.
+    run("fallocate", "--punch-hole", "--offset", "0", "--length", str(40 * GIB), "/mnt/data")
+
+
+def processes(name):
+    """The ids of the running processes of this name."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            state = (file.parent / "stat").read_text().rsplit(") ", 1)[1][0]
+            if file.read_text().strip() == name and state != "Z":
+                found.append(int(file.parent.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def writers():
+    """The ids of the processes that have one of the volumes open for writing."""
+
+    def writes(process):
+        try:
+            for number in os.listdir(process / "fd"):
+                flags = int((process / "fdinfo" / number).read_text().split()[3], 8)
+                to_read = flags & os.O_ACCMODE == os.O_RDONLY
+                if not to_read and os.readlink(process / "fd" / number).startswith("/dev/loop"):
+                    return True
+        except OSError:
+            # It has ended by now.
+            return False
+        return False
+
+    return {int(process.name) for process in Path("/proc").glob("[0-9]*") if writes(process)}
+
+
+def wait_for(what, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come to that")
+
+
+@pytest.fixture
+def traced():
+    """Has strace look over a program's shoulder; gives what it says that the program called."""
+
+    def trace(name):
+        real = Path("/usr/bin", name).resolve()
+        moved.append((real, real.rename(f"{real}.real")))
+        real.write_text(
+            f'#!/bin/sh\nexec strace -f -qq -o /mnt/trace-{name} -e trace=%file,%desc {real}.real "$@"\n'
+        )
+        real.chmod(0o755)
+        return lambda: Path(f"/mnt/trace-{name}").read_text()
+
+    moved = []
+    yield trace
+    for real, away in moved:
+        away.replace(real)
+
+
+def certificates():
+    folder = Path("/var/lib/efface/certificates")
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]

@@ -1,0 +1,307 @@
+"""Real cinder, real LVM, sudo and rootwrap: what becomes of a deleted volume's bytes."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, STOCK, Volume, certificates, processes, run, wait_for, writers
+
+SLOW = {"efface_rate": "128MiB/s", "efface_yield": "false", "efface_verify": "none"}
+
+
+def test_all_of_it_is_zeroed_and_there_is_a_certificate(cinder):
+    volume, neighbour = cinder.create(Volume()), cinder.create(Volume())
+    code, out, log = cinder.delete(volume)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    assert neighbour.exists() and neighbour.secrets() == 3
+    [record] = certificates()
+    assert record["verdict"] == "wiped"
+    job = record["details"]["job"]
+    assert (job["volume_id"], job["tenant"]) == (volume.id, PROJECT)
+
+
+@pytest.mark.parametrize("method", ["shred", "random"])
+def test_the_method_is_the_one_that_was_chosen(cinder, method):
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume, efface_method=method, efface_verify="full")[0] == 0
+    [record] = certificates()
+    assert (record["verdict"], record["method"]) == ("wiped", method)
+    assert volume.secrets() == 0
+
+
+def test_volume_clear_size_clears_the_start_alone(cinder):
+    volume = cinder.create(Volume())
+    assert cinder.delete(volume, volume_clear_size=64)[0] == 0
+    assert not volume.exists() and volume.secrets() == 2
+    [record] = certificates()
+    assert record["job"]["plan"]["area"] == {"start": 0, "end": 64 << 20}
+
+
+def test_a_volume_smaller_than_volume_clear_size_is_cleared_whole(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume, volume_clear_size=1024)[0] == 0
+    assert not volume.exists() and volume.secrets() == 0
+
+
+def test_none_clears_nothing(cinder):
+    volume = cinder.create(Volume())
+    assert cinder.delete(volume, volume_clear="none")[0] == 0
+    assert not volume.exists() and volume.secrets() == 3 and not certificates()
+
+
+def test_c1_the_device_is_flushed_before_the_volume_goes(cinder, traced):
+    calls = traced("efface")
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume)[0] == 0
+    opened = [line for line in calls().splitlines() if "openat(" in line and "O_DIRECT" in line]
+    assert (opened and "fsync(" in calls()) or "fdatasync(" in calls()
+
+
+def test_c1_stock_flushes_nothing(cinder, traced):
+    calls = traced("dd")
+    volume = cinder.create(Volume())
+    assert cinder.delete(volume, volume_driver=STOCK)[0] == 0
+    assert "O_DIRECT" in calls() and "sync(" not in calls()
+
+
+def at_once(cinder, count, **options):
+    """The most writers at any moment, while so many volumes are deleted."""
+    volumes = [cinder.create(Volume(), extents=32) for _ in range(count)]
+    running = [cinder.start(["delete_volume", each.fields()], **options) for each in volumes]
+    most = 0
+    while any(process.poll() is None for process in running):
+        most = max(most, len(writers()))
+    assert [process.returncode for process in running] == [0] * count
+    assert not any(volume.exists() or volume.secrets() for volume in volumes)
+    return most
+
+
+def test_c2_two_slots_are_two_writers(cinder):
+    at_once(cinder, 8, efface_slots=2, efface_verify="none")
+    # Those that wait have their device open already: who wrote when stands in the certificates.
+    written = [step for record in certificates() for step in record["job"]["steps"]]
+    assert len(written) == 8
+    at_any_start = [
+        sum(other["started"] <= step["started"] < other["ended"] for other in written) for step in written
+    ]
+    assert max(at_any_start) == 2
+
+
+def test_c2_stock_has_as_many_as_there_are_deletes(cinder, traced):
+    # Under strace dd is slow enough to be seen.
+    traced("dd")
+    assert at_once(cinder, 4, volume_driver=STOCK, volume_clear_size=128) > 2
+
+
+def killed(cinder, volume, **options):
+    """A service that was killed while it cleared the volume; gives the wiper that it left behind."""
+    first = cinder.start(["delete_volume", volume.fields()], **options)
+    wiper = wait_for(writers)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert writers() == wiper
+    return next(iter(wiper))
+
+
+def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
+    volume = cinder.create(Volume(), extents=128)
+    wiper = killed(cinder, volume, **SLOW)
+    second = cinder.start(["delete_volume", volume.fields()], **SLOW)
+    seen = set()
+    while second.poll() is None:
+        seen.add(frozenset(writers()))
+    out, log = second.communicate()
+    assert second.returncode == 0, out + log
+    assert max(map(len, seen)) == 1 and frozenset({wiper}) in seen, "never two writers"
+    assert not volume.exists() and volume.secrets() == 0
+    assert {record["verdict"] for record in certificates()} == {"wiped"}
+
+
+def test_c3_a_wiper_that_was_killed_too_is_resumed(cinder):
+    # An epoch is some GiB: what ends well within one goes on from its start, and from the byte it came to.
+    volume = cinder.create(Volume(), extents=128)
+    os.kill(killed(cinder, volume, **SLOW), signal.SIGTERM)
+    wait_for(lambda: not processes("efface"))
+    [interrupted] = certificates()
+    assert interrupted["verdict"] == "terminated"
+    done = interrupted["job"]["steps"][0]["bytes"]
+    code, out, log = cinder.delete(volume, **SLOW)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    [wiped] = [record for record in certificates() if record["verdict"] == "wiped"]
+    assert 0 < done < 512 << 20 and wiped["job"]["resumed"], "it went on where it was"
+
+
+def test_c5_the_rate_is_kept(cinder):
+    volume = cinder.create(Volume(), extents=64)
+    assert cinder.delete(volume, **SLOW)[0] == 0
+    [record] = certificates()
+    [step] = record["job"]["steps"]
+    assert step["milliseconds"] >= 1800, "256 MiB at 128 MiB/s are two seconds"
+
+
+def test_c7_progress_is_told(cinder):
+    volume = cinder.create(Volume(), extents=192)
+    running = cinder.start(["delete_volume", volume.fields()], **SLOW)
+    wait_for(writers)
+    jobs = ["efface", "jobs", "--json", "--state-dir", "/var/lib/efface/jobs"]
+    [job] = wait_for(lambda: json.loads(run(*jobs).stdout)["jobs"])
+    assert (job["state"], job["device"]) == ("running", str(volume.node))
+    out, log = running.communicate(timeout=120)
+    assert running.returncode == 0, out + log
+    told = re.findall(rf"{volume.node}: step 1 of 1 .*, (\d+) % of all, about \d+ s left", out + log)
+    assert len(told) >= 2 and [int(each) for each in told] == sorted(int(each) for each in told), out + log
+
+
+def test_c4_the_size_is_the_devices_own(cinder):
+    volume = cinder.create(Volume(size_gib=2), extents=384)
+    code, out, _ = cinder.delete(volume, volume_driver=STOCK)
+    assert code == 1 and volume.exists(), "stock takes the 1.5 GiB for the 2 GiB of its database"
+    volume.fill()
+    code, out, log = cinder.delete(volume)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+
+
+def test_c6_a_node_that_is_gone_is_an_error_and_no_file(cinder):
+    volume = cinder.create(Volume())
+    where = volume.node.resolve()
+    volume.node.unlink()
+    try:
+        code, out, _ = cinder.delete(volume)
+        assert code == 1 and str(volume.node) in out and "there is no such device" in out
+        assert not volume.node.exists() and volume.exists() and volume.secrets() == 3
+    finally:
+        volume.node.unlink(missing_ok=True)
+        volume.node.symlink_to(where)
+    assert cinder.delete(volume)[0] == 0 and volume.secrets() == 0
+
+
+def test_what_cannot_be_cleared_is_kept_and_the_reason_is_told(cinder):
+    volume = cinder.create(Volume())
+    run("mkfs.ext4", "-q", volume.node)
+    Path("/mnt/mounted").mkdir(exist_ok=True)
+    run("mount", volume.node, "/mnt/mounted")
+    try:
+        code, out, _ = cinder.delete(volume)
+    finally:
+        run("umount", "/mnt/mounted")
+    assert code == 1 and volume.exists()
+    for told in (str(volume.node), "refused", "/mnt/mounted", "umount"):
+        assert told in out, out
+    assert cinder.delete(volume)[0] == 0
+    assert not volume.exists() and volume.secrets() == 0
+
+
+def test_a_snapshots_store_is_split_off_and_cleared(cinder):
+    snapshot = cinder.create(Volume(template="_snapshot-%s"), extents=16)
+    fields = {"id": snapshot.id, "project_id": PROJECT, "volume_size": 1, "volume_id": snapshot.id}
+    code, out, log = cinder.call(["delete_snapshot", fields])
+    assert code == 0, out + log
+    assert not snapshot.exists() and snapshot.secrets() == 0
+    commands = Path("/run/lvm-without-device-mapper").read_text().splitlines()
+    split, remove = (
+        next(index for index, line in enumerate(commands) if word in line and snapshot.name in line)
+        for word in ("lvconvert --splitsnapshot", "lvremove")
+    )
+    assert split < remove
+
+
+def test_a_thin_volume_is_discarded_by_option_and_by_stock_not_at_all(cinder):
+    kept = cinder.create(Volume(), extents=16)
+    assert cinder.delete(kept, {"thin": True})[0] == 0
+    assert not kept.exists() and kept.secrets() == 3
+    volume = cinder.create(Volume(), extents=16)
+    code, out, log = cinder.delete(volume, {"thin": True}, efface_thin="discard")
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    [record] = certificates()
+    assert record["method"] == "discard" and "discard" in record["claim"]
+
+
+def encrypted(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    run(
+        "cryptsetup",
+        "luksFormat",
+        "--batch-mode",
+        "--type=luks1",
+        "--pbkdf-force-iterations=1000",
+        "--key-file=-",
+        volume.node,
+        input="0123456789abcdef",
+    )
+    return volume
+
+
+def test_an_encrypted_volume_is_overwritten_unless_it_is_said_otherwise(cinder):
+    volume = encrypted(cinder)
+    assert cinder.delete(volume, KEY)[0] == 0
+    assert [record["method"] for record in certificates()] == ["zero"] and volume.secrets() == 0
+
+
+def test_the_key_is_destroyed_and_then_all_is_zeroed(cinder):
+    volume = encrypted(cinder)
+    code, out, log = cinder.delete(volume, KEY, efface_encrypted="destroy_key_then_zero")
+    assert code == 0, out + log
+    records = {record["method"]: record for record in certificates()}
+    assert records["destroy-key"]["job"]["plan"]["keys"]["external_key"] == KEY["encryption_key_id"]
+    assert records["zero"]["verdict"] == "wiped" and volume.secrets() == 0
+
+
+KEY = {"encryption_key_id": "11111111-2222-3333-4444-555555555555"}
+
+
+@pytest.mark.parametrize("option", ["destroy_key_then_zero", "destroy_key"])
+def test_without_a_header_there_is_no_key_to_destroy_and_all_is_zeroed(cinder, database, option):
+    volume = cinder.create(Volume(), extents=16)
+    code, out, log = cinder.delete(volume, KEY, efface_encrypted=option)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+
+
+def test_the_key_alone_is_destroyed_where_cinder_knows_of_no_copy(cinder, database):
+    volume = encrypted(cinder)
+    code, out, log = cinder.delete(volume, KEY, efface_encrypted="destroy_key")
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 2
+    [record] = certificates()
+    assert record["method"] == "destroy-key" and "header" in " ".join(record["limitations"])
+
+
+@pytest.mark.parametrize("copy", ["snapshots", "backups", "volumes"])
+def test_a_key_that_has_copies_is_not_enough(cinder, database, copy):
+    volume = encrypted(cinder)
+    row = {"id": str(uuid.uuid4()), "project_id": PROJECT, "user_id": PROJECT, "deleted": False}
+    row["source_volid" if copy == "volumes" else "volume_id"] = volume.id
+    if copy != "backups":
+        row |= {"use_quota": True, "volume_type_id": str(uuid.uuid4())}
+    with closing(sqlite3.connect(database)) as connection, connection:
+        names, marks = ", ".join(row), ", ".join("?" * len(row))
+        connection.execute(f"INSERT INTO {copy} ({names}) VALUES ({marks})", list(row.values()))
+    code, out, log = cinder.delete(volume, KEY, efface_encrypted="destroy_key")
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+
+
+@pytest.mark.parametrize("flag, told", [("-c3", "idle"), ("-c2", "best-effort: prio 4")])
+def test_the_io_priority_is_the_wipers_own(cinder, flag, told):
+    volume = cinder.create(Volume(), extents=32)
+    running = cinder.start(["delete_volume", volume.fields()], volume_clear_ionice=flag, **SLOW)
+    wiper = wait_for(lambda: processes("efface"))[0]
+    wait_for(lambda: run("ionice", "-p", wiper, check=False).stdout.strip() == told, 2)
+    out, log = running.communicate(timeout=60)
+    assert running.returncode == 0, out + log
+
+
+def test_a_setting_that_means_nothing_stops_the_driver(cinder):
+    for options in ({"volume_clear_ionice": "-c9"}, {"efface_certificate_dir": "/var/lib/efface/none"}):
+        code, out, _ = cinder.call(**options)
+        assert code == 1 and "InvalidConfigurationValue" in out

@@ -1,0 +1,349 @@
+"""The real ironic-python-agent cleans nodes whose disks are the test's loop devices, in a sealed namespace.
+
+Each weakness of the stock agent is shown beside what becomes of it with efface.
+"""
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import uuid
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import HERE, SECRET, certificates, run, wait_for
+
+MIB = 1 << 20
+ERASE = {"step": "erase_devices", "priority": 10, "interface": "deploy"}
+OURS = {"step": "efface_erase_devices", "priority": 0, "interface": "deploy"}
+
+
+class Disk:
+    """A loop device over an image full of secrets."""
+
+    def __init__(self, number, size=8 * MIB):
+        self.node = Path(f"/dev/loop{number}")
+        self.image = Path(f"/mnt/disk{number}")
+        self.image.write_bytes(SECRET * (size // len(SECRET)))
+        run("losetup", self.node, self.image)
+
+    def write(self, at, content):
+        with self.image.open("r+b") as image:
+            image.seek(at)
+            image.write(content)
+
+    def holds_secrets(self):
+        return SECRET in self.image.read_bytes()
+
+    def close(self):
+        run("losetup", "--detach", self.node)
+        self.image.unlink()
+
+
+@pytest.fixture
+def disks():
+    made = [Disk(number) for number in (201, 202, 203)]
+    yield made
+    for disk in made:
+        disk.close()
+
+
+@pytest.fixture(autouse=True)
+def ramdisk(tmp_path):
+    """Where the agent finds its tools; efface is one of them."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    shutil.copy(HERE / "lsblk-of-the-tests-disks", tools / "lsblk")
+    (tools / "efface").symlink_to(os.environ["EFFACE_UNDER_TEST"])
+    yield tools
+    shutil.rmtree("/var/lib/efface/certificates", ignore_errors=True)
+    Path("/var/lib/efface/certificates").mkdir(parents=True)
+
+
+def environment(ramdisk, disks, **more):
+    names = " ".join(disk.node.name for disk in disks)
+    path = f"{ramdisk}:/srv/ironic/bin:/usr/sbin:/usr/bin"
+    return {"PATH": path, "HOME": "/mnt", "EFFACE_APART": "sealed", "EFFACE_TEST_DISKS": names, **more}
+
+
+def node(properties=None, **info):
+    return {
+        "uuid": str(uuid.uuid4()),
+        "properties": properties or {},
+        "instance_info": {},
+        "driver_internal_info": info,
+    }
+
+
+def clean(ramdisk, disks, step=ERASE, of=None, version=None, **more):
+    """What the agent tells the conductor: result by device, or the error."""
+    asked = {"step": step, "node": of or node(), "clean_version": version}
+    words = ["/srv/ironic/bin/python", HERE / "clean.py"]
+    ran = run(*words, input=json.dumps(asked), env=environment(ramdisk, disks, **more), check=False)
+    print(ran.stderr)
+    assert ran.returncode == 0
+    told = json.loads(ran.stdout.splitlines()[-1])
+    if told["command_status"] == "SUCCEEDED":
+        return told["command_result"].get("clean_result", told["command_result"]), None
+    return None, told["command_error"]
+
+
+def stock(ramdisk):
+    (ramdisk / "efface").unlink()
+
+
+def passes(record):
+    return [step["pattern"]["kind"] for step in record["job"]["plan"]["steps"] if step["act"] == "write"]
+
+
+def md_superblock(at=4096):
+    """Of a RAID that is no more: version 1.2, as mdadm leaves it (linux/raid/md_p.h)."""
+    block = bytearray(256)
+    struct.pack_into("<III", block, 0, 0xA92B4EFC, 1, 0)
+    block[16:32] = uuid.uuid4().bytes
+    block[32:35] = b"old"
+    struct.pack_into("<QIIQII", block, 64, 0, 1, 0, 8192, 0, 2)
+    struct.pack_into("<QQQ", block, 128, 2048, 8192, at // 512)
+    total = sum(struct.unpack("<64I", block))
+    struct.pack_into("<I", block, 216, (total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF)
+    return bytes(block)
+
+
+def test_all_disks_are_wiped_and_their_certificates_are_the_result(ramdisk, disks):
+    result, error = clean(ramdisk, disks, of=node(disk_erasure_concurrency=3))
+    assert error is None
+    assert set(result) == {str(disk.node) for disk in disks}
+    for disk in disks:
+        record = result[str(disk.node)]
+        assert record["verdict"] == "wiped" and record["identity"]["size_bytes"] == 8 * MIB
+        passes = [
+            step["pattern"]["kind"] for step in record["job"]["plan"]["steps"] if step["act"] == "write"
+        ]
+        assert passes == ["random", "constant"], "one iteration and zeroes: the conductor's defaults"
+        assert disk.image.read_bytes() == bytes(8 * MIB)
+    assert {record["id"] for record in certificates()} == {record["id"] for record in result.values()}
+
+
+def test_the_conductors_shred_options_are_kept(ramdisk, disks):
+    asked = node(agent_erase_devices_iterations=2, agent_erase_devices_zeroize=False)
+    result, error = clean(ramdisk, disks[:1], of=asked)
+    assert error is None
+    [record] = result.values()
+    assert passes(record) == ["random", "random"]
+    nothing = node(agent_erase_devices_iterations=0, agent_erase_devices_zeroize=False)
+    assert "leave all data where it is" in clean(ramdisk, disks[1:2], of=nothing)[1]["details"]
+    assert disks[1].holds_secrets()
+
+
+def test_a_skip_hint_is_kept_and_the_skipped_disk_is_not_reported(ramdisk, disks):
+    hint = {"skip_block_devices": [{"name": str(disks[1].node)}]}
+    result, error = clean(ramdisk, disks, of=node(hint))
+    assert error is None and set(result) == {str(disks[0].node), str(disks[2].node)}
+    assert [disk.holds_secrets() for disk in disks] == [False, True, False]
+
+
+def test_one_failing_disk_of_three_fails_the_node_and_the_others_have_certificates(ramdisk, disks):
+    held = os.open(disks[1].node, os.O_RDWR | os.O_EXCL)
+    try:
+        result, error = clean(ramdisk, disks)
+    finally:
+        os.close(held)
+    assert result is None and error["type"] == "BlockDeviceEraseError"
+    assert str(disks[1].node) in error["details"] and "has it open" in error["details"]
+    assert [disk.holds_secrets() for disk in disks] == [False, True, False]
+    verdicts = [
+        json.loads(file.read_text())["verdict"] for file in Path("/var/lib/efface/certificates").iterdir()
+    ]
+    assert sorted(verdicts) == ["refused", "wiped", "wiped"]
+
+
+def test_without_the_binary_stock_takes_over(ramdisk, disks):
+    stock(ramdisk)
+    result, error = clean(ramdisk, disks)
+    assert error is None and set(result.values()) == {None}
+    assert not any(disk.holds_secrets() for disk in disks)
+
+
+def test_another_version_of_the_manager_is_a_mismatch(ramdisk, disks):
+    steps, _ = clean(ramdisk, disks, step=None)
+    versions = steps["hardware_manager_version"]
+    assert versions["EffaceHardwareManager"] == "1"
+    error = clean(ramdisk, disks, version={**versions, "EffaceHardwareManager": "0"})[1]
+    assert error["type"] == "VersionMismatch" and error["code"] == 409
+    assert all(disk.holds_secrets() for disk in disks)
+    assert clean(ramdisk, disks, version=versions)[1] is None
+
+
+def test_our_own_step_is_for_manual_cleaning_and_takes_a_method(ramdisk, disks):
+    steps, _ = clean(ramdisk, disks, step=None)
+    [ours] = [step for step in steps["clean_steps"]["EffaceHardwareManager"]]
+    assert (ours["step"], ours["priority"]) == ("efface_erase_devices", 0)
+    chosen = {**OURS, "args": {"efface_method": "shred", "efface_verify": "full"}}
+    result, error = clean(ramdisk, disks, step=chosen)
+    assert error is None
+    assert {record["method"] for record in result.values()} == {"shred"}
+    assert not any(disk.holds_secrets() for disk in disks)
+    unknown = {**OURS, "args": {"efface_method": "magnets"}}
+    assert "magnets" in clean(ramdisk, disks, step=unknown)[1]["details"]
+
+
+def test_another_disk_than_the_agent_believes_is_refused(ramdisk, disks):
+    error = clean(ramdisk, disks[:1], EFFACE_TEST_SERIALS="loop201=ZC18XYZ9")[1]
+    assert "serial ZC18XYZ9" in error["details"] and "was expected" in error["details"]
+    assert disks[0].holds_secrets()
+
+
+def test_i1_stock_skips_a_stale_raid_member_and_succeeds(ramdisk, disks):
+    disks[0].write(4096, md_superblock())
+    stock(ramdisk)
+    result, error = clean(ramdisk, disks[:1])
+    assert error is None and set(result.values()) == {None} and disks[0].holds_secrets()
+
+
+def test_i1_a_stale_raid_member_is_wiped(ramdisk, disks):
+    disks[0].write(4096, md_superblock())
+    result, error = clean(ramdisk, disks[:1])
+    assert error is None and not disks[0].holds_secrets()
+    [record] = result.values()
+    assert [found["kind"] for found in record["findings"]["signatures"]] == ["linux_raid_member"]
+
+
+def test_i2_where_lsblk_fails_stock_succeeds_and_erases_nothing(ramdisk, disks):
+    stock(ramdisk)
+    unreadable = {"EFFACE_TEST_UNREADABLE": str(disks[0].node)}
+    assert clean(ramdisk, disks[:1], **unreadable)[1] is None
+    assert disks[0].holds_secrets()
+
+
+def test_i2_where_lsblk_fails_the_disk_is_wiped_all_the_same(ramdisk, disks):
+    unreadable = {"EFFACE_TEST_UNREADABLE": str(disks[0].node)}
+    assert clean(ramdisk, disks[:1], **unreadable)[1] is None
+    assert not disks[0].holds_secrets()
+
+
+def gfs2(disk):
+    """A superblock that libblkid takes for GFS2 (linux/gfs2_ondisk.h): at 64 KiB, big-endian."""
+    block = struct.pack(">IIQIIII", 0x01161970, 1, 0, 100, 0, 1801, 1900)
+    block = block.ljust(0x60, b"\0") + b"cluster:shared".ljust(64, b"\0")
+    disk.write(65536, block)
+
+
+def vmfs_partition(disk):
+    table = "label: gpt\nstart=2048, type=AA31E02A-400F-11DB-9590-000C2911D1B8\n"
+    run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", disk.image, input=table)
+    # LVM of VMFS, as libblkid knows it: VMFS_volume_member, 1 MiB into the partition.
+    disk.write(2 * MIB, bytes.fromhex("0d d0 01 c0"))
+
+
+@pytest.mark.parametrize("shared, name", [(gfs2, "gfs2"), (vmfs_partition, "VMFS")])
+def test_i3_i4_a_shared_file_system_is_refused(ramdisk, disks, shared, name):
+    run("losetup", "--detach", disks[0].node)
+    disks[0] = Disk(201, 40 * MIB)
+    shared(disks[0])
+    before = disks[0].image.read_bytes()
+    error = clean(ramdisk, disks[:1])[1]
+    assert error is not None and name in error["details"] and "refused" in error["details"]
+    assert disks[0].image.read_bytes() == before
+
+
+@pytest.mark.parametrize("shared", [gfs2, vmfs_partition])
+def test_i3_i4_stock_erases_it(ramdisk, disks, shared):
+    run("losetup", "--detach", disks[0].node)
+    disks[0] = Disk(201, 40 * MIB)
+    shared(disks[0])
+    stock(ramdisk)
+    assert clean(ramdisk, disks[:1])[1] is None
+    assert not disks[0].holds_secrets()
+
+
+def test_i5_skipped_and_erased_can_be_told_apart(ramdisk, disks):
+    run("blockdev", "--setro", disks[0].node)
+    try:
+        refused = clean(ramdisk, disks[:2])[1]
+        assert "read-only" in refused["details"]
+        result, error = clean(ramdisk, disks[:2], of=node(agent_erase_skip_read_only=True))
+        assert error is None
+        assert result[str(disks[0].node)] == {"skipped": "read-only"}
+        assert result[str(disks[1].node)]["verdict"] == "wiped"
+        stock(ramdisk)
+        result, error = clean(ramdisk, disks[:2], of=node(agent_erase_skip_read_only=True))
+        assert error is None and set(result.values()) == {None}
+    finally:
+        run("blockdev", "--setrw", disks[0].node)
+    assert disks[0].holds_secrets()
+
+
+def test_i6_the_true_error_is_told(ramdisk, disks):
+    run("mkfs.ext4", "-q", disks[0].node)
+    Path("/mnt/mounted").mkdir(exist_ok=True)
+    run("mount", disks[0].node, "/mnt/mounted")
+    try:
+        error = clean(ramdisk, disks[:1])[1]
+        assert "/mnt/mounted" in error["details"] and "umount" in error["details"]
+        held = os.open("/mnt/mounted/file", os.O_CREAT | os.O_RDWR)
+        os.close(held)
+    finally:
+        run("umount", "/mnt/mounted")
+
+
+def test_i6_stock_calls_a_failed_shred_an_unsupported_device(ramdisk, disks):
+    stock(ramdisk)
+    (ramdisk / "shred").write_text("#!/bin/sh\necho 'shred: input/output error' >&2; exit 1\n")
+    (ramdisk / "shred").chmod(0o755)
+    error = clean(ramdisk, disks[:1])[1]
+    assert "input/output error" not in json.dumps(error)
+
+
+def drive(ramdisk, name, answer):
+    """A tool that answers for a drive, and keeps what it was ordered."""
+    (ramdisk / f"{name}.answer").write_text(answer)
+    (ramdisk / name).write_text('#!/bin/sh\necho "$*" >>/mnt/orders\ncat "$0.answer"\n')
+    (ramdisk / name).chmod(0o755)
+
+
+def test_a_drive_that_can_erase_itself_is_left_to_stock(ramdisk, disks):
+    Path("/mnt/orders").unlink(missing_ok=True)
+    drive(
+        ramdisk,
+        "hdparm",
+        "\nSecurity: \n\tsupported\n\tnot\tenabled\n\tnot\tlocked\n\tnot\tfrozen\n",
+    )
+    drive(ramdisk, "smartctl", "ATA Security is: Disabled, NOT FROZEN [SEC1]")
+    clean(ramdisk, disks[:1], of=node(agent_continue_if_secure_erase_failed=True))
+    assert "--security-erase" in Path("/mnt/orders").read_text()
+    result, error = clean(ramdisk, disks[1:2], of=node(agent_enable_ata_secure_erase=False))
+    assert error is None and result[str(disks[1].node)]["verdict"] == "wiped"
+
+
+def test_the_real_agent_over_its_own_api(ramdisk, disks):
+    drive(ramdisk, "lshw", '{"id": "core", "class": "system"}')
+    token = "a token that the conductor gave the agent"
+    port = 29999
+    words = ["/srv/ironic/bin/ironic-python-agent", "--listen_host", "127.0.0.1", "--listen_port", str(port)]
+    words += ["--disk_wait_attempts", "0", "--nolisten_tls", "--noenable_auto_tls", "--agent_token", token]
+    with open("/mnt/agent.log", "w") as log:
+        agent = subprocess.Popen(words, env=environment(ramdisk, disks), stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}/v1/commands/"
+
+        def answers():
+            try:
+                return requests.get(url, params={"agent_token": token}, timeout=20).ok
+            except requests.ConnectionError:
+                assert agent.poll() is None, Path("/mnt/agent.log").read_text()
+                return False
+
+        wait_for(answers)
+        params = {"step": ERASE, "node": node(), "ports": []}
+        asked = {"name": "clean.execute_clean_step", "params": params}
+        query = {"wait": "true", "agent_token": token}
+        told = requests.post(url, params=query, json=asked, timeout=120).json()
+        assert told["command_status"] == "SUCCEEDED", told
+        result = told["command_result"]["clean_result"]
+        assert {record["verdict"] for record in result.values()} == {"wiped"} and len(result) == 3
+    finally:
+        agent.terminate()
+        agent.wait()
+    assert not any(disk.holds_secrets() for disk in disks)

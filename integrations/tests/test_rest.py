@@ -1,0 +1,231 @@
+"""All of cinder: its API, scheduler and volume service over RabbitMQ, as tenants and operators see it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+from conftest import (
+    API_PORT,
+    AS_CINDER,
+    ENVIRONMENT,
+    INTEGRATIONS,
+    PROJECT,
+    RABBIT_PORT,
+    STOCK,
+    Volume,
+    certificates,
+    run,
+    wait_for,
+)
+
+URL = f"http://127.0.0.1:{API_PORT}/v3/{PROJECT}"
+
+
+def call(method, path, body=None, timeout=60):
+    headers = {"X-Auth-Token": f"admin:{PROJECT}"}
+    return requests.request(method, URL + path, json=body, headers=headers, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def rabbit():
+    home = Path("/mnt/rabbit")
+    home.mkdir()
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin",
+        "HOME": str(home),
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+        "ERL_EPMD_PORT": "29369",
+        "RABBITMQ_NODENAME": "efface@localhost",
+        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+        "RABBITMQ_NODE_PORT": str(RABBIT_PORT),
+        "RABBITMQ_DIST_PORT": "29673",
+        "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+        "RABBITMQ_LOG_BASE": str(home / "log"),
+        "RABBITMQ_PID_FILE": str(home / "pid"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "plugins"),
+    }
+    words = ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
+    with open(home / "log.txt", "w") as log:
+        server = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
+
+    def listens():
+        assert server.poll() is None, (home / "log.txt").read_text()
+        # The broker greets nobody: it answers a wrong protocol header with its own.
+        asked = run(
+            "/usr/bin/timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{RABBIT_PORT}", check=False
+        )
+        return asked.returncode == 0
+
+    wait_for(listens)
+    yield
+    server.terminate()
+    server.wait()
+
+
+class Services:
+    """cinder's three, as the service's user."""
+
+    def __init__(self):
+        self.running = {}
+
+    def start(self, name):
+        words = [*AS_CINDER, f"/srv/cinder/bin/{name}", "--config-file", "/etc/cinder/cinder.conf"]
+        with open(f"/mnt/{name}.log", "a") as log:
+            options = {"env": ENVIRONMENT, "cwd": "/mnt/cinder", "stdout": log, "stderr": log}
+            self.running[name] = subprocess.Popen(words, **options)
+
+    def stop(self, name):
+        process = self.running.pop(name)
+        process.terminate()
+        process.wait(timeout=60)
+
+    def ready(self):
+        """The scheduler has heard of the volume service's group."""
+        try:
+            return call("GET", "/scheduler-stats/get_pools", timeout=3).json().get("pools")
+        except requests.RequestException:
+            return False
+
+
+@pytest.fixture
+def services(rabbit, database, cinder, request):
+    cinder.configure(**getattr(request, "param", {}))
+    services = Services()
+    for name in ("cinder-api", "cinder-scheduler", "cinder-volume"):
+        services.start(name)
+    wait_for(services.ready)
+    yield services
+    for name in list(services.running):
+        services.stop(name)
+
+
+def status(volume):
+    answer = call("GET", f"/volumes/{volume.id}")
+    return answer.json()["volume"]["status"] if answer.ok else answer.status_code
+
+
+def create():
+    answer = call("POST", "/volumes", {"volume": {"size": 1, "name": "a tenant's"}})
+    assert answer.status_code == 202, answer.text
+    volume = Volume(id=answer.json()["volume"]["id"])
+    wait_for(lambda: status(volume) in ("available", "error"))
+    assert status(volume) == "available", Path("/mnt/cinder-volume.log").read_text()[-4000:]
+    volume.fill()
+    return volume
+
+
+def delete(volume):
+    assert call("DELETE", f"/volumes/{volume.id}").status_code == 202
+    wait_for(lambda: status(volume) in (404, "error_deleting"), 120)
+    return status(volume)
+
+
+def test_a_volume_is_created_deleted_and_gone(services):
+    volume = create()
+    assert delete(volume) == 404
+    assert not volume.exists() and volume.secrets() == 0
+    [record] = certificates()
+    assert record["verdict"] == "wiped" and record["details"]["job"]["volume_id"] == volume.id
+
+
+def test_a_volume_that_is_not_cleared_is_kept_reset_and_deleted_again(services):
+    volume = create()
+    held = os.open(volume.node, os.O_RDWR | os.O_EXCL)
+    try:
+        assert delete(volume) == "error_deleting"
+    finally:
+        os.close(held)
+    assert volume.exists() and volume.secrets() == 3
+    log = Path("/mnt/cinder-volume.log").read_text()
+    assert f"Volume {volume.id} is kept: {volume.node} was not cleared" in log
+    reset = {"os-reset_status": {"status": "available"}}
+    assert call("POST", f"/volumes/{volume.id}/action", reset).status_code == 202
+    assert delete(volume) == 404
+    assert not volume.exists() and volume.secrets() == 0
+
+
+STAND_INS = {
+    "systemctl": """
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.connect("/mnt/systemctl")
+            asked.send(" ".join(words).encode())
+            sys.exit(asked.recv(1) != b"0")
+    """,
+    "openstack": """
+        verb, name = words[1], words[-1] if words[1] == "create" else words[2]
+        def call(method, path, body=None):
+            headers = {"X-Auth-Token": TOKEN, "Content-Type": "application/json"}
+            data = json.dumps(body).encode() if body else None
+            asked = urllib.request.Request(URL + path, data, headers, method=method)
+            with urllib.request.urlopen(asked) as answer:
+                return json.loads(answer.read() or b"{}")
+        if verb == "create":
+            call("POST", "/volumes", {"volume": {"size": int(words[3]), "name": name}})
+        else:
+            found = [each for each in call("GET", "/volumes/detail")["volumes"] if each["name"] == name]
+            if not found:
+                sys.exit("No volume with a name or ID of " + name)
+            if verb == "delete":
+                call("DELETE", "/volumes/" + found[0]["id"])
+            print(found[0]["status"])
+    """,
+}
+
+
+@pytest.fixture
+def stand_ins(services, tmp_path):
+    """systemctl and openstack for a machine that has neither."""
+    head = "#!/usr/bin/python3\nimport json, socket, sys, urllib.request\n"
+    head += f"URL, TOKEN, words = {URL!r}, 'admin:{PROJECT}', sys.argv[1:]\n"
+    for name, body in STAND_INS.items():
+        (tmp_path / name).write_text(head + textwrap.dedent(body))
+        (tmp_path / name).chmod(0o755)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("/mnt/systemctl")
+    listener.listen()
+
+    def serve():
+        while True:
+            try:
+                asked, _ = listener.accept()
+            except OSError:
+                return
+            verb, name = asked.recv(256).decode().split()
+            assert verb == "restart"
+            services.stop(name)
+            services.start(name)
+            asked.send(b"0")
+            asked.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield tmp_path
+    listener.close()
+
+
+@pytest.mark.parametrize("services", [{"volume_driver": STOCK}], indirect=True)
+def test_the_page_leads_from_the_packages_to_a_certificate(stand_ins):
+    deb = Path(os.environ["EFFACE_DEB"])
+    if not deb.exists():
+        pytest.skip("no Debian package was built: scripts/package deb")
+    page = (INTEGRATIONS / "openstack/README.md").read_text()
+    lines = page.split("## Cinder: from the packages")[1].split("```\n")[1]
+    assert len(lines.splitlines()) <= 10
+    checkout = Path("/mnt/checkout")
+    (checkout / "target/debian").mkdir(parents=True)
+    shutil.copy(deb, checkout / "target/debian")
+    shutil.copytree(INTEGRATIONS / "openstack", checkout / "integrations/openstack")
+    shutil.rmtree("/usr/share/cinder/rootwrap")
+    shutil.rmtree("/var/lib/efface")
+    Path("/usr/bin/efface").unlink()
+    path = f"{stand_ins}:/srv/cinder/bin:/usr/sbin:/usr/bin"
+    environment = {"PATH": path, "DEBIAN_FRONTEND": "noninteractive", "HOME": "/mnt"}
+    ran = run("bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr + Path("/mnt/cinder-volume.log").read_text()[-3000:]
+    [record] = certificates()
+    assert record["verdict"] == "wiped"

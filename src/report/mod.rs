@@ -13,6 +13,7 @@ pub mod ledger;
 mod map;
 mod metrics;
 pub mod outline;
+mod peers;
 mod plain;
 pub mod record;
 mod service;
@@ -37,6 +38,7 @@ use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;
 use metrics::Metrics;
+use peers::Peers;
 use plain::Plain;
 use service::Service;
 use state::State;
@@ -84,6 +86,7 @@ pub struct Report {
     text: bool,
     json: bool,
     states: Vec<State>,
+    peers: Peers,
     metrics: Option<Metrics>,
     service: Service,
 }
@@ -107,6 +110,7 @@ impl Report {
             text,
             json: wanted.json,
             states: devices.iter().map(|device| State::new(device)).collect(),
+            peers: Peers::new(devices.len()),
             metrics: wanted.metrics.map(Metrics::new),
             service: Service::default(),
         }
@@ -115,8 +119,12 @@ impl Report {
     /// Where every job is, on stderr.
     pub fn tell_state(&self) {
         let lines: Vec<String> = self.states.iter().map(State::describe).collect();
+        self.tell_lines(&lines);
+    }
+
+    fn tell_lines(&self, lines: &[String]) {
         match &self.show {
-            Show::Bars(bars) => bars.above(&lines),
+            Show::Bars(bars) => bars.above(lines),
             Show::Plain(_) | Show::Nothing => lines.iter().for_each(tell),
         }
     }
@@ -133,6 +141,8 @@ impl Report {
         }
         self.lines.iter_mut().for_each(|lines| lines.event(job, event));
         self.states[job].watch(event);
+        let slow = self.peers.now_and_then(&self.states);
+        self.tell_lines(&slow);
         if let Some(metrics) = &mut self.metrics {
             metrics.now_and_then(&self.states);
         }

@@ -1,7 +1,10 @@
 //! Thousands of sick and lying disks, each from a seed: the verdict is never better than the disk.
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, settings};
+use std::time::Duration;
+
 use efface::engine::Settings;
+use efface::engine::event::Event;
 use efface::engine::job::JobReport;
 use efface::io::sim::{Alias, Faults, SimDisk};
 use efface::pattern::Seed;
@@ -320,4 +323,70 @@ fn a_disk_that_is_another_one_now_is_no_success() {
             assert!(disk.live().iter().all(|byte| *byte == SECRET), "another disk is not written to");
         }
     }
+}
+
+/// How many operations a wipe of a disk with one bad stretch takes.
+fn operations(bad: Extent) -> u64 {
+    let faults = Faults { bad_writes: bad.into(), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; 4 << 20], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::None, 4 << 20);
+    let settings = Settings { chunk_bytes: 1 << 20, depth: 4, ..Settings::default() };
+    let (report, _) = run(&mut disk, plan, &settings);
+    assert_eq!((report.verdict, &report.residue), (Verdict::Residue, &bad.into()));
+    disk.operations()
+}
+
+/// Bad blocks lie together, and each failure costs a drive's patience: behind one it goes on in small
+/// pieces, which grow again.
+#[test]
+fn a_bad_stretch_is_not_bisected_again_and_again() {
+    let one = operations(Extent::at(1 << 20, LOGICAL));
+    // 64 physical blocks: three tries of each, eight logical blocks with three tries, twice in the end.
+    let stretch = operations(Extent::at(1 << 20, 64 * PHYSICAL));
+    assert!(one < 80, "{one} operations for one block");
+    assert!(stretch < 64 * 30 * 2, "{stretch} operations for 64 physical blocks");
+}
+
+#[test]
+fn an_io_that_is_never_answered_is_told_and_given_up() {
+    let faults = Faults { hangs_at: Some(7), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+    let settings = Settings {
+        io_timeout: Duration::from_millis(150),
+        give_up_after: Duration::from_millis(400),
+        ..settings()
+    };
+    let (report, events) = run(&mut disk, plan, &settings);
+    assert_eq!(report.verdict, Verdict::Failed);
+    let error = report.error.unwrap();
+    assert!(error.contains("a write has not been answered for 0 s at bytes 49152..57344"), "{error}");
+    let late = events.iter().filter(|event| matches!(event, Event::Late { at, .. } if at.start == 49152));
+    assert_eq!(late.count(), 1, "it is told once, and at once");
+    assert!(!report.steps[0].flushed);
+}
+
+#[test]
+fn a_device_that_only_fails_is_given_up_by_the_clock() {
+    let faults = Faults { bad_writes: Extent::new(0, SIZE as u64).into(), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &Settings { give_up_after: Duration::ZERO, ..settings() });
+    assert_eq!(report.verdict, Verdict::Failed);
+    assert!(report.error.unwrap().contains("every I/O has failed"));
+}
+
+#[test]
+fn a_device_that_is_too_slow_is_given_up() {
+    let run = |rate_min| {
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
+        let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+        // A limit stands for a slow device.
+        let (rate, rate_window) = (Some(100_000), Duration::from_millis(300));
+        run(&mut disk, plan, &Settings { rate, rate_min, rate_window, ..settings() }).0
+    };
+    let slow = run(Some(10_000_000));
+    assert_eq!(slow.verdict, Verdict::Failed);
+    assert!(slow.error.unwrap().contains("where 10000000 is the least"));
+    assert_eq!(run(Some(10_000)).verdict, Verdict::Wiped);
 }

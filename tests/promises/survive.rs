@@ -129,6 +129,31 @@ fn a_signal_leaves_a_journal_that_is_believed_and_without_resume_it_begins_anew(
     assert!(job(&result)["resumed"].as_array().unwrap().is_empty());
 }
 
+/// A second SIGINT ends it at once, and the journal is as true as it was.
+#[test]
+fn a_second_signal_ends_it_at_once_and_the_journal_is_true() {
+    let Some(frozen) = Frozen::new() else { return };
+    let state = tempfile::tempdir().unwrap();
+    let options = ["--rate", "16MiB/s", "--verify", "full", "--epoch-size", "4MiB"];
+    let mut child = command(&frozen.device.node, state.path(), &options).spawn().unwrap();
+    wait_for(&mut child, "\"checkpoint\",\"step\":1,\"upto\":4194304");
+    // What is in flight now is not answered, so that the first signal waits for it.
+    frozen.freeze("--freeze");
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGINT).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    kill(pid, Signal::SIGINT).unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    frozen.freeze("--unfreeze");
+    let (result, _, stderr) = finish(child);
+    assert_ne!(result["event"], "result", "it did not wait: {stderr}");
+    let (result, code, stderr) = run(&frozen.device.node, state.path(), &["--resume", "--verify", "full"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(job(&result)["resumed"][0]["upto"].as_u64() >= Some(4 << 20), "{result}");
+    assert!(frozen.device.content().iter().all(|byte| *byte == 0));
+}
+
 /// A logical volume, say, that another had in between: nothing is believed, and what differs is done anew.
 #[test]
 fn what_somebody_wrote_in_between_is_found() {

@@ -1,0 +1,95 @@
+//! A device that is slow among its peers: one bad drive, cable or port drags a batch.
+
+use std::time::{Duration, Instant};
+
+use super::state::State;
+use super::text::rate;
+
+/// How often it is looked, and over which time.
+const NOW_AND_THEN: Duration = Duration::from_secs(30);
+/// Fewer than so many say nothing of what is usual.
+const PEERS_MIN: usize = 3;
+/// Slow is less than such a part of the median.
+const SLOW: u64 = 2;
+
+pub struct Peers {
+    looked: Instant,
+    done: Vec<u64>,
+    told: Vec<bool>,
+}
+
+impl Peers {
+    pub fn new(devices: usize) -> Peers {
+        Peers { looked: Instant::now(), done: vec![0; devices], told: vec![false; devices] }
+    }
+
+    /// Each slow one is named once.
+    pub fn now_and_then(&mut self, states: &[State]) -> Vec<String> {
+        let took = self.looked.elapsed();
+        if took < NOW_AND_THEN {
+            return Vec::new();
+        }
+        self.looked = Instant::now();
+        self.slow(states, took)
+    }
+
+    fn slow(&mut self, states: &[State], took: Duration) -> Vec<String> {
+        let done = |state: &State| state.done_before + state.done;
+        let moved: Vec<(usize, u64)> = states
+            .iter()
+            .enumerate()
+            .filter(|(_, state)| state.step > 0 && state.done < state.bytes)
+            .map(|(job, state)| (job, done(state).saturating_sub(self.done[job])))
+            .collect();
+        self.done = states.iter().map(done).collect();
+        if moved.len() <= PEERS_MIN {
+            return Vec::new();
+        }
+        let mut bytes: Vec<u64> = moved.iter().map(|(_, bytes)| *bytes).collect();
+        bytes.sort_unstable();
+        let median = bytes[bytes.len() / 2];
+        let slow = moved.into_iter().filter(|(_, bytes)| *bytes < median / SLOW);
+        let new: Vec<(usize, u64)> =
+            slow.filter(|(job, _)| !std::mem::replace(&mut self.told[*job], true)).collect();
+        let milliseconds = took.as_millis() as u64;
+        new.into_iter()
+            .map(|(job, bytes)| {
+                let (own, usual) = (rate(bytes, milliseconds), rate(median, milliseconds));
+                format!("{}: slow: {own}, where the median of its peers is {usual}", states[job].device)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn states(done: &[u64]) -> Vec<State> {
+        let state = |(number, done): (usize, &u64)| State {
+            step: 1,
+            bytes: 1 << 40,
+            done: *done,
+            ..State::new(&format!("/dev/sd{number}"))
+        };
+        done.iter().enumerate().map(state).collect()
+    }
+
+    #[test]
+    fn one_that_does_less_than_half_of_what_the_others_do_is_named_once() {
+        let mut peers = Peers::new(5);
+        let second = Duration::from_secs(1);
+        let told = peers.slow(&states(&[200 << 20, 210 << 20, 190 << 20, 60 << 20, 205 << 20]), second);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("/dev/sd3: slow: 62.9 MB/s, where the median"), "{told:?}");
+        let later = [400 << 20, 420 << 20, 380 << 20, 120 << 20, 410 << 20];
+        assert!(peers.slow(&states(&later), second).is_empty());
+    }
+
+    #[test]
+    fn few_and_even_ones_are_not_named() {
+        let second = Duration::from_secs(1);
+        assert!(Peers::new(3).slow(&states(&[1, 1000, 1000]), second).is_empty());
+        assert!(Peers::new(4).slow(&states(&[600, 1000, 1000, 900]), second).is_empty());
+    }
+}

@@ -474,3 +474,74 @@ impl Open {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Device, Method, Policy};
+
+    /// A disk with this serial number, found here.
+    fn disk(node: &str, serial: Option<&str>) -> Identity {
+        serde_json::from_value(serde_json::json!({
+            "path": node, "node": node, "kind": "disk", "size_bytes": 1 << 20, "serial": serial,
+            "disk_sequence": 7
+        }))
+        .unwrap()
+    }
+
+    fn begin(folder: &Folder, identity: &Identity, resume: bool) -> Result<Option<Begun>> {
+        let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
+        let method = Method::named("random").unwrap();
+        let area = device.area(None, None).unwrap();
+        let mut draw = crate::pattern::Seed::from_kernel;
+        let plan = Plan::new(&method, Policy::None, area, &device, &mut draw).unwrap();
+        let outline = plan.outline(&method);
+        let subject = Subject { device: &identity.path, identity, counter: None, outline };
+        folder.begin(subject, &plan, resume)
+    }
+
+    #[test]
+    fn a_disk_that_comes_back_under_another_name_is_known_by_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::at(folder.path());
+        let first = begin(&folder, &disk("/dev/sda", Some("Z1")), true).unwrap().unwrap();
+        assert!(first.resume.is_none());
+        first.journal.end(Verdict::Interrupted);
+        let again = begin(&folder, &disk("/dev/sdb", Some("Z1")), true).unwrap().unwrap();
+        assert!(again.resume.is_some() && again.plan == first.plan, "the same seed goes on");
+        again.journal.end(Verdict::Wiped);
+        let anew = begin(&folder, &disk("/dev/sdb", Some("Z1")), true).unwrap().unwrap();
+        assert!(anew.resume.is_none() && anew.plan != first.plan, "what has ended is not resumed");
+    }
+
+    #[test]
+    fn another_disk_under_the_same_name_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::at(folder.path());
+        begin(&folder, &disk("/dev/sda", Some("Z1")), false)
+            .unwrap()
+            .unwrap()
+            .journal
+            .end(Verdict::Interrupted);
+        let error = begin(&folder, &disk("/dev/sda", Some("Z2")), true).err().expect("refused").to_string();
+        assert!(error.contains("serial Z2") && error.contains("serial Z1"), "{error}");
+        assert!(begin(&folder, &disk("/dev/sda", Some("Z2")), false).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_disk_without_a_name_of_its_own_has_no_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(begin(&Folder::at(folder.path()), &disk("/dev/sda", None), true).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_the_newest_of_those_that_have_ended_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Folder::at(folder.path());
+        for number in 0..ENDED_MAX + 5 {
+            let disk = disk("/dev/sda", Some(&number.to_string()));
+            begin(&folder, &disk, false).unwrap().unwrap().journal.end(Verdict::Wiped);
+        }
+        assert_eq!(folder.jobs().unwrap().len(), ENDED_MAX);
+    }
+}

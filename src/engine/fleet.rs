@@ -36,6 +36,14 @@ pub struct Parallel {
     pub per_bus: usize,
 }
 
+impl Parallel {
+    /// Whether no other job may start now beside those on these buses.
+    fn is_full(self, taken: &[Option<String>], bus: &Option<String>) -> bool {
+        let beside = taken.iter().filter(|other| bus.is_some() && *other == bus).count();
+        taken.len() >= self.all || beside >= self.per_bus
+    }
+}
+
 impl Default for Parallel {
     fn default() -> Parallel {
         Parallel { all: usize::MAX, per_bus: usize::MAX }
@@ -54,11 +62,7 @@ struct Place<'a>(&'a Places, Option<String>);
 
 impl Places {
     fn take(&self, bus: Option<String>) -> Place<'_> {
-        let Parallel { all, per_bus } = self.parallel;
-        let full = |taken: &mut Vec<Option<String>>| {
-            let beside = taken.iter().filter(|other| bus.is_some() && **other == bus).count();
-            taken.len() >= all || beside >= per_bus
-        };
+        let full = |taken: &mut Vec<Option<String>>| self.parallel.is_full(taken, &bus);
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
         taken.push(bus.clone());
@@ -190,4 +194,88 @@ impl Watched {
 fn crashed() -> Error {
     Error::failed("efface made a mistake of its own and stopped this job")
         .way_out("please report the message above")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::io::sim::{Faults, SimDisk};
+    use crate::io::{Buf, Done, Geometry, IoPath, Op};
+    use crate::plan::{Device, Method, Policy};
+    use crate::verdict::Verdict;
+
+    #[test]
+    fn so_many_at_once_and_so_many_on_one_bus() {
+        let bus = |name: &str| Some(name.to_string());
+        let taken = [bus("usb2"), None];
+        let full = |all, per_bus, at: &Option<String>| Parallel { all, per_bus }.is_full(&taken, at);
+        assert!(full(9, 1, &bus("usb2")) && !full(9, 2, &bus("usb2")) && !full(9, 1, &bus("usb3")));
+        assert!(!full(9, 1, &None), "what hangs on nothing shares nothing");
+        assert!(full(2, 9, &bus("usb3")));
+    }
+
+    /// A disk whose flush comes back only when somebody lets it.
+    struct Stuck {
+        disk: SimDisk,
+        free: Arc<AtomicBool>,
+    }
+
+    impl Disk for Stuck {
+        fn geometry(&self) -> Geometry {
+            self.disk.geometry()
+        }
+        fn io_path(&self) -> &IoPath {
+            self.disk.io_path()
+        }
+        fn buffers(&mut self, count: usize, len: usize) -> io::Result<Vec<Buf>> {
+            self.disk.buffers(count, len)
+        }
+        fn submit(&mut self, op: Op) -> std::result::Result<(), Op> {
+            self.disk.submit(op)
+        }
+        fn reap(&mut self, out: &mut Vec<Done>, until: Option<Instant>) -> io::Result<()> {
+            self.disk.reap(out, until)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            while !self.free.load(Ordering::Relaxed) {
+                thread::sleep(TICK);
+            }
+            self.disk.flush()
+        }
+        fn unchanged(&self) -> io::Result<()> {
+            self.disk.unchanged()
+        }
+    }
+
+    fn work(free: Arc<AtomicBool>) -> Work {
+        let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
+        let area = device.area(None, None).unwrap();
+        let method = Method::named("zero").unwrap();
+        let plan = Plan::new(&method, Policy::None, area, &device, &mut Seed::from_kernel).unwrap();
+        let open = Box::new(move || {
+            let disk = SimDisk::new(vec![1; 1 << 20], 512, 4096, 1, Faults::default());
+            Ok(Box::new(Stuck { disk, free }) as Box<dyn Disk>)
+        });
+        Work { open, plan, resume: None, keep: Box::new(|_| {}), bus: None }
+    }
+
+    #[test]
+    fn a_flush_that_does_not_come_back_is_left_behind_and_the_other_disk_goes_on() {
+        let free = Arc::new(AtomicBool::new(false));
+        let jobs = vec![work(free.clone()), work(Arc::new(AtomicBool::new(true)))];
+        let settings = Settings { io_timeout: TICK, give_up_after: 4 * TICK, ..Settings::default() };
+        let mut late = Vec::new();
+        let results = run(jobs, Parallel::default(), &settings, &Stop::default(), |event| match event {
+            Some((job, Event::Late { operation, .. })) => late.push((job, *operation)),
+            _ => {}
+        });
+        assert_eq!(late, [(0, "flush")]);
+        let error = results[0].as_ref().expect_err("it is still there").to_string();
+        assert!(error.contains("flush has not come back from the kernel"), "{error}");
+        assert_eq!(results[1].as_ref().unwrap().verdict, Verdict::Wiped);
+        free.store(true, Ordering::Relaxed);
+    }
 }

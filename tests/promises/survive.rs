@@ -173,6 +173,12 @@ fn what_somebody_wrote_in_between_is_found() {
         .status()
         .unwrap();
     assert!(status.success());
+    // One that is killed before it has found that out leaves the journal as it was.
+    let slow = [&options[..], &["--rate", "1MiB/s"]].concat();
+    let mut child = command(&device.node, state.path(), &slow).spawn().unwrap();
+    wait_for(&mut child, "read again what was written");
+    child.kill().unwrap();
+    child.wait().unwrap();
     let (result, code, stderr) = run(&device.node, state.path(), &options);
     assert_eq!(code, Some(0), "{stderr}");
     let resumed = &job(&result)["resumed"][0];

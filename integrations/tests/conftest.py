@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 import time
 import uuid
@@ -26,6 +27,10 @@ ENVIRONMENT = {
     "HOME": "/mnt/cinder",
     "PYTHONWARNINGS": "ignore",
 }
+
+# A superblock that libblkid takes for GFS2, big-endian (linux/gfs2_ondisk.h).
+GFS2_AT = 65536
+GFS2 = struct.pack(">IIQIIII", 0x01161970, 1, 0, 100, 0, 1801, 1900).ljust(0x60, b"\0") + b"cluster:shared"
 
 LVM_CONF = """\
 devices { filter = [ "a|^/dev/loop200$|", "r|.*|" ] obtain_device_list_from_udev = 0 use_devicesfile = 0
@@ -122,6 +127,11 @@ class Volume:
             for at in (0, size // 2, size - (1 << 20)):
                 data.seek(offset + at)
                 data.write(SECRET * (1 << 16))
+
+    def write(self, at, content):
+        with open("/mnt/data", "r+b") as data:
+            data.seek(self.place[0] + at)
+            data.write(content)
 
     def secrets(self):
         """How many MiB below it still hold the secret; the volume may be gone by now."""

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, STOCK, Volume, certificates, processes, run, wait_for, writers
+from conftest import GFS2, GFS2_AT, PROJECT, STOCK, Volume, certificates, processes, run, wait_for, writers
 
 SLOW = {"efface_rate": "128MiB/s", "efface_yield": "false", "efface_verify": "none"}
 
@@ -111,7 +111,8 @@ def killed(cinder, volume, **options):
 
 
 def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
-    volume = cinder.create(Volume(), extents=128)
+    # Longer than one --wait of the driver.
+    volume = cinder.create(Volume(), extents=256)
     wiper = killed(cinder, volume, **SLOW)
     second = cinder.start(["delete_volume", volume.fields()], **SLOW)
     seen = set()
@@ -196,6 +197,16 @@ def test_what_cannot_be_cleared_is_kept_and_the_reason_is_told(cinder):
     assert code == 1 and volume.exists()
     for told in (str(volume.node), "refused", "/mnt/mounted", "umount"):
         assert told in out, out
+    assert cinder.delete(volume)[0] == 0
+    assert not volume.exists() and volume.secrets() == 0
+
+
+def test_what_is_refused_is_kept_though_lvremove_would_take_it(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    volume.write(GFS2_AT, GFS2)
+    code, out, _ = cinder.delete(volume)
+    assert code == 1 and volume.exists() and "gfs2" in out, out
+    volume.write(GFS2_AT, bytes(len(GFS2)))
     assert cinder.delete(volume)[0] == 0
     assert not volume.exists() and volume.secrets() == 0
 

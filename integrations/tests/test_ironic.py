@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from conftest import HERE, SECRET, certificates, run, wait_for
+from conftest import GFS2, GFS2_AT, HERE, SECRET, certificates, run, wait_for
 
 MIB = 1 << 20
 ERASE = {"step": "erase_devices", "priority": 10, "interface": "deploy"}
@@ -224,10 +224,7 @@ def test_i2_where_lsblk_fails_the_disk_is_wiped_all_the_same(ramdisk, disks):
 
 
 def gfs2(disk):
-    """A superblock that libblkid takes for GFS2 (linux/gfs2_ondisk.h): at 64 KiB, big-endian."""
-    block = struct.pack(">IIQIIII", 0x01161970, 1, 0, 100, 0, 1801, 1900)
-    block = block.ljust(0x60, b"\0") + b"cluster:shared".ljust(64, b"\0")
-    disk.write(65536, block)
+    disk.write(GFS2_AT, GFS2)
 
 
 def vmfs_partition(disk):

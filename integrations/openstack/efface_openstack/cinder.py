@@ -186,12 +186,14 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                     self._execute(*words, run_as_root=True, check_exit_code=[0, also_fine])
                     return
                 except processutils.ProcessExecutionError as error:
-                    busy_seconds = 0 if self._running(device) else busy_seconds + WAIT_SECONDS
-                    if error.exit_code != command.BUSY or busy_seconds > BUSY_MAX_SECONDS:
-                        reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
+                    busy = error.exit_code == command.BUSY
+                    if not busy or (busy_seconds >= BUSY_MAX_SECONDS and not self._running(device)):
+                        told = command.meaning(error.exit_code, error.stderr)
+                        reason = f"{device} was not cleared: {told}"
                         LOG.error("Volume %s is kept: %s", volume["id"], reason)
                         raise exception.VolumeBackendAPIException(data=reason) from error
-                    LOG.info("Another efface is at work on %s: waiting for it", device)
+                busy_seconds += WAIT_SECONDS
+                LOG.info("%s is busy, maybe by an efface that a service left behind: waiting", device)
 
     @contextmanager
     def _progress(self, device: str) -> Iterator[None]:

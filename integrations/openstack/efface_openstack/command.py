@@ -78,10 +78,10 @@ class Wipe(Order):
             words += ["--rate", self.rate]
         elif self.yields:
             words.append("--yield")
-        if self.size is not None:
-            words += ["--size", self.size]
-        elif self.prefer_key:
+        if self.prefer_key:
             words.append("--prefer-key")
+        elif self.size is not None:
+            words += ["--size", self.size]
         return words
 
 

@@ -268,9 +268,10 @@ mod tests {
         let jobs = vec![work(free.clone()), work(Arc::new(AtomicBool::new(true)))];
         let settings = Settings { io_timeout: TICK, give_up_after: 4 * TICK, ..Settings::default() };
         let mut late = Vec::new();
-        let results = run(jobs, Parallel::default(), &settings, &Stop::default(), |event| match event {
-            Some((job, Event::Late { operation, .. })) => late.push((job, *operation)),
-            _ => {}
+        let results = run(jobs, Parallel::default(), &settings, &Stop::default(), |event| {
+            if let Some((job, Event::Late { operation, .. })) = event {
+                late.push((job, *operation));
+            }
         });
         assert_eq!(late, [(0, "flush")]);
         let error = results[0].as_ref().expect_err("it is still there").to_string();

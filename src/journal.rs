@@ -153,7 +153,8 @@ pub struct Summary {
     pub device: String,
     pub disk: BTreeMap<String, String>,
     pub method: String,
-    pub progress: String,
+    /// Of one that could go on.
+    pub progress: Option<String>,
     pub begun: Timestamp,
     pub written: Timestamp,
     pub verdict: Option<Verdict>,
@@ -264,7 +265,7 @@ impl Summary {
             device: entry.device.clone(),
             disk: entry.disk.clone(),
             method: entry.plan.method.clone(),
-            progress: entry.describe(),
+            progress: entry.is_resumable().then(|| entry.describe()),
             begun: entry.begun,
             written: entry.written,
             verdict: entry.verdict,

@@ -667,6 +667,8 @@ impl<'a> Cover<'a> {
         if failed {
             return false;
         }
+        self.report.milliseconds = self.started.elapsed().as_millis() as u64;
+        self.report.ended = Timestamp::now();
         let upto = self.watermark();
         (self.checkpoint)(&self.report, upto);
         self.epoch_left = self.settings.epoch_bytes;

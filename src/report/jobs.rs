@@ -55,7 +55,10 @@ fn row(summary: &Summary, state: Cell) -> [Cell; 4] {
     [
         Cell::new(&summary.device),
         state,
-        Cell::new(format!("{}: {}", summary.method, summary.progress)),
+        Cell::new(match &summary.progress {
+            Some(progress) => format!("{}: {progress}", summary.method),
+            None => summary.method.clone(),
+        }),
         Cell::new(begun),
     ]
 }

@@ -57,7 +57,13 @@ def ramdisk(tmp_path):
     tools.mkdir()
     shutil.copy(HERE / "lsblk-of-the-tests-disks", tools / "lsblk")
     (tools / "efface").symlink_to(os.environ["EFFACE_UNDER_TEST"])
+    # The one that cinder's tests installed is not in the ramdisk.
+    installed, away = Path("/usr/bin/efface"), Path("/usr/bin/efface.away")
+    if installed.exists():
+        installed.rename(away)
     yield tools
+    if away.exists():
+        away.rename(installed)
     shutil.rmtree("/var/lib/efface/certificates", ignore_errors=True)
     Path("/var/lib/efface/certificates").mkdir(parents=True)
 

@@ -380,7 +380,9 @@ fn eight_processes_take_two_slots_in_turn() {
         times.iter().filter(|(from, to)| from <= start && start < to).count()
     };
     assert!(times.iter().all(|time| beside(time) <= 2), "two at a time: {times:?}");
-    assert!(times.is_sorted_by_key(|(start, _)| *start), "in their order: {times:?}");
+    // Two that are let in together may begin in either order.
+    let in_turn = times.windows(3).all(|three| three[0].0 <= three[2].0);
+    assert!(in_turn, "in their order: {times:?}");
 }
 
 /// A device whose every write waits: a loop device over a file on a frozen file system.

@@ -68,7 +68,7 @@ impl Circumstances {
         Circumstances {
             boot_id: Tree::real().boot_id(),
             disk_sequence: identity.disk_sequence,
-            written_bytes: counter.and_then(WriteCounter::bytes),
+            written_bytes: counter.and_then(WriteCounter::changed_bytes),
         }
     }
 

@@ -56,6 +56,7 @@ pub struct WriteCounter(PathBuf);
 
 impl WriteCounter {
     const SECTORS_WRITTEN: usize = 6;
+    const SECTORS_DISCARDED: usize = 13;
 
     pub(super) fn of(block: &Block) -> WriteCounter {
         WriteCounter(block.folder.join("stat"))
@@ -63,10 +64,22 @@ impl WriteCounter {
 
     /// None where the device is gone, or does not count.
     pub fn bytes(&self) -> Option<u64> {
-        let stat = fs::read_to_string(&self.0).ok()?;
-        let sectors: u64 = stat.split_whitespace().nth(Self::SECTORS_WRITTEN)?.parse().ok()?;
-        Some(sectors * SECTOR_BYTES)
+        sectors(&self.0, Self::SECTORS_WRITTEN).map(|sectors| sectors * SECTOR_BYTES)
     }
+
+    /// Everything that can have changed its bytes: of a partition what its disk counts, since writes
+    /// past the partition are not the partition's; and what was discarded (kernel 4.18).
+    pub fn changed_bytes(&self) -> Option<u64> {
+        let folder = self.0.parent()?;
+        let stat =
+            if folder.join("partition").exists() { folder.parent()?.join("stat") } else { self.0.clone() };
+        let discarded = sectors(&stat, Self::SECTORS_DISCARDED).unwrap_or(0);
+        Some((sectors(&stat, Self::SECTORS_WRITTEN)? + discarded) * SECTOR_BYTES)
+    }
+}
+
+fn sectors(stat: &Path, field: usize) -> Option<u64> {
+    fs::read_to_string(stat).ok()?.split_whitespace().nth(field)?.parse().ok()
 }
 
 /// What a loop device stands on: a file, or a range of it.
@@ -266,6 +279,18 @@ mod tests {
         let stick = "pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb";
         assert_eq!(bus(stick, "8:16").as_deref(), Some("usb2"));
         assert_eq!(bus("virtual/block/loop0", "7:0"), None);
+    }
+
+    #[test]
+    fn what_is_written_past_a_partition_or_discarded_has_changed_it() {
+        let fake = FakeTree::new();
+        let (disk, partition) = (fake.device(SDA, "8:0"), fake.partition(SDA, "8:1"));
+        fake.write(&format!("sys/devices/{SDA}/stat"), "0 0 0 0 0 0 50 0 0 0 0 0 0 7 0 0 0\n");
+        fake.write(&format!("sys/devices/{SDA}/sda1/stat"), "0 0 0 0 0 0 20 0 0 0 0 0 0 1 0 0 0\n");
+        let counter = |number| WriteCounter::of(&fake.tree.block(number).unwrap());
+        assert_eq!(counter(partition).bytes(), Some(20 * SECTOR_BYTES));
+        assert_eq!(counter(partition).changed_bytes(), Some(57 * SECTOR_BYTES));
+        assert_eq!(counter(disk).changed_bytes(), Some(57 * SECTOR_BYTES));
     }
 
     #[test]

@@ -21,6 +21,7 @@ GIB = 1 << 30
 STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 RABBIT_PORT = 29672
 API_PORT = 29776
+DATABASE = Path("/mnt/cinder/cinder.sqlite")
 AS_CINDER = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
 ENVIRONMENT = {
     "PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin",
@@ -88,11 +89,18 @@ def group(machine):
 
 
 @pytest.fixture(scope="session")
-def database(machine):
-    """cinder's, as `cinder-manage db sync` makes it."""
+def schema(machine):
+    """An empty database, as `cinder-manage db sync` makes it."""
     Cinder().configure()
     run(*AS_CINDER, "/srv/cinder/bin/cinder-manage", "db", "sync", env=ENVIRONMENT)
-    return Path("/mnt/cinder/cinder.sqlite")
+    return DATABASE.rename(DATABASE.with_suffix(".empty"))
+
+
+@pytest.fixture
+def database(schema):
+    """cinder's, with no row of an earlier test."""
+    run(*AS_CINDER, "cp", schema, DATABASE)
+    return DATABASE
 
 
 @dataclass
@@ -178,7 +186,7 @@ class Cinder:
             "[oslo_concurrency]",
             "lock_path = /mnt/cinder/lock",
             "[database]",
-            "connection = sqlite:////mnt/cinder/cinder.sqlite",
+            f"connection = sqlite:///{DATABASE}",
             "[lvm]",
             *(f"{name} = {value}" for name, value in backend.items()),
         ]
@@ -276,22 +284,31 @@ def wait_for(what, seconds=60):
 
 
 @pytest.fixture
-def traced():
+def wrapped():
+    """Puts a shell script in the place of a program, which it calls as $REAL."""
+
+    def wrap(name, script):
+        real = Path("/usr/bin", name).resolve()
+        away = real.rename(f"{real}.real")
+        moved.append((real, away))
+        real.write_text(f"#!/bin/sh\nREAL={away}\n{script}\n")
+        real.chmod(0o755)
+
+    moved = []
+    yield wrap
+    for real, away in moved:
+        away.replace(real)
+
+
+@pytest.fixture
+def traced(wrapped):
     """Has strace look over a program's shoulder; gives what it says that the program called."""
 
     def trace(name):
-        real = Path("/usr/bin", name).resolve()
-        moved.append((real, real.rename(f"{real}.real")))
-        real.write_text(
-            f'#!/bin/sh\nexec strace -f -qq -o /mnt/trace-{name} -e trace=%file,%desc {real}.real "$@"\n'
-        )
-        real.chmod(0o755)
+        wrapped(name, f'exec strace -f -qq -o /mnt/trace-{name} -e trace=%file,%desc $REAL "$@"')
         return lambda: Path(f"/mnt/trace-{name}").read_text()
 
-    moved = []
-    yield trace
-    for real, away in moved:
-        away.replace(real)
+    return trace
 
 
 def certificates():

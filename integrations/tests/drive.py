@@ -30,7 +30,8 @@ CONF(["--config-file", "/etc/cinder/cinder.conf"], project="cinder")
 logging.setup(CONF, "cinder")
 # A minute is long for a test.
 ours.PROGRESS_SECONDS = 1
-ours.WAIT_SECONDS = 2
+ours.LEFT_BEHIND_SECONDS = 1
+ours.BUSY_SECONDS = 20
 admin = context.get_admin_context()
 
 

@@ -72,15 +72,11 @@ def test_c1_stock_flushes_nothing(cinder, traced):
 
 
 def at_once(cinder, count, **options):
-    """The most writers at any moment, while so many volumes are deleted."""
+    """So many volumes are deleted at the same time."""
     volumes = [cinder.create(Volume(), extents=32) for _ in range(count)]
     running = [cinder.start(["delete_volume", each.fields()], **options) for each in volumes]
-    most = 0
-    while any(process.poll() is None for process in running):
-        most = max(most, len(writers()))
-    assert [process.returncode for process in running] == [0] * count
+    assert [process.wait() for process in running] == [0] * count
     assert not any(volume.exists() or volume.secrets() for volume in volumes)
-    return most
 
 
 def test_c2_two_slots_are_two_writers(cinder):
@@ -94,10 +90,20 @@ def test_c2_two_slots_are_two_writers(cinder):
     assert max(at_any_start) == 2
 
 
-def test_c2_stock_has_as_many_as_there_are_deletes(cinder, traced):
-    # Under strace dd is slow enough to be seen.
-    traced("dd")
-    assert at_once(cinder, 4, volume_driver=STOCK, volume_clear_size=128) > 2
+DD_WAITS_FOR_FOUR = """
+case "$*" in *count=0*) exec $REAL "$@" ;; esac
+touch /mnt/dd-of-$$
+for _ in $(seq 600); do
+    [ "$(ls /mnt/dd-of-* | wc -l)" -lt 4 ] || exec $REAL "$@"
+    sleep 0.1
+done
+exit 1
+"""
+
+
+def test_c2_stock_has_as_many_as_there_are_deletes(cinder, wrapped):
+    wrapped("dd", DD_WAITS_FOR_FOUR)
+    at_once(cinder, 4, volume_driver=STOCK, volume_clear_size=128)
 
 
 def killed(cinder, volume, **options):
@@ -111,7 +117,7 @@ def killed(cinder, volume, **options):
 
 
 def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
-    # Longer than one --wait of the driver.
+    # Some seconds of work: longer than the driver sleeps between two looks.
     volume = cinder.create(Volume(), extents=256)
     wiper = killed(cinder, volume, **SLOW)
     second = cinder.start(["delete_volume", volume.fields()], **SLOW)
@@ -171,17 +177,44 @@ def test_c4_the_size_is_the_devices_own(cinder):
     assert not volume.exists() and volume.secrets() == 0
 
 
-def test_c6_a_node_that_is_gone_is_an_error_and_no_file(cinder):
+@pytest.fixture
+def vanishing(wrapped):
+    """A volume's node is gone by the time the wiper is called: after the driver has looked for it."""
+    back = []
+
+    def vanish(volume, program):
+        back.append((volume.node, volume.node.resolve()))
+        wrapped(program, f'rm -f {volume.node}\nexec $REAL "$@"')
+
+    yield vanish
+    for node, where in back:
+        node.unlink(missing_ok=True)
+        node.symlink_to(where)
+
+
+def test_c6_of_a_node_that_is_gone_stock_makes_a_file(cinder, vanishing):
+    volume = cinder.create(Volume())
+    vanishing(volume, "dd")
+    code, _, _ = cinder.delete(volume, volume_driver=STOCK, volume_clear_size=64)
+    assert code == 0 and volume.node.is_file() and volume.secrets() == 3
+
+
+def test_c6_a_node_that_is_gone_is_an_error_and_no_file(cinder, vanishing):
+    volume = cinder.create(Volume())
+    vanishing(volume, "efface")
+    code, out, _ = cinder.delete(volume)
+    assert code == 1 and str(volume.node) in out and "there is no such device" in out
+    assert not volume.node.exists() and volume.exists() and volume.secrets() == 3
+
+
+def test_c6_a_node_that_was_gone_before_is_an_error_and_the_delete_can_be_issued_again(cinder):
     volume = cinder.create(Volume())
     where = volume.node.resolve()
     volume.node.unlink()
-    try:
-        code, out, _ = cinder.delete(volume)
-        assert code == 1 and str(volume.node) in out and "there is no such device" in out
-        assert not volume.node.exists() and volume.exists() and volume.secrets() == 3
-    finally:
-        volume.node.unlink(missing_ok=True)
-        volume.node.symlink_to(where)
+    code, out, _ = cinder.delete(volume)
+    assert code == 1 and str(volume.node) in out and volume.exists()
+    assert not volume.node.exists()
+    volume.node.symlink_to(where)
     assert cinder.delete(volume)[0] == 0 and volume.secrets() == 0
 
 
@@ -233,8 +266,11 @@ def test_a_thin_volume_is_discarded_by_option_and_by_stock_not_at_all(cinder):
     code, out, log = cinder.delete(volume, {"thin": True}, efface_thin="discard")
     assert code == 0, out + log
     assert not volume.exists() and volume.secrets() == 0
-    [record] = certificates()
-    assert record["method"] == "discard" and "discard" in record["claim"]
+    overwritten = cinder.create(Volume(), extents=16)
+    assert cinder.delete(overwritten, {"thin": True}, efface_thin="overwrite")[0] == 0
+    assert not overwritten.exists() and overwritten.secrets() == 0
+    records = {record["method"]: record for record in certificates()}
+    assert set(records) == {"discard", "zero"} and "discard" in records["discard"]["claim"]
 
 
 def encrypted(cinder):
@@ -306,7 +342,7 @@ def test_a_key_that_has_copies_is_not_enough(cinder, database, copy):
 def test_the_io_priority_is_the_wipers_own(cinder, flag, told):
     volume = cinder.create(Volume(), extents=32)
     running = cinder.start(["delete_volume", volume.fields()], volume_clear_ionice=flag, **SLOW)
-    wiper = wait_for(lambda: processes("efface"))[0]
+    [wiper] = wait_for(writers)
     wait_for(lambda: run("ionice", "-p", wiper, check=False).stdout.strip() == told, 2)
     out, log = running.communicate(timeout=60)
     assert running.returncode == 0, out + log

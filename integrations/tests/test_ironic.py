@@ -195,9 +195,14 @@ def test_our_own_step_is_for_manual_cleaning_and_takes_a_method(ramdisk, disks):
     assert "magnets" in clean(ramdisk, disks, step=unknown)[1]["details"]
 
 
-def test_another_disk_than_the_agent_believes_is_refused(ramdisk, disks):
-    error = clean(ramdisk, disks[:1], EFFACE_TEST_SERIALS="loop201=ZC18XYZ9")[1]
-    assert "serial ZC18XYZ9" in error["details"] and "was expected" in error["details"]
+@pytest.mark.parametrize(
+    "believed",
+    [{"EFFACE_TEST_SERIALS": "loop201=ZC18XYZ9"}, {"EFFACE_TEST_WWNS": "loop201=0x5000c500a1b2c3d4"}],
+)
+def test_another_disk_than_the_agent_believes_is_refused(ramdisk, disks, believed):
+    [told] = believed.values()
+    error = clean(ramdisk, disks[:1], **believed)[1]
+    assert told.removeprefix("loop201=") in error["details"] and "was expected" in error["details"]
     assert disks[0].holds_secrets()
 
 
@@ -318,6 +323,39 @@ def test_a_drive_that_can_erase_itself_is_left_to_stock(ramdisk, disks):
     assert "--security-erase" in Path("/mnt/orders").read_text()
     result, error = clean(ramdisk, disks[1:2], of=node(agent_enable_ata_secure_erase=False))
     assert error is None and result[str(disks[1].node)]["verdict"] == "wiped"
+
+
+ASKED_OF_NVME = """
+import json, sys
+from ironic_python_agent import config, hardware
+from efface_openstack import ironic
+disk = hardware.BlockDevice("/dev/nvme0n1", "model", 1 << 30, False, serial="S1")
+try:
+    print(ironic.drive_erases(json.loads(sys.argv[1]), disk))
+except hardware.errors.BlockDeviceEraseError as error:
+    print(error.details)
+"""
+MAY_GO_ON = {"agent_continue_if_secure_erase_failed": True}
+
+
+@pytest.mark.parametrize(
+    "info, controller, told",
+    [
+        ({}, '{"oacs": 23}', "True"),
+        ({"agent_enable_nvme_secure_erase": False}, '{"oacs": 23}', "False"),
+        ({}, '{"oacs": 21}', "does not know Format NVM"),
+        (MAY_GO_ON, '{"oacs": 21}', "False"),
+        ({}, "no such controller", "cannot be told"),
+        (MAY_GO_ON, "no such controller", "False"),
+    ],
+)
+def test_an_nvme_drive_formats_itself_where_it_can_and_the_conductor_allows_it(
+    ramdisk, info, controller, told
+):
+    # No namespace can be made here: the decision alone, with a tool that answers for the controller.
+    drive(ramdisk, "nvme", controller)
+    words = ["/srv/ironic/bin/python", "-c", ASKED_OF_NVME, json.dumps(info)]
+    assert told in run(*words, env=environment(ramdisk, [])).stdout
 
 
 def test_the_real_agent_over_its_own_api(ramdisk, disks):

@@ -225,7 +225,10 @@ def test_the_page_leads_from_the_packages_to_a_certificate(stand_ins):
     Path("/usr/bin/efface").unlink()
     path = f"{stand_ins}:/srv/cinder/bin:/usr/sbin:/usr/bin"
     environment = {"PATH": path, "DEBIAN_FRONTEND": "noninteractive", "HOME": "/mnt"}
-    ran = run("bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False)
+    # Its loops wait for cinder, and here not for ever.
+    ran = run(
+        "timeout", "180", "bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr + Path("/mnt/cinder-volume.log").read_text()[-3000:]
     [record] = certificates()
     assert record["verdict"] == "wiped"

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::posix_fallocate;
@@ -71,6 +72,9 @@ impl Destination {
     /// Finds out now whether so many certificates can be written.
     pub fn reserve(path: &Path, count: usize) -> Result<Destination> {
         let is_folder = path.is_dir();
+        if !is_folder && path.as_os_str().as_bytes().ends_with(b"/") {
+            return Err(Error::usage("there is no such folder").way_out("make it first").on(path));
+        }
         if !is_folder && path.symlink_metadata().is_ok() {
             return Err(Error::usage("there is something of that name already")
                 .way_out("name another file, or a folder")

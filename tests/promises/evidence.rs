@@ -335,6 +335,7 @@ fn a_destination_that_cannot_be_written_is_found_before_the_first_byte() {
     for (options, words) in [
         (&["--certificate-to", "no/such/folder/c.json"][..], &["could not be written", "No such file"][..]),
         (&["--certificate-to", "there.json"], &["already"]),
+        (&["--certificate-to", "no-folder/"], &["no such folder"]),
         (&["--certificate-to", "c.json", "--sign-key", "no-key"], &["no-key", "cannot be read"]),
         (&["--certificate-to", "c.json", "--sign-key", "key.pub"], &["others may use this key"]),
         (&["--sign-key", "key"], &["nothing to sign"]),

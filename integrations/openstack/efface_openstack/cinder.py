@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +66,7 @@ OPTIONS = [
         choices=[
             ("none", "Nothing, as the stock driver."),
             ("discard", "Discard the volume before it is removed, and look that it reads as zeroes."),
+            ("overwrite", "Overwrite what is mapped of it by efface_method, and discard it then."),
         ],
         help="What is done with a thin volume, of which the stock driver clears nothing.",
     ),
@@ -86,10 +88,10 @@ cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 # What ionice(1) calls -c0 to -c3.
 IO_CLASSES = {"0": "best-effort", "1": "realtime", "2": "best-effort", "3": "idle"}
 
-# So long efface waits for another that still works on the volume, before it is asked how far that is.
-WAIT_SECONDS = 60
 # So long a volume may be busy with nobody known to work on it.
-BUSY_MAX_SECONDS = 300
+BUSY_SECONDS = 300
+# So often it is looked whether an efface that was left behind has ended.
+LEFT_BEHIND_SECONDS = 10
 PROGRESS_SECONDS = 60
 
 
@@ -116,10 +118,12 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _delete_volume(self, volume: Any, is_snapshot: bool = False) -> None:
         # The stock gate lets no thin volume through to _clear_volume.
-        thin = self.configuration.lvm_type == "thin"
-        if thin and self.configuration.volume_clear != "none" and self._option("efface_thin") == "discard":
+        cleared = self.configuration.lvm_type == "thin" and self.configuration.volume_clear != "none"
+        how = self._option("efface_thin")
+        if cleared and how != "none":
             self.vg.activate_lv(self._escape_snapshot(volume["name"]), is_snapshot=True)
-            self._efface(self._wipe(volume, method="discard").words(), volume)
+            method = "discard" if how == "discard" else self._option("efface_method")
+            self._efface(self._wipe(volume, method=method).words(), volume)
         super()._delete_volume(volume, is_snapshot)
 
     def _clear_volume(self, volume: Any, is_snapshot: bool = False) -> None:
@@ -162,7 +166,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             "volume_id": volume["id"],
             "tenant": volume["project_id"],
             "ionice": io_priority(self.configuration.volume_clear_ionice),
-            "wait": str(WAIT_SECONDS),
+            "wait": str(BUSY_SECONDS),
             "certificate_dir": self._option("efface_certificate_dir"),
         }
 
@@ -177,23 +181,18 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             self.vg.activate_lv(name)
 
     def _efface(self, words: list[str], volume: Any, also_fine: int = 0) -> None:
-        """Runs it, and again while another one, left over by a service that was killed, holds the volume."""
+        """Runs it, after the one that a service left behind when it was killed in the middle of it."""
         device = self.local_path(volume)
-        busy_seconds = 0
         with self._progress(device):
-            while True:
-                try:
-                    self._execute(*words, run_as_root=True, check_exit_code=[0, also_fine])
-                    return
-                except processutils.ProcessExecutionError as error:
-                    busy = error.exit_code == command.BUSY
-                    if not busy or (busy_seconds >= BUSY_MAX_SECONDS and not self._running(device)):
-                        told = command.meaning(error.exit_code, error.stderr)
-                        reason = f"{device} was not cleared: {told}"
-                        LOG.error("Volume %s is kept: %s", volume["id"], reason)
-                        raise exception.VolumeBackendAPIException(data=reason) from error
-                busy_seconds += WAIT_SECONDS
-                LOG.info("%s is busy, maybe by an efface that a service left behind: waiting", device)
+            while self._running(device):
+                LOG.info("%s is still worked on by an efface that a service left behind: waiting", device)
+                time.sleep(LEFT_BEHIND_SECONDS)
+            try:
+                self._execute(*words, run_as_root=True, check_exit_code=[0, also_fine])
+            except processutils.ProcessExecutionError as error:
+                reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
+                LOG.error("Volume %s is kept: %s", volume["id"], reason)
+                raise exception.VolumeBackendAPIException(data=reason) from error
 
     @contextmanager
     def _progress(self, device: str) -> Iterator[None]:

@@ -4,20 +4,25 @@
 //! continued, what fails is bisected down to the logical block, and what stays unusable is
 //! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint told.
 
+mod patience;
+mod trouble;
+
 use std::collections::HashMap;
 use std::io;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+
+use patience::Patience;
+use trouble::Trouble;
 
 use super::event::{Emitter, Event};
 use super::pace::{Leave, Pace};
+use super::step::{Found, StepReport};
 use super::{Settings, Stop};
 use crate::error::Error;
 use crate::io::{Buf, Disk, Done, Geometry, Op};
-use crate::pattern::{Pattern, Seed};
+use crate::pattern::Pattern;
 use crate::plan::Act;
 use crate::range::{Extent, ExtentSet, align_down, align_up};
 use crate::verdict::Verdict;
@@ -26,11 +31,8 @@ use crate::verdict::Verdict;
 const TICK: Duration = Duration::from_millis(100);
 /// Tries for a piece that cannot be cut any more.
 const TRIES_MAX: u32 = 3;
-/// How many extents a finding lists; beyond that only their bytes are counted.
-const LISTED_MAX: usize = 4096;
 /// How long what is in flight may take once somebody asked for an end.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
-const GONE: &str = "see its cable, its controller and dmesg; then wipe it anew";
 /// Into how many parts the course of a step is cut.
 const COURSE_PARTS: u64 = 128;
 
@@ -49,163 +51,12 @@ pub struct Context<'a> {
     pub checkpoint: &'a mut dyn FnMut(&StepReport, u64),
 }
 
-/// Ranges that were found, of which at most 4096 are listed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Found {
-    pub extents: ExtentSet,
-    pub bytes: u64,
-    /// More was found than is listed.
-    pub more: bool,
-}
-
-impl Found {
-    pub fn add(&mut self, extent: Extent) {
-        self.bytes += extent.len();
-        if self.extents.len() < LISTED_MAX {
-            self.extents.insert(extent);
-        } else {
-            self.more = true;
-        }
-    }
-
-    pub fn add_all(&mut self, other: &Found) {
-        other.extents.iter().for_each(|extent| self.extents.insert(extent));
-        self.bytes += other.bytes;
-        self.more |= other.more;
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-}
-
-/// What one step did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StepReport {
-    pub act: Act,
-    /// Bytes that were written, or read.
-    pub bytes: u64,
-    pub milliseconds: u64,
-    /// The last flush of a writing step succeeded, with nothing after it.
-    pub flushed: bool,
-    /// Blocks that could not be written, or not be read.
-    pub unusable: ExtentSet,
-    /// Blocks that hold something else than the check expects.
-    pub differing: Found,
-    /// Pieces that failed first and succeeded later.
-    pub retried: ExtentSet,
-    /// I/Os that failed.
-    pub errors: u64,
-    pub started: Timestamp,
-    pub ended: Timestamp,
-    /// When each 128th of its bytes was done, in microseconds from its start: how fast the device is,
-    /// over its addresses. Empty where the step visits single places.
-    pub course: Vec<u64>,
-}
-
-impl StepReport {
-    /// One report of a step that two processes did.
-    pub fn after(self, before: &StepReport) -> StepReport {
-        let both = |one: &ExtentSet, other: &ExtentSet| one.iter().chain(other.iter()).collect();
-        let mut differing = before.differing.clone();
-        differing.add_all(&self.differing);
-        StepReport {
-            bytes: before.bytes + self.bytes,
-            milliseconds: before.milliseconds + self.milliseconds,
-            unusable: both(&before.unusable, &self.unusable),
-            retried: both(&before.retried, &self.retried),
-            differing,
-            errors: before.errors + self.errors,
-            started: before.started,
-            course: Vec::new(),
-            ..self
-        }
-    }
-
-    /// What a random pass was made from.
-    pub fn seed(&self) -> Option<&Seed> {
-        match &self.act {
-            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
-                match pattern {
-                    Pattern::Random { seed } | Pattern::Headless { seed, .. } => Some(seed),
-                    Pattern::Constant { .. } => None,
-                }
-            }
-            _ => None,
-        }
-    }
-}
-
-/// How long a device has only failed, and whether it is too slow.
-struct Patience {
-    failing_since: Option<Instant>,
-    rate_min: Option<u64>,
-    window: Duration,
-    from: Instant,
-    bytes: u64,
-}
-
-impl Patience {
-    fn new(settings: &Settings) -> Patience {
-        let Settings { rate_min, rate_window: window, .. } = *settings;
-        Patience { failing_since: None, rate_min, window, from: Instant::now(), bytes: 0 }
-    }
-
-    fn moved(&mut self) {
-        self.failing_since = None;
-    }
-
-    /// How long nothing but failures came back.
-    fn failing(&mut self) -> Duration {
-        self.failing_since.get_or_insert_with(Instant::now).elapsed()
-    }
-
-    fn too_slow(&mut self, bytes: u64) -> Option<String> {
-        let (rate_min, took) = (self.rate_min?, self.from.elapsed());
-        if took < self.window {
-            return None;
-        }
-        let rate = ((bytes - self.bytes) as f64 / took.as_secs_f64()) as u64;
-        (self.from, self.bytes) = (Instant::now(), bytes);
-        let seconds = took.as_secs_f64();
-        (rate < rate_min).then(|| {
-            format!("given up: {rate} bytes a second over {seconds:.0} s, where {rate_min} is the least")
-        })
-    }
-}
-
 /// Why a step ended before its area did.
 #[derive(Debug)]
 pub enum Halt {
     /// Somebody asked for it; the verdict says how.
     Asked(Verdict),
     Failed(Error),
-}
-
-/// What an error says about the device.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Trouble {
-    /// Nothing: try again.
-    Passing,
-    /// Some block of this piece is bad.
-    Media,
-    /// It does not know this command.
-    Unsupported,
-    Fatal,
-}
-
-impl Trouble {
-    fn of(error: &io::Error) -> Trouble {
-        match error.raw_os_error() {
-            Some(libc::EINTR | libc::EAGAIN) => Trouble::Passing,
-            // What kernels answer for a medium error: SCSI and NVMe say ENODATA, brd and loop EIO.
-            Some(libc::EIO | libc::ENODATA | libc::EILSEQ | libc::EREMOTEIO | libc::ETIMEDOUT) => {
-                Trouble::Media
-            }
-            Some(libc::EOPNOTSUPP | libc::ENOTTY) => Trouble::Unsupported,
-            _ => Trouble::Fatal,
-        }
-    }
 }
 
 /// A piece of the area, and how often it was tried.
@@ -482,7 +333,7 @@ impl<'a> Cover<'a> {
         if let Some(flight) = oldest.filter(|flight| flight.since.elapsed() >= patience) {
             let seconds = flight.since.elapsed().as_secs();
             let what = format!("a {} has not been answered for {seconds} s", flight.operation);
-            return self.abandon(Error::failed(what).at(flight.piece.extent).way_out(GONE));
+            return self.abandon(Error::failed(what).at(flight.piece.extent).way_out(trouble::GONE));
         }
         if self.course_bytes.is_some()
             && let Some(slow) = self.patience.too_slow(self.report.bytes)
@@ -595,34 +446,9 @@ impl<'a> Cover<'a> {
                 self.fail(Error::unsupported(what).because(again(error)).way_out(way_out));
             }
             Trouble::Unsupported | Trouble::Fatal => {
-                let (what, way_out) = self.fatal(operation, error);
+                let (what, way_out) = trouble::fatal(operation, error, self.disk.unchanged().is_err());
                 self.fail(told(&what).way_out(way_out));
             }
-        }
-    }
-
-    /// What an error that ends the job says of the device, and what to do. A virtio or NVMe disk that
-    /// vanishes answers as if its end had been reached: so it is looked at again.
-    fn fatal(&self, operation: &str, error: &io::Error) -> (String, &'static str) {
-        let changed = self.disk.unchanged().is_err();
-        match error.raw_os_error() {
-            Some(libc::ENODEV | libc::ENXIO) => ("the device is gone".into(), GONE),
-            Some(libc::ENOSPC) if changed => ("the device is gone, or smaller than it was".into(), GONE),
-            Some(libc::ENOSPC) => (
-                format!(
-                    "{operation} found no room: what is below the device is full (a thin pool, a file system)"
-                ),
-                "make room there, and wipe it again",
-            ),
-            Some(libc::EROFS | libc::EPERM | libc::EACCES) => (
-                format!("the device does not allow a {operation} any more"),
-                "see what the kernel says of it (dmesg): drives that fail make themselves read-only",
-            ),
-            Some(libc::EINVAL) => (
-                format!("the device does not take a {operation} of this shape"),
-                "see its logical block (efface list --json), and try --block-size with a multiple of it",
-            ),
-            _ => (format!("{operation} failed"), "see what the kernel says of it: dmesg"),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::cover::StepReport;
+use super::step::StepReport;
 use crate::io::{Geometry, IoPath};
 use crate::plan::Plan;
 use crate::range::Extent;

@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::cover::{Context, Halt, StepReport, cover};
+use super::cover::{Context, Halt, cover};
 use super::event::{Emitter, Event};
 use super::sampling::{Bound, Probes, draw, probes};
+use super::step::StepReport;
 use super::survivors::{Inquiry, Memory, Survivors};
 use super::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Result};

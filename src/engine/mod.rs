@@ -8,6 +8,7 @@ pub mod job;
 pub mod pace;
 mod recheck;
 pub mod sampling;
+pub mod step;
 pub mod survivors;
 
 use std::sync::Arc;

@@ -3,9 +3,9 @@
 //! A certificate is checked with it by a stranger, so nothing in it is believed: every count that
 //! leads to work or memory is looked at first.
 
-use super::cover::StepReport;
 use super::job::{JobReport, Last, places, served};
 use super::sampling::{Bound, Probes};
+use super::step::StepReport;
 use crate::plan::{Act, PROBES_MAX, Sample};
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;

@@ -245,7 +245,7 @@ impl SimDisk {
 
     fn write(&mut self, at: u64, bytes: &[u8]) {
         let blocks = (bytes.len() as u64).div_ceil(self.geometry.logical_block);
-        if self.strikes(self.faults.lose) {
+        if bytes.is_empty() || self.strikes(self.faults.lose) {
             return;
         }
         if self.strikes(self.faults.tear) {

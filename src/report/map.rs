@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::text::bytes;
-use crate::engine::cover::StepReport;
 use crate::engine::job::JobReport;
+use crate::engine::step::StepReport;
 use crate::engine::survivors::Holds;
 use crate::range::Extent;
 

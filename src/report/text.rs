@@ -8,8 +8,8 @@ use textwrap::WordSeparator;
 
 use super::Record;
 use crate::device::Signature;
-use crate::engine::cover::StepReport;
 use crate::engine::job::{Before, JobReport};
+use crate::engine::step::StepReport;
 use crate::engine::survivors::Survivors;
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;

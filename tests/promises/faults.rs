@@ -325,26 +325,27 @@ fn a_disk_that_is_another_one_now_is_no_success() {
     }
 }
 
-/// How many operations a wipe of a disk with one bad stretch takes.
-fn operations(bad: Extent) -> u64 {
+/// How many operations a wipe of a disk with one bad stretch takes, and how many errors it meets.
+fn cost(bad: Extent) -> (u64, u64) {
     let faults = Faults { bad_writes: bad.into(), ..Faults::default() };
-    let mut disk = SimDisk::new(vec![SECRET; 4 << 20], LOGICAL, PHYSICAL, 1, faults);
+    let mut disk = SimDisk::new(vec![SECRET; 4 << 20], PHYSICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::None, 4 << 20);
-    let settings = Settings { chunk_bytes: 1 << 20, depth: 4, ..Settings::default() };
+    let settings = Settings { chunk_bytes: 16 * PHYSICAL, depth: 1, ..Settings::default() };
     let (report, _) = run(&mut disk, plan, &settings);
     assert_eq!((report.verdict, &report.residue), (Verdict::Residue, &bad.into()));
-    disk.operations()
+    (disk.operations(), report.steps[0].errors)
 }
 
 /// Bad blocks lie together, and each failure costs a drive's patience: behind one it goes on in small
 /// pieces, which grow again.
 #[test]
 fn a_bad_stretch_is_not_bisected_again_and_again() {
-    let one = operations(Extent::at(1 << 20, LOGICAL));
-    // 64 physical blocks: three tries of each, eight logical blocks with three tries, twice in the end.
-    let stretch = operations(Extent::at(1 << 20, 64 * PHYSICAL));
-    assert!(one < 80, "{one} operations for one block");
-    assert!(stretch < 64 * 30 * 2, "{stretch} operations for 64 physical blocks");
+    let (operations, errors) = cost(Extent::at(1 << 20, PHYSICAL));
+    assert_eq!(errors, 4 + 3 + 3, "16 blocks are halved four times; three tries, and three in the end");
+    assert!(operations < 64 + 40, "{operations}: 64 pieces, and some small ones until they have grown again");
+    // The same tries of each block, and only the first piece had to be cut down to them.
+    let (_, errors) = cost(Extent::at(1 << 20, 512 * PHYSICAL));
+    assert_eq!(errors, 2 * (512 * 3 + 15));
 }
 
 #[test]

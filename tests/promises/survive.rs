@@ -352,20 +352,22 @@ fn last_ticket() -> u64 {
 
 #[test]
 fn eight_processes_take_two_slots_in_turn() {
-    let devices: Vec<Loop> = (0..8).filter_map(|_| Loop::new(&vec![b'x'; 2 << 20], &[])).collect();
-    let (8, Ok(state)) = (devices.len(), tempfile::tempdir()) else { return };
+    let devices: Vec<Loop> = (0..9).filter_map(|_| Loop::new(&vec![b'x'; 2 << 20], &[])).collect();
+    let (9, Ok(state)) = (devices.len(), tempfile::tempdir()) else { return };
+    let (ninth, devices) = devices.split_last().unwrap();
     let options = ["--slots", "2", "--rate", "2MiB/s", "--verify", "none"];
-    let mut children = Vec::new();
-    for device in &devices {
+    let start = |device: &Loop| {
         let before = last_ticket();
-        children.push(command(&device.node, state.path(), &options).spawn().unwrap());
+        let child = command(&device.node, state.path(), &options).spawn().unwrap();
         let patience = Instant::now() + Duration::from_secs(5);
         while last_ticket() <= before && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-    let (_, code, stderr) = run(&devices[7].node, state.path(), &["--slots", "2", "--no-wait"]);
-    assert_eq!(code, Some(7), "{stderr}");
+        child
+    };
+    let children: Vec<Child> = devices.iter().map(start).collect();
+    let (_, code, stderr) = run(&ninth.node, state.path(), &["--slots", "2", "--no-wait"]);
+    assert!(code == Some(7) && stderr.contains("2 may work at once"), "{code:?} {stderr}");
     let (mut times, mut waited) = (Vec::new(), 0);
     for child in children {
         let (result, code, stderr) = finish(child);
@@ -383,6 +385,13 @@ fn eight_processes_take_two_slots_in_turn() {
     // Two that are let in together may begin in either order.
     let in_turn = times.windows(3).all(|three| three[0].0 <= three[2].0);
     assert!(in_turn, "in their order: {times:?}");
+
+    // A place dies with its holder.
+    let mut killed = start(ninth);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let (_, code, stderr) = run(&devices[0].node, state.path(), &["--slots", "1", "--no-wait"]);
+    assert_eq!(code, Some(0), "{stderr}");
 }
 
 /// A device whose every write waits: a loop device over a file on a frozen file system.

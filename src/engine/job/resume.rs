@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Before, Halt, Job, Last, Verification};
-use crate::engine::cover::StepReport;
 use crate::engine::event::Event;
+use crate::engine::step::StepReport;
 use crate::pattern::Pattern;
 use crate::plan::{Act, Sample};
 use crate::range::{Extent, ExtentSet};

@@ -321,7 +321,7 @@ impl<'a> Cover<'a> {
     fn look_at_the_clock(&mut self) {
         let asked = matches!(self.halt, Some(Halt::Asked(_)));
         let (timeout, patience) = (self.settings.io_timeout, self.settings.give_up_after);
-        let patience = if asked { patience.min(LEAVE_MAX) } else { patience };
+        let patience = if asked { patience.min(LEAVE_MAX).min(timeout) } else { patience };
         for flight in self.flying.values_mut().filter(|flight| !flight.late) {
             if flight.since.elapsed() >= timeout {
                 flight.late = true;

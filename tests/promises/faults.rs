@@ -1,11 +1,13 @@
 //! Thousands of sick and lying disks, each from a seed: the verdict is never better than the disk.
 
-use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, settings};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use efface::engine::Settings;
+use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, run_on, settings};
 use efface::engine::event::Event;
 use efface::engine::job::JobReport;
+use efface::engine::{Settings, Stop};
 use efface::io::sim::{Alias, Faults, SimDisk};
 use efface::pattern::Seed;
 use efface::plan::{Method, Plan, Policy};
@@ -365,6 +367,26 @@ fn an_io_that_is_never_answered_is_told_and_given_up() {
     let late = events.iter().filter(|event| matches!(event, Event::Late { at, .. } if at.start == 49152));
     assert_eq!(late.count(), 1, "it is told once, and at once");
     assert!(!report.steps[0].flushed);
+}
+
+#[test]
+fn whoever_asks_for_an_end_does_not_wait_for_a_disk_that_hangs() {
+    let faults = Faults { hangs_at: Some(7), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+    let (io_timeout, give_up_after) = (Duration::from_millis(150), Duration::from_secs(20));
+    let signal = Arc::new(AtomicUsize::new(0));
+    let stop = Stop::new(signal.clone());
+    let asking = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        signal.store(2, Ordering::Relaxed);
+    });
+    let settings = Settings { io_timeout, give_up_after, ..settings() };
+    let (report, _) = run_on(&mut disk, plan, None, &settings, &stop, &mut |_| {});
+    asking.join().unwrap();
+    assert_eq!(report.verdict, Verdict::Failed);
+    let error = report.error.unwrap();
+    assert!(error.contains("has not been answered for") && !error.contains("for 20 s"), "{error}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub fn plan(method: &Method, policy: Policy, size: u64) -> Plan {
 }
 
 pub fn run(disk: &mut dyn Disk, plan: Plan, settings: &Settings) -> (JobReport, Vec<Event>) {
-    run_on(disk, plan, None, settings, &mut |_| {})
+    run_on(disk, plan, None, settings, &Stop::default(), &mut |_| {})
 }
 
 /// The same, or what an earlier run left of it; `keep` is the journal.
@@ -40,11 +40,12 @@ pub fn run_on(
     plan: Plan,
     resume: Option<Resume>,
     settings: &Settings,
+    stop: &Stop,
     keep: &mut dyn FnMut(&Progress),
 ) -> (JobReport, Vec<Event>) {
     let (to, events) = channel();
-    let (emitter, stop, draw) = (Emitter::new(0, to), Stop::default(), &mut || Ok(Seed([9; 32])));
-    let surroundings = Surroundings { settings, stop: &stop, emitter: &emitter, draw, keep };
+    let (emitter, draw) = (Emitter::new(0, to), &mut || Ok(Seed([9; 32])));
+    let surroundings = Surroundings { settings, stop, emitter: &emitter, draw, keep };
     let report = job::run(disk, plan, resume, surroundings);
     drop(emitter);
     (report, events.into_iter().map(|(_, event)| event).collect())

@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run_on, settings};
+use efface::engine::Stop;
 use efface::engine::job::{JobReport, Progress, Resume};
 use efface::io::sim::{Faults, SimDisk};
 use efface::pattern::Seed;
@@ -65,7 +66,7 @@ fn work(content: Vec<u8>, plan: &Plan, faults: Faults, cut: Cut, seed: u64, resu
         }
         entries += 1;
     };
-    let (report, _) = run_on(&mut disk, plan.clone(), resume, &settings(), &mut keep);
+    let (report, _) = run_on(&mut disk, plan.clone(), resume, &settings(), &Stop::default(), &mut keep);
     report.check().unwrap_or_else(|why| panic!("seed {seed}, {cut:?}: {why}: {report:?}"));
     Left { disk, journal, entries: kept, report }
 }

@@ -43,3 +43,19 @@ impl Patience {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_now_and_then_is_not_one_that_only_fails() {
+        let mut patience = Patience::new(&Settings::default());
+        patience.failing();
+        let pause = Duration::from_millis(200);
+        std::thread::sleep(pause);
+        assert!(patience.failing() >= pause);
+        patience.moved();
+        assert!(patience.failing() < pause);
+    }
+}

@@ -221,8 +221,13 @@ fn another_disk_at_the_same_path_and_other_work_are_refused() {
     let state = tempfile::tempdir().unwrap();
     interrupted(&device, &state);
     let before = device.content();
-    let (_, code, stderr) = run(&device.node, state.path(), &["--resume", "--method", "shred"]);
-    assert!(code == Some(3) && stderr.contains("what is to be resumed is other work"), "{code:?} {stderr}");
+    for other_work in [&["--resume", "--method", "shred"][..], &["--resume", "--offset", "16MiB"]] {
+        let (_, code, stderr) = run(&device.node, state.path(), other_work);
+        assert!(
+            code == Some(3) && stderr.contains("what is to be resumed is other work"),
+            "{code:?} {stderr}"
+        );
+    }
     // Another one by its name, under the name of the file that the other disk's journal would have.
     let old = journal(state.path());
     let other = state.path().join("00112233445566778899aabbccddeeff.journal");

@@ -536,6 +536,45 @@ mod tests {
     }
 
     #[test]
+    fn only_the_same_boot_disk_and_count_prove_that_nobody_wrote() {
+        let now = Circumstances::now(&disk("/dev/sda", None), None);
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        assert_eq!((now.boot_id.as_str(), now.disk_sequence), (boot_id.trim(), Some(7)));
+        assert!(!now.proves_the_same(&now), "nothing was counted");
+
+        let then = Circumstances { written_bytes: Some(512), ..now };
+        assert!(then.proves_the_same(&then.clone()));
+        let but = |change: fn(&mut Circumstances)| {
+            let mut other = then.clone();
+            change(&mut other);
+            other
+        };
+        let unknown = [
+            but(|other| other.boot_id.clear()),
+            but(|other| other.disk_sequence = None),
+            but(|other| other.written_bytes = None),
+        ];
+        assert!(unknown.iter().all(|other| !other.proves_the_same(&other.clone())));
+        let changed = [
+            but(|other| other.boot_id.push('0')),
+            but(|other| other.disk_sequence = Some(8)),
+            but(|other| other.written_bytes = Some(1024)),
+        ];
+        assert!(changed.iter().all(|other| !then.proves_the_same(other)));
+    }
+
+    #[test]
+    fn a_journal_of_another_version_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = begin(&Folder::at(folder.path()), &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
+        let entry = serde_json::to_string(&begun.journal.open().entry).unwrap();
+        let read = |entry: &str| decode(&format!("{}\n{entry}", sha256(entry.as_bytes())));
+        assert!(read(&entry).is_ok());
+        let error = read(&entry.replace("\"efface_journal\":1", "\"efface_journal\":2")).unwrap_err();
+        assert!(error.contains("version 2"), "{error}");
+    }
+
+    #[test]
     fn only_the_newest_of_those_that_have_ended_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let folder = Folder::at(folder.path());

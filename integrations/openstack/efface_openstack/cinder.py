@@ -184,8 +184,11 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         """Runs it, after the one that a service left behind when it was killed in the middle of it."""
         device = self.local_path(volume)
         with self._progress(device):
+            if job := self._running(device):
+                LOG.info(
+                    "%s is still cleared by process %d, which was left behind: waiting", device, job["pid"]
+                )
             while self._running(device):
-                LOG.info("%s is still worked on by an efface that a service left behind: waiting", device)
                 time.sleep(LEFT_BEHIND_SECONDS)
             try:
                 self._execute(*words, run_as_root=True, check_exit_code=[0, also_fine])

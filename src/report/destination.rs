@@ -1,11 +1,14 @@
 //! Where a file is to appear: tried before the work begins, and then there whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::posix_fallocate;
+use nix::fcntl::{AT_FDCWD, AtFlags, posix_fallocate};
+use nix::unistd::linkat;
 use tempfile::NamedTempFile;
 
 use super::Record;
@@ -14,38 +17,66 @@ use crate::error::{Error, Result};
 /// Room for a long record.
 const ROOM_BYTES: i64 = 1 << 20;
 
-/// A file without a name yet, with room on its file system.
+/// A file without a name yet, with room on its file system. A process that is killed leaves nothing
+/// of it, but where the file system knows no files without names (O_TMPFILE in open(2)).
 #[derive(Debug)]
-pub struct Reserved(NamedTempFile);
+pub enum Reserved {
+    Nameless(File),
+    Named(NamedTempFile),
+}
 
 impl Reserved {
     pub fn in_folder(folder: &Path) -> io::Result<Reserved> {
-        let file = tempfile::Builder::new().prefix(".efface-").tempfile_in(folder)?;
-        posix_fallocate(file.as_file(), 0, ROOM_BYTES)?;
-        Ok(Reserved(file))
+        let nameless = File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder);
+        let reserved = match nameless {
+            Ok(file) => Reserved::Nameless(file),
+            Err(_) => Reserved::Named(tempfile::Builder::new().prefix(".efface-").tempfile_in(folder)?),
+        };
+        posix_fallocate(reserved.file(), 0, ROOM_BYTES)?;
+        Ok(reserved)
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            Reserved::Nameless(file) => file,
+            Reserved::Named(file) => file.as_file(),
+        }
     }
 
     /// Gives it its content and its name, durably; a name that is taken is an error.
-    pub fn write(mut self, bytes: &[u8], path: &Path) -> io::Result<()> {
-        self.fill(bytes)?;
-        self.0.persist_noclobber(path).map_err(|error| error.error)?;
+    pub fn write(self, bytes: &[u8], path: &Path) -> io::Result<()> {
+        let mut file = self.file();
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        match self {
+            Reserved::Nameless(file) => {
+                let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+                linkat(AT_FDCWD, held.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
+            }
+            Reserved::Named(file) => drop(file.persist_noclobber(path).map_err(|error| error.error)?),
+        }
         sync_folder(path)
-    }
-
-    fn fill(&mut self, bytes: &[u8]) -> io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        self.0.write_all(bytes)?;
-        self.0.as_file().set_len(bytes.len() as u64)?;
-        self.0.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        self.0.as_file().sync_all()
     }
 }
 
-/// Puts a file in place of the one of that name, or makes it.
+/// Puts a file in place of the one of that name, or makes it. One process at a time: what a kill left
+/// of an earlier try has a name that does not change, and is replaced.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut reserved = Reserved::in_folder(folder_of(path))?;
-    reserved.fill(bytes)?;
-    reserved.0.persist(path).map_err(|error| error.error)?;
+    let new = path.with_added_extension("new");
+    let write = || {
+        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    let forget = || match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    forget()?;
+    write().inspect_err(|_| drop(forget()))?;
     sync_folder(path)
 }
 

@@ -71,9 +71,11 @@ fn kills() -> u64 {
 fn a_wipe_that_is_killed_again_and_again_comes_to_its_end() {
     const SIZE: usize = 24 << 20;
     let Some(device) = Loop::new(&vec![b'x'; SIZE], &[]) else { return };
-    let state = tempfile::tempdir().unwrap();
+    let (state, certificates) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let kept = ["--certificate-to", certificates.path().to_str().unwrap()];
     let options =
         ["--resume", "--method", "shred", "--verify", "full", "--epoch-size", "1MiB", "--rate", "150MiB/s"];
+    let options = [&options[..], &kept[..]].concat();
     let mut moment = [0; 8];
     let mut went_on = 0;
     for _ in 0..kills() {
@@ -93,6 +95,13 @@ fn a_wipe_that_is_killed_again_and_again_comes_to_its_end() {
         format!("random:{}", seed_of_the_last_pass(&result)).parse().unwrap();
     pattern.fill(0, &mut expected);
     assert!(device.content() == expected, "every byte is the last pass's");
+
+    let left: Vec<String> = [state.path(), certificates.path()]
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(left.iter().all(|name| name.ends_with(".journal") || name.ends_with(".json")), "{left:?}");
 }
 
 #[test]

@@ -308,6 +308,9 @@ fn a_journal_that_cannot_be_kept_stops_no_wipe() {
         );
         assert!(device.content().iter().all(|byte| *byte == 0));
     }
+    let Some(device) = Loop::new(&vec![b'x'; 4 << 20], &[]) else { return };
+    let (_, code, stderr) = run(&device.node, Path::new("/dev/null/jobs"), &[]);
+    assert!(code == Some(0) && stderr.contains("no journal can be kept (Not a directory"), "{stderr}");
 }
 
 /// A second node of the same device.

@@ -1,0 +1,104 @@
+//! What a job did, in full: all that a claim is computed from.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::resume::Resumption;
+use crate::engine::sampling::Bound;
+use crate::engine::step::StepReport;
+use crate::engine::survivors::Survivors;
+use crate::io::{Geometry, IoPath};
+use crate::pattern::{Pattern, Seed};
+use crate::plan::{Act, Earlier, Plan, Policy, Sample};
+use crate::range::ExtentSet;
+use crate::verdict::Verdict;
+
+/// What a job did, and what may be said of the disk now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobReport {
+    pub verdict: Verdict,
+    pub plan: Plan,
+    pub geometry: Geometry,
+    pub io_path: IoPath,
+    pub steps: Vec<StepReport>,
+    /// Blocks that some pass could not write: they may hold what they held before.
+    pub residue: ExtentSet,
+    /// Those of them that the last pass could not write twice, and that cannot be read either.
+    pub residue_unreadable: ExtentSet,
+    /// Blocks that a check could not read.
+    pub unreadable: ExtentSet,
+    /// Blocks that a check found to hold something else than the last pass wrote.
+    pub surviving: Survivors,
+    /// What was there before the first pass.
+    pub before: Option<Before>,
+    pub verification: Option<Verification>,
+    /// Of key material that was to be destroyed: what a last look found as it was before.
+    pub unchanged_key_bytes: Option<u64>,
+    /// Of a thin volume: what was not zero before the first pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_bytes: Option<u64>,
+    /// Bytes of one transfer: where they first and last met is always read back.
+    pub chunk_bytes: u64,
+    /// Each time that it went on after it had ended too early.
+    pub resumed: Vec<Resumption>,
+    pub error: Option<String>,
+}
+
+/// What a survey found, in bytes of whole blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Before {
+    /// The probes follow from it, as those of a check.
+    pub seed: Seed,
+    pub read_bytes: u64,
+    pub zero_bytes: u64,
+    /// That already were what the last check expects: for those it proves nothing.
+    pub expected_bytes: u64,
+}
+
+/// What the last check did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verification {
+    pub sample: Sample,
+    /// The probes follow from it (see `engine/sampling.rs`).
+    pub seed: Seed,
+    /// When the seed was drawn: after the last flush.
+    pub drawn: Timestamp,
+    pub probes: Option<u64>,
+    pub bytes_read: u64,
+    /// Only where every probe was read and was good.
+    pub bound: Option<Bound>,
+}
+
+impl JobReport {
+    /// A plan that reads the same places again, and then fresh ones; none where the last pass does
+    /// not tell what to expect.
+    pub fn replay(&self) -> Option<Plan> {
+        let Plan { area, partial, steps, .. } = &self.plan;
+        let expect = steps.iter().rev().find_map(|act| match act {
+            Act::Write { pattern: expect } | Act::Check { expect, .. } => Some(expect.clone()),
+            // Only a part of it holds that.
+            Act::Find | Act::WriteFound { .. } => None,
+            Act::Zero => Some(Pattern::zero()),
+            Act::Survey { .. } | Act::WritePart { .. } | Act::Replay { .. } | Act::Discard => None,
+        })?;
+        let last = self.steps.iter().rev().find(|step| step.act.writes());
+        let standard = Sample::choose(Policy::Standard, *area, self.geometry.physical_block)?;
+        let check = self.verification.as_ref().map(|check| Act::Replay {
+            expect: expect.clone(),
+            check: Box::new(Earlier {
+                sample: check.sample,
+                seed: check.seed,
+                chunk_bytes: self.chunk_bytes,
+                retried: last.map(|step| step.retried.clone()).unwrap_or_default(),
+                residue: last.map(|step| step.unusable.clone()).unwrap_or_default(),
+            }),
+        });
+        let fresh = match self.verification.as_ref().map(|check| check.sample) {
+            Some(Sample::Full) | None => standard,
+            Some(sample) => sample,
+        };
+        let steps = check.into_iter().chain([Act::Check { expect, sample: fresh }]).collect();
+        Some(Plan { method: "verify".into(), area: *area, partial: *partial, steps, keys: None })
+    }
+}

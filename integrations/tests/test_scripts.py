@@ -235,6 +235,16 @@ def test_static_in_an_empty_chroot_a_mounted_device_is_refused(chroot, mounted):
     assert refused.returncode == 3 and "mounted" in refused.stderr, refused.stderr
 
 
+def test_static_without_proc_it_refuses_and_the_record_is_kept(tmp_path):
+    shutil.copy(os.environ["EFFACE_STATIC"], tmp_path / "efface")
+    (tmp_path / "disk").write_bytes(b"x" * MIB)
+    options = ["--image", "--yes", "--quiet", "--certificate-to", "/record.json"]
+    refused = run("chroot", tmp_path, "/efface", "wipe", "/disk", *options, check=False)
+    assert refused.returncode == 3 and "/proc are mounted" in refused.stderr, refused.stderr
+    assert json.loads((tmp_path / "record.json").read_text())["verdict"] == "refused"
+    assert (tmp_path / "disk").read_bytes() == b"x" * MIB
+
+
 def test_static_it_knows_what_is_on_a_device(chroot, disk):
     run("mkfs.ext4", "-q", NODE)
     assert '"ext4"' in chroot("plan", NODE, "--json").stdout or "ext4" in chroot("plan", NODE).stdout

@@ -14,6 +14,8 @@ use tempfile::NamedTempFile;
 use super::Record;
 use crate::error::{Error, Result};
 
+/// By which a file without a name gets one (linkat(2)).
+const DESCRIPTORS: &str = "/proc/self/fd";
 /// Room for a long record.
 const ROOM_BYTES: i64 = 1 << 20;
 
@@ -29,8 +31,8 @@ impl Reserved {
     pub fn in_folder(folder: &Path) -> io::Result<Reserved> {
         let nameless = File::options().write(true).custom_flags(libc::O_TMPFILE).open(folder);
         let reserved = match nameless {
-            Ok(file) => Reserved::Nameless(file),
-            Err(_) => Reserved::Named(tempfile::Builder::new().prefix(".efface-").tempfile_in(folder)?),
+            Ok(file) if Path::new(DESCRIPTORS).exists() => Reserved::Nameless(file),
+            _ => Reserved::Named(tempfile::Builder::new().prefix(".efface-").tempfile_in(folder)?),
         };
         posix_fallocate(reserved.file(), 0, ROOM_BYTES)?;
         Ok(reserved)
@@ -52,7 +54,7 @@ impl Reserved {
         file.sync_all()?;
         match self {
             Reserved::Nameless(file) => {
-                let held = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let held = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
                 linkat(AT_FDCWD, held.as_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
             }
             Reserved::Named(file) => drop(file.persist_noclobber(path).map_err(|error| error.error)?),

@@ -58,7 +58,8 @@ pub struct Resumption {
     /// Nobody can have written since the end before, so that only the last epoch was read again.
     pub believed: bool,
     pub reread_bytes: u64,
-    /// Of these: not what they should have been, or not readable.
+    /// Of these: not what they should have been, or not readable. What the next pass had begun before
+    /// it was journaled counts too.
     pub differing_bytes: u64,
     /// The last epoch had been flushed, nobody had written since, and it was something else: the
     /// disk does not keep what it says that it has.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOT_SUPPORTED = 4
-BUSY = 7
 
 MEANINGS = {
     1: "it failed",

@@ -118,13 +118,17 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _delete_volume(self, volume: Any, is_snapshot: bool = False) -> None:
         # The stock gate lets no thin volume through to _clear_volume.
-        cleared = self.configuration.lvm_type == "thin" and self.configuration.volume_clear != "none"
-        how = self._option("efface_thin")
-        if cleared and how != "none":
-            self.vg.activate_lv(self._escape_snapshot(volume["name"]), is_snapshot=True)
-            method = "discard" if how == "discard" else self._option("efface_method")
-            self._efface(self._wipe(volume, method=method).words(), volume)
+        if self.configuration.lvm_type == "thin" and self.configuration.volume_clear != "none":
+            self._clear_thin(volume)
         super()._delete_volume(volume, is_snapshot)
+
+    def _clear_thin(self, volume: Any) -> None:
+        how = self._option("efface_thin")
+        if how == "none":
+            return
+        self.vg.activate_lv(self._escape_snapshot(volume["name"]), is_snapshot=True)
+        method = "discard" if how == "discard" else self._option("efface_method")
+        self._efface(self._wipe(volume, method=method).words(), volume)
 
     def _clear_volume(self, volume: Any, is_snapshot: bool = False) -> None:
         """Called where `volume_clear` is not none; what it raises keeps the volume."""

@@ -350,11 +350,15 @@ impl<'a> Job<'a> {
         report.milliseconds += again.milliseconds;
         report.ended = again.ended;
         report.flushed &= again.flushed;
+        if halt.is_some() {
+            // What was not tried again is what it was.
+            return halt;
+        }
         let written = failed.without(&again.unusable);
         written.iter().for_each(|extent| report.retried.insert(extent));
         report.unusable = again.unusable;
-        if halt.is_some() || report.unusable.is_empty() {
-            return halt;
+        if report.unusable.is_empty() {
+            return None;
         }
         let survey = Act::Survey { sample: Sample::Full };
         let (read, halt) = self.quietly(step, &survey, &report.unusable, &mut |_, _| {});

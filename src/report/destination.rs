@@ -1,5 +1,6 @@
 //! Where a file is to appear: tried before the work begins, and then there whole or not at all.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -47,11 +48,7 @@ impl Reserved {
 
     /// Gives it its content and its name, durably; a name that is taken is an error.
     pub fn write(self, bytes: &[u8], path: &Path) -> io::Result<()> {
-        let mut file = self.file();
-        file.write_all(bytes)?;
-        file.set_len(bytes.len() as u64)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.sync_all()?;
+        fill(self.file(), bytes)?;
         match self {
             Reserved::Nameless(file) => {
                 let held = format!("{DESCRIPTORS}/{}", file.as_raw_fd());
@@ -66,11 +63,13 @@ impl Reserved {
 /// Puts a file in place of the one of that name, or makes it. One process at a time: what a kill left
 /// of an earlier try has a name that does not change, and is replaced.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_added_extension("new");
+    let mut name = OsString::from(".efface-");
+    name.push(path.file_name().unwrap_or_default());
+    // node_exporter reads whatever ends as the file itself does.
+    name.push(".new");
+    let new = path.with_file_name(name);
     let write = || {
-        let mut file = File::options().write(true).create_new(true).mode(0o644).open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        fill(&File::options().write(true).create_new(true).open(&new)?, bytes)?;
         fs::rename(&new, path)
     };
     let forget = || match fs::remove_file(&new) {
@@ -80,6 +79,13 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     forget()?;
     write().inspect_err(|_| drop(forget()))?;
     sync_folder(path)
+}
+
+fn fill(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.sync_all()
 }
 
 fn folder_of(path: &Path) -> &Path {

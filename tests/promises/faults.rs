@@ -369,6 +369,29 @@ fn an_io_that_is_never_answered_is_told_and_given_up() {
     assert!(!report.steps[0].flushed);
 }
 
+/// What could not be written stays residue where the last try of it comes to no end.
+#[test]
+fn a_last_try_that_hangs_makes_no_bad_block_good() {
+    let bad = ExtentSet::from(Extent::at(4096, LOGICAL));
+    let wipe = |hangs_at| {
+        let faults = Faults { bad_writes: bad.clone(), hangs_at, ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+        let settings = Settings { give_up_after: Duration::from_millis(150), ..settings() };
+        let report = run(&mut disk, plan, &settings).0;
+        (report, disk.operations())
+    };
+    let (whole, operations) = wipe(None);
+    assert_eq!((whole.verdict, &whole.residue), (Verdict::Residue, &bad));
+    // Three tries, a flush, which does not hang here, and a read.
+    let ends = (operations - 5..operations).map(|operation| {
+        let (report, _) = wipe(Some(operation));
+        assert_eq!(report.residue, bad, "operation {operation}");
+        report.verdict
+    });
+    assert_eq!(ends.filter(|verdict| *verdict == Verdict::Failed).count(), 4);
+}
+
 #[test]
 fn whoever_asks_for_an_end_does_not_wait_for_a_disk_that_hangs() {
     let faults = Faults { hangs_at: Some(7), ..Faults::default() };

@@ -126,6 +126,18 @@ fn a_stranger_checks_the_signature_with_other_tools() {
     office.run(&["certificate", "verify", "c.json"]).expect(0).says(&["NOT CHECKED"]);
 }
 
+/// Signed by an earlier efface, whose records were of version 2.
+#[test]
+fn a_signed_certificate_of_version_2_stays_verifiable() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promises/certificates");
+    let [certificate, key] =
+        ["version-2.json", "version-2.pub"].map(|name| kept.join(name).to_str().unwrap().to_string());
+    Office::new()
+        .run(&["certificate", "verify", &certificate, "--public-key", &key])
+        .expect(0)
+        .says(&["f7310a2a803689a66127829d1e757a6d", "and unchanged since"]);
+}
+
 #[test]
 fn one_flipped_byte_anywhere_in_a_signed_certificate_is_found() {
     let office = Office::new();

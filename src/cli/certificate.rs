@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
-use crate::report::certificate::Certificate as File;
+use crate::report::certificate::{Certificate as File, Signed};
 use crate::report::sign::PublicKey;
 use crate::report::{Record, html, print, tell, text};
 use crate::verdict::{EXIT_CODES, Verdict};
@@ -78,6 +78,9 @@ impl Verify {
                         path.display(),
                         verdict.word()
                     ))?;
+                    if let Some(unchecked) = file.record.unchecked() {
+                        print(&format!("  {unchecked}\n"))?;
+                    }
                     verdicts.push(Verdict::Shown);
                 }
                 Err(error) => {
@@ -103,7 +106,11 @@ impl Render {
         let page = if self.html {
             html::page(&records)
         } else {
-            records.iter().map(|(record, signed)| format!("{}  {signed}\n\n", text::render(record))).collect()
+            let shown = |(record, signed): &(Record, Signed)| {
+                let unchecked = record.unchecked().map(|text| format!("  {text}\n")).unwrap_or_default();
+                format!("{}  {signed}\n{unchecked}\n", text::render(record))
+            };
+            records.iter().map(shown).collect()
         };
         print(&page)?;
         Ok(Verdict::Shown)

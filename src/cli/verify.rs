@@ -112,6 +112,9 @@ impl Verify {
         let signed = certificate.verify(key.as_ref()).map_err(|error| error.on(file))?;
         if !self.output.is_quiet() {
             tell(format_args!("{}: {signed}", file.display()));
+            if let Some(unchecked) = certificate.record.unchecked() {
+                tell(format_args!("{}: {unchecked}", file.display()));
+            }
         }
         let record = &certificate.record;
         let says_nothing = || {

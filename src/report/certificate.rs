@@ -2,7 +2,8 @@
 //!
 //! There is one form of a record: the JSON that this program writes, field by field in their order,
 //! indented by two spaces, with a newline at the end. Reading writes it again and compares, so that
-//! nothing can be added, doubled, reordered or spelled otherwise.
+//! nothing can be added, doubled, reordered or spelled otherwise. Of an earlier version only the
+//! spelling can be compared: its fields are those of the efface that wrote it.
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Record;
-use super::record::VERSION;
+use super::record::{VERSION, VERSION_MIN};
 use super::sign::{Envelope, PAYLOAD_TYPE, PublicKey, SecretKey};
 use crate::error::{Error, Result};
 
@@ -102,15 +103,19 @@ impl Certificate {
                 }
                 Ok(Certificate { envelope: Some(envelope), ..inner })
             }
-            (None, Some(VERSION)) => {
-                let record: Record = in_one_form(bytes)?;
-                if !steers_nothing(&serde_json::to_value(&record).map_err(no_json)?) {
+            (None, Some(version @ VERSION_MIN..=VERSION)) => {
+                let document: Value = in_one_form(bytes)?;
+                if !steers_nothing(&document) {
                     return Err(bad("it holds control characters, which efface never writes"));
                 }
+                let record: Record = match version {
+                    VERSION => in_one_form(bytes)?,
+                    _ => serde_json::from_slice(bytes).map_err(no_json)?,
+                };
                 Ok(Certificate { record, envelope: None, payload: bytes.to_vec() })
             }
             (None, Some(version)) => Err(Error::unsupported(format!(
-                "it is a record of version {version}, and this efface reads version {VERSION}"
+                "it is a record of version {version}, and this efface reads versions {VERSION_MIN} to {VERSION}"
             ))
             .way_out("read it with the efface that wrote it, or a newer one")),
             (None, None) => Err(bad("it is no record of efface")),
@@ -156,7 +161,9 @@ fn steers_nothing(value: &Value) -> bool {
     match value {
         Value::String(text) => !text.contains(char::is_control),
         Value::Array(values) => values.iter().all(steers_nothing),
-        Value::Object(fields) => fields.values().all(steers_nothing),
+        Value::Object(fields) => {
+            fields.iter().all(|(name, value)| !name.contains(char::is_control) && steers_nothing(value))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }
 }

@@ -278,6 +278,7 @@ fn signature(record: &Record, signed: &Signed) -> Markup {
     html! {
         footer {
             p { "Certificate " (record.id) ": " (signed) "." }
+            @if let Some(unchecked) = record.unchecked() { p { (unchecked) } }
             @if let Some(chain) = &record.chain {
                 p {
                     "Record " (chain.sequence) " of its ledger"

@@ -24,7 +24,9 @@ use crate::plan::Act;
 use crate::verdict::Verdict;
 
 /// The version of the form: a field that is added, or changes its meaning, raises it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+/// Records from this version on are read: what they do not have yet is optional.
+pub const VERSION_MIN: u32 = 2;
 
 /// What a job is about.
 pub struct Subject {
@@ -265,6 +267,17 @@ impl Record {
         }
     }
 
+    /// What of it cannot be computed again: an earlier version's words follow earlier rules.
+    pub fn unchecked(&self) -> Option<String> {
+        (self.efface_record < VERSION).then(|| {
+            format!(
+                "A record of version {}: its numbers and its verdict were computed again; its sentences and \
+                 categories are those of efface {}, which wrote it.",
+                self.efface_record, self.tool.version
+            )
+        })
+    }
+
     /// Computes again what the record concludes, and says what does not hold.
     pub fn check(&self) -> std::result::Result<(), String> {
         let hex =
@@ -279,6 +292,10 @@ impl Record {
             }
         } else if matches!(self.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Shown) {
             return Err("it claims success without a job".into());
+        }
+        if self.unchecked().is_some() {
+            let fits = self.exit_code == self.verdict.exit_code();
+            return if fits { Ok(()) } else { Err("its exit code is not that of its verdict".into()) };
         }
         let found = Conclusions {
             exit_code: self.exit_code,

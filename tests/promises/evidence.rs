@@ -132,10 +132,41 @@ fn a_signed_certificate_of_version_2_stays_verifiable() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promises/certificates");
     let [certificate, key] =
         ["version-2.json", "version-2.pub"].map(|name| kept.join(name).to_str().unwrap().to_string());
-    Office::new()
-        .run(&["certificate", "verify", &certificate, "--public-key", &key])
-        .expect(0)
-        .says(&["f7310a2a803689a66127829d1e757a6d", "and unchanged since"]);
+    Office::new().run(&["certificate", "verify", &certificate, "--public-key", &key]).expect(0).says(&[
+        "f7310a2a803689a66127829d1e757a6d",
+        "and unchanged since",
+        "are those of efface 0.1.0, which wrote it",
+    ]);
+}
+
+/// Its sentences are not computed again, and all else is.
+#[test]
+fn a_changed_record_of_version_2_is_refused() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promises/certificates/version-2.json");
+    let envelope: Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
+    let text = String::from_utf8(STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()).unwrap();
+    let check = |text: &str| {
+        let parsed = Certificate::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+        parsed.record.check()
+    };
+    assert_eq!(check(&text), Ok(()));
+    for (from, to, why) in [
+        ("\"exit_code\": 0", "\"exit_code\": 5", "its exit code"),
+        ("\"verdict\": \"wiped\",\n  \"exit", "\"verdict\": \"verified\",\n  \"exit", "not that of its job"),
+        ("\"flushed\": true", "\"flushed\": false", "not flushed"),
+        ("\"method\": \"shred\"", "\"method\":  \"shred\"", "it was changed"),
+        ("\"method\": \"shred\"", "\"method\": \"\\u001b[2J\"", "control characters"),
+        (
+            "\"error\": null,\n  \"method\"",
+            "\"error\": null,\n  \"error\": null,\n  \"method\"",
+            "it was changed",
+        ),
+    ] {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        let refused = check(&changed).unwrap_err();
+        assert!(refused.contains(why), "{from}: {refused}");
+    }
 }
 
 #[test]
@@ -447,7 +478,7 @@ fn what_is_no_certificate_gets_a_clear_answer() {
     write("empty.json", "");
     write("words.json", "hello");
     write("other.json", "{\"a\": 1}");
-    write("newer.json", &plain.replace("\"efface_record\": 2", "\"efface_record\": 3"));
+    write("newer.json", &plain.replace("\"efface_record\": 3", "\"efface_record\": 4"));
     write("spelled.json", &plain.replace("  \"id\"", "   \"id\""));
     write("better.json", &plain.replace("\"differ_per_billion\"", "\"differ_per_billion\" "));
     write("claim.json", &plain.replace("\"flushed\": true", "\"flushed\": false"));
@@ -460,7 +491,7 @@ fn what_is_no_certificate_gets_a_clear_answer() {
         ("empty.json", 1, "cut off"),
         ("words.json", 1, "not JSON"),
         ("other.json", 1, "no record of efface"),
-        ("newer.json", 4, "version 2"),
+        ("newer.json", 4, "versions 2 to 3"),
         ("spelled.json", 1, "it was changed"),
         ("claim.json", 1, "not flushed"),
         ("steers.json", 1, "control characters"),

@@ -82,7 +82,7 @@ fn cover(c: &mut Criterion) {
         let plan = Plan::new(&method, Policy::None, area, &device, &mut || Ok(Seed([1; 32]))).unwrap();
         group.bench_function(name, |b| {
             b.iter(|| {
-                let io_path = IoPath { backend: "null".into(), direct: true, fallbacks: Vec::new() };
+                let io_path = IoPath::new("null", true, Vec::new());
                 let mut disk = NullDisk { io_path, done: VecDeque::new() };
                 let (to, _nobody) = channel();
                 let emitter = Emitter::new(0, to);

@@ -134,6 +134,12 @@ enum ForceKind {
     SnapshotCow,
     /// A device whose content cannot be read
     Unprobed,
+    /// Processes, namespaces or devices that may use it, and cannot be looked into
+    Unseen,
+    /// A layer below that keeps another copy of the data: the wipe ends with 5
+    Copies,
+    /// A disk of the same serial number, model and size, which may be the same disk
+    SameSerial,
 }
 
 impl From<ForceKind> for Force {
@@ -142,6 +148,9 @@ impl From<ForceKind> for Force {
             ForceKind::SharedFs => Force::SharedFs,
             ForceKind::SnapshotCow => Force::SnapshotCow,
             ForceKind::Unprobed => Force::Unprobed,
+            ForceKind::Unseen => Force::Unseen,
+            ForceKind::Copies => Force::Copies,
+            ForceKind::SameSerial => Force::SameSerial,
         }
     }
 }

@@ -97,17 +97,18 @@ impl Planning {
         let (force, expected) = (order.force(), expect.expected());
         let assignment = Assignment { method: method.name.clone(), ..Assignment::default() };
         let (mut outlines, mut refused) = (Vec::new(), Vec::new());
-        for path in selected(tree, devices)? {
-            let request =
-                Request { path: &path, image: order.part.image, deadline: Instant::now(), force: &force };
-            let outline = guard::inspect(tree, &request)
+        let (paths, deadline) = (selected(tree, devices)?, Instant::now());
+        let request = |path| Request { path, image: order.part.image, deadline, force: &force };
+        let requests: Vec<Request> = paths.iter().map(|path| request(path)).collect();
+        for (path, target) in paths.iter().zip(guard::inspect_all(tree, &requests)) {
+            let outline = target
                 .and_then(|target| outline(target, &order, &method, &expected))
-                .map_err(|error| error.on(&path));
+                .map_err(|error| error.on(path));
             match outline {
                 Ok(outline) => outlines.push(outline),
                 Err(error) if error.kind == Kind::Usage => return Err(error),
                 Err(error) => {
-                    refused.push(Record::of_error(&assignment, &path, None, Timestamp::now(), error))
+                    refused.push(Record::of_error(&assignment, path, None, Timestamp::now(), error))
                 }
             }
         }
@@ -233,29 +234,29 @@ impl PlanFile {
         let method = self.order.method()?;
         let paths: Vec<PathBuf> = self.devices.iter().map(|planned| planned.find(tree)).collect();
         guard::distinct(tree, &paths)?;
-        let claim = |(planned, path): (&Planned, PathBuf)| {
-            let claim = self.claim_one(tree, deadline, &method, planned, &path);
+        let force = self.order.force();
+        let request = |path| Request { path, image: self.order.part.image, deadline, force: &force };
+        let requests: Vec<Request> = paths.iter().map(|path| request(path)).collect();
+        let claims = guard::claim_all(tree, &requests);
+        let claim = |((planned, path), claim): ((&Planned, &PathBuf), Result<Claim>)| {
+            let claim = claim.and_then(|claim| self.as_planned(claim, &method, planned, path));
             // A plan says everything: what does not fit it is no mistake of the command line.
             let claim = claim.map_err(|mut error| {
                 error.kind = if error.kind == Kind::Usage { Kind::Refused } else { error.kind };
                 error
             });
-            (path, claim)
+            (path.clone(), claim)
         };
-        Ok(self.devices.iter().zip(paths).map(claim).collect())
+        Ok(self.devices.iter().zip(&paths).zip(claims).map(claim).collect())
     }
 
-    fn claim_one(
+    fn as_planned(
         &self,
-        tree: &Tree,
-        deadline: Instant,
+        claim: Claim,
         method: &Method,
         planned: &Planned,
         path: &Path,
     ) -> Result<(Claim, Steps)> {
-        let force = self.order.force();
-        let claim =
-            guard::claim(tree, &Request { path, image: self.order.part.image, deadline, force: &force })?;
         let plan = self.order.plan(method, claim.identity(), &claim.geometry(), || claim.keys(false))?;
         let now = must_hold(claim.identity(), claim.findings(), method, &plan);
         match difference(&planned.must_hold, &now, ["planned", "found"]) {

@@ -10,6 +10,7 @@ use clap::Args;
 use super::order::device;
 use super::signals;
 use super::wipe::{Job, Shared, run_jobs};
+use crate::device::Force;
 use crate::device::Tree;
 use crate::device::guard::{self, Request};
 use crate::engine::fleet::Parallel;
@@ -50,7 +51,9 @@ impl Selftest {
 fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
     let path = scratch.path();
     let deadline = Instant::now() + Duration::from_secs(10);
-    let request = Request { path: &path, image: scratch.is_image(), deadline, force: &[] };
+    // It was made a moment ago, and no other process has been given it: who else there is does not matter.
+    let force = &[Force::Unseen];
+    let request = Request { path: &path, image: scratch.is_image(), deadline, force };
     let claim = guard::claim(&Tree::real(), &request).map_err(|error| error.on(&path))?;
     let geometry = device(&claim.geometry());
     let seed = Seed::from_kernel()?;

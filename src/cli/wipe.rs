@@ -441,20 +441,22 @@ impl Wipe {
     fn claim(&self, tree: &Tree, deadline: Instant) -> Result<Vec<Claimed>> {
         let method = self.order.method()?;
         let (force, expected) = (self.order.force(), self.expect.expected());
-        let claim = |path: PathBuf| {
-            let request = Request { path: &path, image: self.order.part.image, deadline, force: &force };
-            let claim = guard::claim(tree, &request).and_then(|claim| {
+        let paths = selected(tree, &self.devices)?;
+        let request = |path| Request { path, image: self.order.part.image, deadline, force: &force };
+        let requests: Vec<Request> = paths.iter().map(|path| request(path)).collect();
+        let claim = |(path, claim): (&PathBuf, Result<Claim>)| {
+            let claim = claim.and_then(|claim| {
                 expected.check(claim.identity())?;
                 let plan =
                     self.order.plan(&method, claim.identity(), &claim.geometry(), || claim.keys(false))?;
                 Ok((claim, plan))
             });
             match claim {
-                Err(error) if error.kind == Kind::Usage => Err(error.on(&path)),
-                claim => Ok((path, claim)),
+                Err(error) if error.kind == Kind::Usage => Err(error.on(path)),
+                claim => Ok((path.clone(), claim)),
             }
         };
-        selected(tree, &self.devices)?.into_iter().map(claim).collect()
+        paths.iter().zip(guard::claim_all(tree, &requests)).map(claim).collect()
     }
 
     fn confirm(&self, tree: &Tree, claim: &Claim, plan: &Plan) -> Result<()> {

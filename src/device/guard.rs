@@ -1,33 +1,39 @@
 //! The guard: the only maker of a writable disk over a real target. It never writes anything.
 //!
-//! Every reason not to write is looked for before the target is opened, and again where the open
-//! fails: what the kernel's O_EXCL only calls busy, the guard calls by its name.
+//! Every reason not to write is looked for before the targets are opened, and again afterwards: O_EXCL
+//! keeps mounts, dm and md away from then on. One look at the machine's storage and processes serves all
+//! targets of a command, before the opens and once after them.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, FileType};
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::graph::{Role, Shared};
 use super::identity::Identity;
+use super::layer::Layer;
 use super::load::Gauges;
+use super::openers::Openers;
 use super::place::Place;
-use super::procfs::{self, Opened};
-use super::sysfs::{Block, Loop, WriteCounter};
-use super::usage::{self, Force, Refusal, Usage};
+use super::refusal::{self, Force, Refusal};
+use super::sysfs::{Block, WriteCounter};
+use super::usage::{self, Usage};
 use super::{Signature, Thin, Tree, blkid, volume};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Op, Target};
 use crate::luks::KeyArea;
+use caches::Caches;
+use hold::Held;
+use watch::Watch;
+
+mod caches;
+mod hold;
+mod watch;
 
 pub struct Request<'a> {
     pub path: &'a Path,
@@ -39,25 +45,32 @@ pub struct Request<'a> {
     pub force: &'a [Force],
 }
 
-/// What was found on a target before anything was written.
+/// What was found of a target before anything was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Findings {
     /// File systems, volume members, crypto headers and partition tables, used or not.
     pub signatures: Vec<Signature>,
     /// Refusals that the user had overridden.
     pub forced: Vec<Refusal>,
+    /// The layers that its bytes go through, from the target down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+    /// Where a user could be that was not seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+    /// Why a read-back can come from a cache below the target, and not from the storage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indirect: Vec<String>,
 }
 
-/// The right to write to one target, which nobody else uses as long as the claim stands.
+/// The right to write to one target, which has no other user as long as the claim stands.
 #[derive(Debug)]
 pub struct Claim {
-    target: Target,
-    identity: Identity,
-    findings: Findings,
+    examined: Examined,
     counter: Option<WriteCounter>,
     bus: Option<String>,
-    gauges: Gauges,
     held: Held,
+    watch: Watch,
 }
 
 impl Claim {
@@ -66,32 +79,32 @@ impl Claim {
         self.bus.clone()
     }
 
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    pub fn findings(&self) -> &Findings {
-        &self.findings
-    }
-
-    /// Where the LUKS volume on it keeps its keys; another thing on it is an error.
-    pub fn keys(&self, detached: bool) -> Result<KeyArea> {
-        volume::keys(&self.target, &self.findings, detached).map_err(|error| error.on(&self.identity.path))
-    }
-
     /// None of an image.
     pub fn counter(&self) -> Option<WriteCounter> {
         self.counter.clone()
     }
 
+    pub fn identity(&self) -> &Identity {
+        self.examined.identity()
+    }
+
+    pub fn findings(&self) -> &Findings {
+        self.examined.findings()
+    }
+
+    /// Where the LUKS volume on it keeps its keys; another thing on it is an error.
+    pub fn keys(&self, detached: bool) -> Result<KeyArea> {
+        self.examined.keys(detached)
+    }
+
     pub fn geometry(&self) -> Geometry {
-        self.target.geometry()
+        self.examined.geometry()
     }
 
     /// The disk, on the thread that will use it, with up to `depth` operations in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
-        let disk = start(self.target, &self.identity, depth)?;
-        Ok(Box::new(Guarded { disk, gauges: self.gauges, _held: Some(self.held) }))
+        let Claim { examined, held, watch, .. } = self;
+        examined.start(depth, Some((held, watch)))
     }
 }
 
@@ -102,6 +115,7 @@ pub struct Examined {
     identity: Identity,
     findings: Findings,
     gauges: Gauges,
+    caches: Caches,
 }
 
 impl Examined {
@@ -124,53 +138,52 @@ impl Examined {
 
     /// The disk, on the thread that will use it, with up to `depth` reads in flight.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
-        let disk = start(self.target, &self.identity, depth)?;
-        Ok(Box::new(Guarded { disk, gauges: self.gauges, _held: None }))
+        self.start(depth, None)
+    }
+
+    fn start(self, depth: usize, held: Option<(Held, Watch)>) -> Result<Box<dyn Disk>> {
+        let Examined { target, identity, gauges, caches, .. } = self;
+        let disk = crate::io::open_disk(target, depth)
+            .map_err(|error| Error::failed("no I/O can be set up").because(error).on(&identity.path))?;
+        let mut io_path = disk.io_path().clone();
+        io_path.direct &= caches.indirect.is_empty();
+        Ok(Box::new(Guarded { disk, io_path, gauges, caches, held }))
     }
 }
 
-fn start(target: Target, identity: &Identity, depth: usize) -> Result<Box<dyn Disk>> {
-    crate::io::open_disk(target, depth)
-        .map_err(|error| Error::failed("no I/O can be set up").because(error).on(&identity.path))
-}
-
-/// Claims a target for writing, or says why it must not be written.
-pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
-    let claim = || {
-        let candidate = Candidate::find(tree, request.path, request.image)?;
-        let mut forced = candidate.check_unused(tree, request.force)?;
-        let lock = until(request.deadline, || candidate.lock(tree))?;
-        let (target, snapshot) = until(request.deadline, || candidate.open_alone(tree, &forced))?;
-        candidate.check_opened(&target)?;
-        check_writable(&target)?;
-        let signatures = candidate.check_content(tree, &target, request.force, &mut forced)?;
-        candidate.check_not_open(tree)?;
-        let held = Held { _lock: lock, _snapshot: snapshot };
+/// Claims targets for writing, or says of each why it must not be written.
+pub fn claim_all(tree: &Tree, requests: &[Request]) -> Vec<Result<Claim>> {
+    let taken = take_all(tree, requests, |candidate, usage, request| {
+        let mut held = until(request.deadline, || candidate.lock(tree, usage))?;
+        held._below =
+            until(request.deadline, || hold::hold_below(tree, usage, &usage.chain(candidate.place)))?;
+        let forced = candidate.check_unused(usage, request.force)?;
+        let target = until(request.deadline, || candidate.open_alone(tree, &forced, &mut held))?;
+        Ok((target, held))
+    });
+    let claim = |(candidate, examined, held, watch): (Candidate, Examined, Held, Watch)| {
         let counter = candidate.block.as_ref().map(WriteCounter::of);
         let bus = candidate.block.as_ref().and_then(Block::bus);
-        let gauges = Gauges::of(tree, candidate.place);
-        let findings = Findings { signatures, forced };
-        Ok(Claim { target, identity: candidate.identity, findings, counter, bus, gauges, held })
+        Claim { examined, counter, bus, held, watch }
     };
-    claim().map_err(|error: Error| error.on(request.path))
+    taken.into_iter().map(|taken| taken.map(claim)).collect()
 }
 
-/// Everything that [`claim`] asks, without a lock and without opening for writing.
-pub fn inspect(tree: &Tree, request: &Request) -> Result<Examined> {
-    let inspect = || {
-        let candidate = Candidate::find(tree, request.path, request.image)?;
-        let mut forced = candidate.check_unused(tree, request.force)?;
+pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
+    claim_all(tree, std::slice::from_ref(request)).remove(0)
+}
+
+/// Everything that [`claim_all`] asks, without a lock and without opening for writing.
+pub fn inspect_all(tree: &Tree, requests: &[Request]) -> Vec<Result<Examined>> {
+    let taken = take_all(tree, requests, |candidate, usage, request| {
+        let below = until(request.deadline, || hold::hold_below(tree, usage, &usage.chain(candidate.place)))?;
+        let forced = candidate.check_unused(usage, request.force)?;
         let beside = forced.iter().any(|refusal| refusal.force == Some(Force::SnapshotCow));
         let access = if beside { Access::Read } else { Access::ReadAlone };
         let target = until(request.deadline, || candidate.open(tree, access))?;
-        candidate.check_opened(&target)?;
-        check_writable(&target)?;
-        let signatures = candidate.check_content(tree, &target, request.force, &mut forced)?;
-        candidate.check_not_open(tree)?;
-        let (gauges, findings) = (Gauges::of(tree, candidate.place), Findings { signatures, forced });
-        Ok(Examined { target, identity: candidate.identity, findings, gauges })
-    };
-    inspect().map_err(|error: Error| error.on(request.path))
+        Ok((target, Held { _below: below, ..Held::default() }))
+    });
+    taken.into_iter().map(|taken| taken.map(|(_, examined, ..)| examined)).collect()
 }
 
 /// Opens a target for reading only: no lock, and no question of who uses it.
@@ -179,39 +192,140 @@ pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
         let candidate = Candidate::find(tree, path, image)?;
         let target = Target::open(&candidate.identity.node, Access::Read).map_err(not_opened)?;
         candidate.check_opened(&target)?;
-        let (gauges, findings) = (Gauges::of(tree, candidate.place), Findings::default());
-        Ok(Examined { target, identity: candidate.identity, findings, gauges })
+        let usage = Usage::read(tree).map_err(unseen)?;
+        let sharing = usage.sharing(candidate.place);
+        let caches = Caches::open(tree, &usage, &sharing);
+        let findings = Findings {
+            layers: usage.layers(candidate.place),
+            indirect: caches.indirect.clone(),
+            ..Findings::default()
+        };
+        let gauges = Gauges::of(tree, usage.stack(), candidate.place);
+        Ok(Examined { target, identity: candidate.identity, findings, gauges, caches })
     };
     examine().map_err(|error: Error| error.on(path))
 }
 
-/// The same target twice, or a disk together with one of its partitions, is a mistake of the
-/// command line; two partitions of one disk are none. Nothing is opened.
+/// A target that was opened, and what keeps others away from it.
+struct Taken {
+    candidate: Candidate,
+    target: Target,
+    held: Held,
+    findings: Findings,
+}
+
+/// Opens targets, and asks who uses them before and after.
+fn take_all(
+    tree: &Tree,
+    requests: &[Request],
+    open: impl Fn(&Candidate, &Usage, &Request) -> Result<(Target, Held)>,
+) -> Vec<Result<(Candidate, Examined, Held, Watch)>> {
+    let before = Usage::read(tree);
+    let take = |request: &Request| {
+        let candidate = Candidate::find(tree, request.path, request.image)?;
+        let usage = before.as_ref().map_err(unseen_too)?;
+        candidate.check_unused(usage, request.force)?;
+        let (target, held) = open(&candidate, usage, request)?;
+        candidate.check_opened(&target)?;
+        check_writable(&target)?;
+        let (signatures, forced) = check_content(&target, request.force)?;
+        let findings = Findings { signatures, forced, ..Findings::default() };
+        Ok(Taken { candidate, target, held, findings })
+    };
+    let taken: Vec<Result<Taken>> = requests.iter().map(take).collect();
+    let after = Usage::read(tree);
+    let openers = after.as_ref().map_err(unseen_too).and_then(|usage| settled(tree, usage, &taken));
+    let finish = |(taken, request): (Result<Taken>, &Request)| {
+        let usage = after.as_ref().map_err(unseen_too);
+        let taken = taken.and_then(|taken| {
+            let openers = openers.as_ref().map_err(|error: &Error| Error::refused(error.what()))?;
+            taken.finish(tree, usage?, openers, request.force)
+        });
+        taken.map_err(|error: Error| error.on(request.path))
+    };
+    taken.into_iter().zip(requests).map(finish).collect()
+}
+
+/// Who has the targets open, once those who only have a look at every device (udev) are gone.
+fn settled(tree: &Tree, usage: &Usage, taken: &[Result<Taken>]) -> Result<Openers> {
+    let candidates = || taken.iter().flatten().map(|taken| &taken.candidate);
+    let files = usage.files_of(candidates().map(|candidate| candidate.place));
+    let deadline = Instant::now() + LOOK_MAX;
+    let mut openers = Openers::default();
+    loop {
+        openers = Openers::read(tree, &files).map_err(unseen)?.lasting_first(&openers);
+        let open = candidates().any(|candidate| candidate.open_elsewhere(usage, &openers).is_some());
+        if !open || Instant::now() >= deadline {
+            return Ok(openers);
+        }
+        thread::sleep(RETRY);
+    }
+}
+
+impl Taken {
+    /// Asks all that can be asked once it is open.
+    fn finish(
+        self,
+        tree: &Tree,
+        usage: &Usage,
+        openers: &Openers,
+        force: &[Force],
+    ) -> Result<(Candidate, Examined, Held, Watch)> {
+        let Taken { candidate, target, held, mut findings } = self;
+        findings.forced.extend(candidate.check_unused(usage, force)?);
+        if candidate.block.is_some() {
+            let found = [usage.in_zpool(&findings.signatures), usage::shared(&findings.signatures)];
+            let mut found = found.into_iter().flatten();
+            found.try_for_each(|refusal| overridden(refusal, force, &mut findings.forced))?;
+        }
+        if let Some(refusal) = candidate.open_elsewhere(usage, openers) {
+            return Err(refusal.into());
+        }
+        // A user of an image needs a path to it; a device can be used by whoever has a node of it.
+        for what in openers.unseen.iter().filter(|_| candidate.block.is_some()) {
+            overridden(refusal::unseen(what), force, &mut findings.forced)?;
+        }
+        findings.unseen = openers.unseen.iter().cloned().chain(usage.limits(candidate.place)).collect();
+        let sharing = usage.sharing(candidate.place);
+        let caches = Caches::open(tree, usage, &sharing);
+        findings.layers = usage.layers(candidate.place);
+        findings.indirect = caches.indirect.clone();
+        let gauges = Gauges::of(tree, usage.stack(), candidate.place);
+        let watch = Watch::new(tree, usage, candidate.place, force);
+        let identity = candidate.identity.clone();
+        Ok((candidate, Examined { target, identity, findings, gauges, caches }, held, watch))
+    }
+}
+
+/// The same target twice, or two that share bytes, is a mistake of the command line; two partitions of one
+/// disk are none. Nothing is opened.
 pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
-    let mut seen: Vec<(&Path, Place, Option<Place>)> = Vec::new();
+    let usage = Usage::read(tree).ok();
+    let mut seen: Vec<(&Path, Place, Vec<Shared>)> = Vec::new();
     for path in paths {
-        // Of a path that leads nowhere the claim will tell.
+        // Of a path that leads nowhere the claim speaks.
         let Ok(metadata) = fs::metadata(path) else { continue };
         let place = Place::of(&metadata);
-        let disk = place.disk(tree);
-        for &(other, other_place, other_disk) in &seen {
-            if place == other_place {
+        for (other, other_place, sharing) in &seen {
+            let shared = sharing.iter().find(|shared| shared.place == place);
+            if place == *other_place || shared.is_some_and(|shared| shared.role == Role::Path) {
                 return Err(Error::usage(format!("it is the same target as {}", other.display()))
                     .way_out("give each target once")
                     .on(path));
             }
-            if disk == Some(other_place) || other_disk == Some(place) {
+            if shared.is_some() {
                 return Err(Error::usage(format!("it shares its bytes with {}", other.display()))
-                    .way_out("give the disk or its partition")
+                    .way_out("give one of the two")
                     .on(path));
             }
         }
-        seen.push((path, place, disk));
+        let sharing = usage.as_ref().map(|usage| usage.sharing(place)).unwrap_or_default();
+        seen.push((path, place, sharing));
     }
     Ok(())
 }
 
-/// A block device, or a file that the user calls an image, before anybody knows if it may be written.
+/// A block device, or a file that the user calls an image, before it is known if it may be written.
 struct Candidate {
     identity: Identity,
     place: Place,
@@ -237,106 +351,51 @@ impl Candidate {
     }
 
     /// Refuses where bytes of it are bytes of something in use; gives what the user overrides.
-    fn check_unused(&self, tree: &Tree, force: &[Force]) -> Result<Vec<Refusal>> {
-        let usage = Usage::read(tree).map_err(unseen)?;
+    fn check_unused(&self, usage: &Usage, force: &[Force]) -> Result<Vec<Refusal>> {
+        let refusals = match (&self.block, self.place) {
+            (Some(block), _) => usage.of_device(block).map_err(unseen)?,
+            (None, Place::File(inode)) => usage.of_file(inode),
+            (None, Place::Device(_)) => unreachable!("an image is a file"),
+        };
         let mut forced = Vec::new();
-        match &self.block {
-            Some(block) => {
-                let refusals = usage.of_device(block).map_err(unseen)?;
-                refusals.into_iter().try_for_each(|refusal| overridden(refusal, force, &mut forced))?;
-                if let Some(refusal) = usage::zoned(block).map_err(unseen)? {
-                    return Err(Error::unsupported(refusal.what).way_out(refusal.way_out));
-                }
-            }
-            None => {
-                let mut refusals = usage.of_file(Some(self.place), None).into_iter();
-                refusals.try_for_each(|refusal| overridden(refusal, force, &mut forced))?;
-            }
+        refusals.into_iter().try_for_each(|refusal| overridden(refusal, force, &mut forced))?;
+        if let Some(refusal) = self.block.as_ref().map(usage::zoned).transpose().map_err(unseen)?.flatten() {
+            return Err(Error::unsupported(refusal.what).way_out(refusal.way_out));
         }
         Ok(forced)
     }
 
-    /// What libblkid finds on it: recorded, and refused where other hosts may use it.
-    fn check_content(
-        &self,
-        tree: &Tree,
-        target: &Target,
-        force: &[Force],
-        forced: &mut Vec<Refusal>,
-    ) -> Result<Vec<Signature>> {
-        let signatures = match target.reader().and_then(|file| blkid::signatures(&file)) {
-            Ok(signatures) => signatures,
-            Err(error) => {
-                overridden(usage::unprobed(&error), force, forced)?;
-                return Ok(Vec::new());
-            }
-        };
-        if self.block.is_some() {
-            let usage = Usage::read(tree).map_err(unseen)?;
-            usage.in_zpool(&signatures).map_or(Ok(()), |refusal| overridden(refusal, force, forced))?;
-            usage::shared(&signatures).map_or(Ok(()), |refusal| overridden(refusal, force, forced))?;
-        }
-        Ok(signatures)
+    /// Another process has it open: of an image, and of what lies below a device, only writers matter.
+    fn open_elsewhere(&self, usage: &Usage, openers: &Openers) -> Option<Refusal> {
+        usage.open_elsewhere(self.place, openers, &self.identity.node)
     }
 
-    /// Refuses where another process has it open without O_EXCL, once those who only have a look
-    /// at every device (udev) are gone. Of an image or a backing file only writers matter.
-    fn check_not_open(&self, tree: &Tree) -> Result<()> {
-        let deadline = Instant::now() + LOOK_MAX;
-        loop {
-            let refusal = self.open_elsewhere(tree)?;
-            match refusal {
-                None => return Ok(()),
-                Some(_) if Instant::now() < deadline => thread::sleep(RETRY),
-                Some(refusal) => return Err(refusal.into()),
-            }
-        }
-    }
-
-    fn open_elsewhere(&self, tree: &Tree) -> Result<Option<Refusal>> {
-        let Some(block) = &self.block else {
-            return Ok(procfs::writer(tree, self.place).map(|process| usage::open_in(&process)));
-        };
-        let openers = usage::openers(tree, Loop::of(block).as_slice());
-        usage::open_elsewhere(tree, block, &openers).map_err(unseen)
-    }
-
-    fn lock(&self, tree: &Tree) -> Result<Arc<Lock>> {
-        match &self.block {
+    fn lock(&self, tree: &Tree, usage: &Usage) -> Result<Held> {
+        let locks = match &self.block {
             Some(block) => {
                 let disk = block.disk().map_err(unseen)?;
-                lock_disk(Place::Device(disk.number()), || lock(tree, &self.node_of(tree, &disk)?))
+                hold::lock_disk(tree, usage, &disk, &self.identity.node)?
             }
-            None => lock(tree, &self.identity.node).map(Arc::new),
-        }
-    }
-
-    /// The node that everybody locks for this disk: the kernel's name below /dev, else the given one.
-    fn node_of(&self, tree: &Tree, disk: &Block) -> Result<PathBuf> {
-        let usual = tree.dev.join(disk.name());
-        let leads_there = |node: &&PathBuf| Place::at(node) == Some(Place::Device(disk.number()));
-        let node = [&usual, &self.identity.node].into_iter().find(leads_there).cloned();
-        node.ok_or_else(|| {
-            Error::refused(format!("the disk that it lies on cannot be locked without {}", usual.display()))
-                .way_out("run efface where that node is, or make it")
-        })
+            None => hold::lock_image(tree, &self.identity.node)?,
+        };
+        Ok(Held { _locks: locks, ..Held::default() })
     }
 
     /// For writing, and alone. A snapshot's exception store is its snapshot's alone: that is then
-    /// kept closed by having it for ourselves.
-    fn open_alone(&self, tree: &Tree, forced: &[Refusal]) -> Result<(Target, Option<Target>)> {
+    /// kept closed by an exclusive open of it.
+    fn open_alone(&self, tree: &Tree, forced: &[Refusal], held: &mut Held) -> Result<Target> {
         if !forced.iter().any(|refusal| refusal.force == Some(Force::SnapshotCow)) {
-            return Ok((self.open(tree, Access::WriteAlone)?, None));
+            return self.open(tree, Access::WriteAlone);
         }
         let snapshot = self.block.as_ref().map(usage::snapshot_of_cow).transpose().map_err(unseen)?.flatten();
         let node = snapshot.map(|snapshot| tree.dev.join(snapshot.name()));
         let snapshot = node.map(|node| Target::open(&node, Access::ReadAlone)).transpose();
-        let snapshot = snapshot.map_err(|error| {
+        held._snapshot = snapshot.map_err(|error| {
             Error::refused("its snapshot cannot be kept closed")
                 .because(error)
-                .way_out("see that nobody uses the snapshot: lsof")
+                .way_out("see that the snapshot is not in use: lsof")
         })?;
-        Ok((self.open(tree, Access::WriteBeside)?, snapshot))
+        self.open(tree, Access::WriteBeside)
     }
 
     fn open(&self, tree: &Tree, access: Access) -> Result<Target> {
@@ -348,30 +407,29 @@ impl Candidate {
 
     /// Another has the device for itself alone: a user with a name refuses, one without may let go.
     fn why_busy(&self, tree: &Tree) -> Error {
-        if let Err(used) = self.check_unused(tree, &[]) {
+        let usage = match Usage::read(tree) {
+            Ok(usage) => usage,
+            Err(error) => return unseen(error),
+        };
+        if let Err(used) = self.check_unused(&usage, &[Force::Unseen, Force::Copies, Force::SameSerial]) {
             return used;
         }
-        if let Some(member) = self.zpool_member(tree) {
+        if let Some(member) = self.zpool_member(&usage) {
             return member.into();
         }
-        let devices = usage::openers(tree, &[]);
-        let ours = |each: &Opened| each.process.command == "efface";
-        let (ours, foreign): (Vec<Opened>, Vec<Opened>) = devices.into_iter().partition(ours);
-        let open = |devices: &[Opened]| {
-            let block = self.block.as_ref()?;
-            usage::open_elsewhere(tree, block, devices).ok().flatten()
-        };
-        match (open(&foreign), open(&ours)) {
+        let files = usage.files_of([self.place].into_iter());
+        let openers = Openers::read(tree, &files).unwrap_or_default();
+        let (ours, others) = openers.split(|process| process.command == "efface");
+        match (self.open_elsewhere(&usage, &others), self.open_elsewhere(&usage, &ours)) {
             (Some(refusal), _) => refusal.into(),
             (None, Some(refusal)) => Error::busy(refusal.what).way_out(WAIT),
             (None, None) => Error::busy("it is held by something that cannot be seen").way_out(WAIT),
         }
     }
 
-    fn zpool_member(&self, tree: &Tree) -> Option<Refusal> {
+    fn zpool_member(&self, usage: &Usage) -> Option<Refusal> {
         let file = File::open(&self.identity.node).ok()?;
-        let signatures = blkid::signatures(&file).ok()?;
-        Usage::read(tree).ok()?.in_zpool(&signatures)
+        usage.in_zpool(&blkid::signatures(&file).ok()?)
     }
 
     /// A path can be given to another device between the look and the open.
@@ -413,6 +471,18 @@ fn check_type(file_type: FileType, image: bool) -> Result<()> {
     Err(Error::refused(format!("it is {what}")).way_out(way_out))
 }
 
+/// What libblkid finds on it; what cannot be read is refused.
+fn check_content(target: &Target, force: &[Force]) -> Result<(Vec<Signature>, Vec<Refusal>)> {
+    let mut forced = Vec::new();
+    match target.reader().and_then(|file| blkid::signatures(&file)) {
+        Ok(signatures) => Ok((signatures, forced)),
+        Err(error) => {
+            overridden(refusal::unprobed(&error), force, &mut forced)?;
+            Ok((Vec::new(), forced))
+        }
+    }
+}
+
 /// Keeps a refusal that the user overrides; any other stands.
 fn overridden(refusal: Refusal, force: &[Force], forced: &mut Vec<Refusal>) -> Result<()> {
     if !refusal.force.is_some_and(|kind| force.contains(&kind)) {
@@ -423,50 +493,16 @@ fn overridden(refusal: Refusal, force: &[Force], forced: &mut Vec<Refusal>) -> R
 }
 
 fn check_writable(target: &Target) -> Result<()> {
-    if target.is_read_only().map_err(not_opened)? { Err(usage::read_only().into()) } else { Ok(()) }
+    if target.is_read_only().map_err(not_opened)? { Err(refusal::read_only().into()) } else { Ok(()) }
 }
 
-/// A BSD lock, by the convention of systemd's BLOCK_DEVICE_LOCKING: it keeps udev and partition
-/// tools away from the whole disk.
-type Lock = Flock<File>;
-
-/// This process's locks: the jobs on two partitions of one disk share the disk's.
-static LOCKS: Mutex<BTreeMap<Place, Weak<Lock>>> = Mutex::new(BTreeMap::new());
-
-fn lock_disk(disk: Place, lock: impl FnOnce() -> Result<Lock>) -> Result<Arc<Lock>> {
-    let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(held) = locks.get(&disk).and_then(Weak::upgrade) {
-        return Ok(held);
-    }
-    let lock = Arc::new(lock()?);
-    locks.insert(disk, Arc::downgrade(&lock));
-    Ok(lock)
-}
-
-fn lock(tree: &Tree, node: &Path) -> Result<Lock> {
-    let file = File::open(node).map_err(not_opened)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
-        if errno != Errno::EWOULDBLOCK {
-            return Error::failed("it cannot be locked").because(errno.into());
-        }
-        let holder = file.metadata().ok().and_then(|metadata| procfs::lock_holder(tree, &metadata));
-        let holder = holder.map_or("another process".into(), |process| process.to_string());
-        Error::busy(format!("{holder} has locked {}", node.display())).way_out(WAIT)
-    })
-}
-
-/// What keeps others away as long as the disk is used.
-#[derive(Debug)]
-struct Held {
-    _lock: Arc<Lock>,
-    _snapshot: Option<Target>,
-}
-
-/// An open disk with its counters. Its lock, where it has one, goes when the disk has gone.
+/// An open disk with its counters and caches. What is held goes when the disk has gone.
 struct Guarded {
     disk: Box<dyn Disk>,
+    io_path: IoPath,
     gauges: Gauges,
-    _held: Option<Held>,
+    caches: Caches,
+    held: Option<(Held, Watch)>,
 }
 
 impl Disk for Guarded {
@@ -475,7 +511,7 @@ impl Disk for Guarded {
     }
 
     fn io_path(&self) -> &IoPath {
-        self.disk.io_path()
+        &self.io_path
     }
 
     fn buffers(&mut self, count: usize, len: usize) -> io::Result<Vec<Buf>> {
@@ -494,8 +530,13 @@ impl Disk for Guarded {
         self.disk.flush()
     }
 
+    fn drop_caches(&mut self) -> io::Result<()> {
+        self.caches.drop_all()
+    }
+
     fn unchanged(&self) -> io::Result<()> {
-        self.disk.unchanged()
+        self.disk.unchanged()?;
+        self.held.as_ref().map_or(Ok(()), |(_, watch)| watch.check())
     }
 
     fn loads(&self) -> Vec<Load> {
@@ -539,9 +580,14 @@ fn unseen(error: io::Error) -> Error {
         .way_out("see that /sys and /proc are mounted, and that lsblk shows the device")
 }
 
+/// The same, of an answer that serves several targets.
+fn unseen_too(error: &io::Error) -> Error {
+    unseen(io::Error::new(error.kind(), error.to_string()))
+}
+
 fn not_opened(error: io::Error) -> Error {
     match error.raw_os_error() {
-        Some(libc::EROFS) => usage::read_only().into(),
+        Some(libc::EROFS) => refusal::read_only().into(),
         Some(libc::EACCES | libc::EPERM) => Error::refused("it may not be opened")
             .because(error)
             .way_out("run efface as root, or as a member of the group that owns it (disk)"),

@@ -12,6 +12,7 @@ use indicatif::BinaryBytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::media;
 use super::select::same;
 use super::sysfs::Block;
 use super::{DeviceNumber, Signature, Thin, Tree, lossy, printable};
@@ -82,6 +83,9 @@ pub struct Identity {
     pub zoned: Option<String>,
     /// Counts up with every new disk or medium (kernel 5.15).
     pub disk_sequence: Option<u64>,
+    /// It is a drive of this very machine, so that an overwrite reaches its media as a standard means it.
+    #[serde(default)]
+    pub physical: bool,
 }
 
 /// What the user says that the disk is.
@@ -193,6 +197,7 @@ impl Identity {
             thin: Thin::of(tree, block).ok().flatten(),
             zoned: disk.attribute("queue/zoned").filter(|model| model != "none"),
             disk_sequence: disk.number_attribute("diskseq"),
+            physical: media::is_physical(tree, &disk, transport(disk.folder())),
         })
     }
 
@@ -220,6 +225,7 @@ impl Identity {
             thin: None,
             zoned: None,
             disk_sequence: None,
+            physical: false,
         }
     }
 
@@ -239,10 +245,15 @@ impl Identity {
         marks.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
+    /// Whether it has a name that stays with it.
+    pub fn has_name(&self) -> bool {
+        self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some()
+    }
+
     /// What has to be the same for it to be the same disk that may be written. A device without a
     /// name of its own is the same only as long as the kernel has not let go of it.
     pub fn marks(&self) -> BTreeMap<&'static str, String> {
-        let named = self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some();
+        let named = self.has_name();
         let number = |value: Option<u64>| value.map(|value| value.to_string());
         let inode = self.inode.map(|inode| format!("{} on device {}", inode.inode, inode.device));
         let node = self.node.display().to_string();
@@ -262,7 +273,7 @@ impl Identity {
     /// A loop device is what it is only as long as it stays attached.
     pub fn enduring(&self) -> Option<BTreeMap<&'static str, String>> {
         let mut marks = self.medium();
-        if self.serial.is_some() || self.wwn.is_some() || self.dm_uuid.is_some() {
+        if self.has_name() {
             return Some(marks);
         }
         let (_, sequence) = self.backing_file.as_ref().zip(self.disk_sequence)?;

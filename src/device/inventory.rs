@@ -12,9 +12,11 @@ use serde::Serialize;
 
 use super::blkid::{self, Signature};
 use super::identity::Identity;
-use super::procfs::Opened;
+use super::openers::Openers;
+use super::place::Place;
+use super::refusal::{self, Refusal};
 use super::sysfs::Block;
-use super::usage::{self, Refusal, Usage};
+use super::usage::{self, Usage};
 use super::{DeviceNumber, Tree};
 use crate::error::{Error, Result};
 
@@ -55,13 +57,15 @@ const LOOK: Duration = Duration::from_millis(200);
 struct Survey<'a> {
     tree: &'a Tree,
     usage: Usage<'a>,
-    opened: Vec<Opened>,
+    openers: Openers,
     links: BTreeMap<DeviceNumber, Vec<PathBuf>>,
 }
 
 impl<'a> Survey<'a> {
     fn new(tree: &'a Tree) -> io::Result<Survey<'a>> {
-        Ok(Survey { tree, usage: Usage::read(tree)?, opened: kept_open(tree)?, links: links(tree) })
+        let usage = Usage::read(tree)?;
+        let openers = kept_open(tree, &usage)?;
+        Ok(Survey { tree, usage, openers, links: links(tree) })
     }
 
     fn entry(&self, block: &Block) -> io::Result<Entry> {
@@ -100,30 +104,31 @@ impl<'a> Survey<'a> {
             return Ok(Some(zoned));
         }
         if block.is_read_only() {
-            return Ok(Some(usage::read_only()));
+            return Ok(Some(refusal::read_only()));
         }
         let signatures = match probed {
             Ok(signatures) => signatures,
-            Err(error) => return Ok(Some(usage::unprobed(error))),
+            Err(error) => return Ok(Some(refusal::unprobed(error))),
         };
         if let Some(refusal) = self.usage.in_zpool(signatures).or_else(|| usage::shared(signatures)) {
             return Ok(Some(refusal));
         }
-        usage::open_elsewhere(self.tree, block, &self.opened)
+        let node = self.tree.dev.join(block.name());
+        let opened = self.usage.open_elsewhere(Place::Device(block.number()), &self.openers, &node);
+        Ok(opened.or_else(|| Some(refusal::unseen(self.openers.unseen.first()?))))
     }
 }
 
 /// What processes have open, and still have after a moment: udev only has a look.
-fn kept_open(tree: &Tree) -> io::Result<Vec<Opened>> {
-    let loops = tree.loops()?;
-    let look = || usage::openers(tree, &loops);
-    let mut opened = look();
-    if !opened.is_empty() {
-        thread::sleep(LOOK);
-        let now = look();
-        opened.retain(|each| now.contains(each));
+fn kept_open(tree: &Tree, usage: &Usage) -> io::Result<Openers> {
+    let files = usage.files();
+    let look = || Openers::read(tree, &files);
+    let openers = look()?;
+    if openers.is_empty() {
+        return Ok(openers);
     }
-    Ok(opened)
+    thread::sleep(LOOK);
+    Ok(openers.still_in(&look()?))
 }
 
 /// By device, the names that udev gave it.

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::graph::read::Stack;
 use super::place::Place;
-use super::sysfs::{Block, Loop, SECTOR_BYTES};
+use super::sysfs::SECTOR_BYTES;
 use super::{DeviceNumber, Tree};
 use crate::io::Load;
 
@@ -24,36 +25,26 @@ pub(super) struct Gauges(Vec<Gauge>);
 impl Gauges {
     /// Of a device and the disk that it lies on, and of all below: what device-mapper and md stand
     /// on, and the disk of the file system that a loop device's file, or an image, lies in.
-    pub fn of(tree: &Tree, place: Place) -> Gauges {
+    pub fn of(tree: &Tree, stack: &Stack, place: Place) -> Gauges {
         let mut gauges = Gauges::default();
-        gauges.add_place(tree, place, false);
+        gauges.add(tree, stack, place, false);
         gauges
     }
 
-    fn add_place(&mut self, tree: &Tree, place: Place, below: bool) {
+    fn add(&mut self, tree: &Tree, stack: &Stack, place: Place, below: bool) {
         let (number, below) = match place {
             Place::Device(number) => (number, below),
             Place::File(inode) => (DeviceNumber(inode.device), true),
         };
         // A file system without a device of its own (tmpfs, btrfs) shows nothing.
-        if let Ok(block) = tree.block(number) {
-            self.add(tree, &block, below);
-        }
-    }
-
-    fn add(&mut self, tree: &Tree, block: &Block, below: bool) {
-        if self.0.iter().any(|gauge| gauge.number == block.number()) {
+        let Ok(block) = tree.block(number) else { return };
+        if self.0.iter().any(|gauge| gauge.number == number) {
             return;
         }
-        self.0.push(Gauge { number: block.number(), folder: block.folder().to_path_buf(), below });
-        if let Ok(disk) = block.disk() {
-            self.add(tree, &disk, below);
-        }
-        for slave in block.slaves().unwrap_or_default() {
-            self.add(tree, &slave, true);
-        }
-        if let Some(place) = Loop::of(block).and_then(|lower| lower.place(tree)) {
-            self.add_place(tree, place, true);
+        self.0.push(Gauge { number, folder: block.folder().to_path_buf(), below });
+        for edge in stack.graph.edges_below(Place::Device(number)) {
+            // A partition shows what its disk does, in the same shapes.
+            self.add(tree, stack, edge.lower, below || !edge.view);
         }
     }
 
@@ -98,7 +89,7 @@ mod tests {
         fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-3");
         fake.write(&format!("sys/devices/{SDA}/stat"), "  10 1 16 30  20 2 32 40  3 50 60  5 0 64 7 8 9\n");
         fake.write(&format!("sys/devices/{SDA}/inflight"), "       3        0\n");
-        let gauges = Gauges::of(&fake.tree, Place::Device(volume));
+        let gauges = Gauges::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(volume));
         let numbers: Vec<String> = gauges.0.iter().map(|gauge| gauge.number.to_string()).collect();
         assert_eq!(numbers, ["253:3", "8:1", "8:0"]);
         let disk = Load {
@@ -119,7 +110,7 @@ mod tests {
         let fake = FakeTree::new();
         fake.device(SDA, "8:0");
         let partition = fake.partition(SDA, "8:1");
-        let gauges = Gauges::of(&fake.tree, Place::Device(partition));
+        let gauges = Gauges::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(partition));
         assert_eq!(gauges.0.len(), 2);
         assert!(gauges.read().iter().all(|load| !load.below));
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,12 +12,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod blkid;
+mod graph;
 pub mod guard;
 pub mod identity;
 pub mod inventory;
+mod layer;
 mod load;
+mod media;
+mod openers;
 mod place;
 mod procfs;
+mod refusal;
 mod select;
 mod sysfs;
 mod thin;
@@ -24,10 +30,14 @@ mod usage;
 mod volume;
 
 pub use blkid::Signature;
+pub use layer::{Effect, Layer};
+pub use refusal::{Force, Refusal};
 pub use select::select;
-pub use sysfs::WriteCounter;
+pub use sysfs::{Proof, WriteCounter};
 pub use thin::Thin;
-pub use usage::{Force, Refusal};
+
+use crate::io::{Backing, DmLine, DmTarget, dm_targets, loop_backing};
+use sysfs::Block;
 
 /// Where the kernel shows its devices; a test gives a tree of its own.
 #[derive(Clone, Debug)]
@@ -36,21 +46,42 @@ pub struct Tree {
     pub proc: PathBuf,
     pub dev: PathBuf,
     pub run: PathBuf,
+    /// What only an ioctl tells.
+    kernel: Kernel,
+}
+
+/// The questions that are asked by ioctl; a test answers them itself.
+#[derive(Clone, Copy, Debug)]
+struct Kernel {
+    /// What a loop device stands on.
+    backing: fn(&Tree, &Block) -> io::Result<Backing>,
+    /// The lines of a device-mapper device.
+    mapping: fn(&Tree, &Block, DmLine) -> io::Result<Vec<DmTarget>>,
 }
 
 impl Tree {
     pub fn real() -> Tree {
         let [sys, proc, dev, run] = ["/sys", "/proc", "/dev", "/run"].map(PathBuf::from);
-        Tree { sys, proc, dev, run }
+        let kernel = Kernel {
+            backing: |tree, block| loop_backing(&tree.dev.join(block.name())),
+            mapping: |tree, block, line| {
+                dm_targets(&tree.dev.join("mapper/control"), block.number().for_dm(), line)
+            },
+        };
+        Tree { sys, proc, dev, run, kernel }
     }
 
     /// The device that the kernel calls by this path, as in /proc/swaps. Such a path was true for
     /// whoever gave it to the kernel: where our own /dev has no such node, sysfs knows the name.
     fn number_of(&self, path: &Path) -> Option<DeviceNumber> {
-        let name = path.strip_prefix("/dev").ok()?;
-        match fs::metadata(self.dev.join(name)) {
+        let number_at = |path: &Path| match fs::metadata(path) {
             Ok(node) if node.file_type().is_block_device() => Some(DeviceNumber(node.rdev())),
-            _ => {
+            _ => None,
+        };
+        let Ok(name) = path.strip_prefix("/dev") else { return number_at(path) };
+        match number_at(&self.dev.join(name)) {
+            Some(number) => Some(number),
+            None => {
                 let kernel_name = name.to_str()?.replace('/', "!");
                 let number = fs::read_to_string(self.sys.join("class/block").join(kernel_name).join("dev"));
                 number.ok()?.trim().parse().ok()
@@ -149,12 +180,15 @@ mod fake {
             let root = tempfile::tempdir().unwrap();
             let at = |name| root.path().join(name);
             let [sys, proc, dev, run] = ["sys", "proc", "dev", "run"].map(at);
-            let fake = FakeTree { tree: Tree { sys, proc, dev, run }, root };
+            let kernel = Kernel { backing, mapping };
+            let fake = FakeTree { tree: Tree { sys, proc, dev, run, kernel }, root };
             for folder in ["sys/block", "sys/class/block", "sys/dev/block", "proc/self", "dev"] {
                 fs::create_dir_all(fake.root.path().join(folder)).unwrap();
             }
             fake.write("proc/self/mountinfo", "22 27 0:21 / /proc rw,relatime - proc proc rw\n");
             fake.write("proc/swaps", SWAPS_HEADER);
+            fs::create_dir_all(fake.tree.proc.join("1/ns")).unwrap();
+            symlink("pid:[4026531836]", fake.tree.proc.join("1/ns/pid")).unwrap();
             fake
         }
 
@@ -180,6 +214,7 @@ mod fake {
         pub fn partition(&self, disk: &str, number: &str) -> DeviceNumber {
             let folder = format!("{disk}/{}1", disk.rsplit('/').next().unwrap());
             self.write(&format!("sys/devices/{folder}/partition"), "1\n");
+            self.write(&format!("sys/devices/{folder}/start"), "0\n");
             self.device(&folder, number)
         }
 
@@ -191,6 +226,29 @@ mod fake {
             fs::create_dir_all(devices.join(upper).join("slaves")).unwrap();
             symlink(devices.join(lower), devices.join(upper).join("slaves").join(name(lower))).unwrap();
         }
+    }
+
+    /// By the text in sysfs, as if every path in it were true; `/hidden` stands for no node in /dev.
+    fn backing(tree: &Tree, block: &Block) -> io::Result<Backing> {
+        let text = PathBuf::from(block.attribute("loop/backing_file").unwrap());
+        match (tree.number_of(&text), fs::metadata(&text)) {
+            _ if text.starts_with("/hidden") => Err(io::ErrorKind::NotFound.into()),
+            (Some(DeviceNumber(number)), _) => Ok(Backing::Device(number)),
+            (None, file) => file.map(|file| Backing::File { device: file.dev(), inode: file.ino() }),
+        }
+    }
+
+    /// `dm/table` and `dm/status` in the device's folder, as dmsetup prints them.
+    fn mapping(_: &Tree, block: &Block, line: DmLine) -> io::Result<Vec<DmTarget>> {
+        let name = if line == DmLine::Table { "dm/table" } else { "dm/status" };
+        let text = fs::read_to_string(block.folder().join(name))?;
+        let target = |line: &str| {
+            let mut words = line.splitn(4, ' ');
+            let mut word = || words.next().unwrap_or_default();
+            let (start, sectors) = (word().parse().unwrap(), word().parse().unwrap());
+            DmTarget { start, sectors, kind: word().into(), line: word().to_string().into() }
+        };
+        Ok(text.lines().map(target).collect())
     }
 
     pub const SWAPS_HEADER: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";

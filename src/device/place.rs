@@ -4,9 +4,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use super::DeviceNumber;
 use super::identity::Inode;
-use super::sysfs::Block;
-use super::{DeviceNumber, Tree};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Place {
@@ -26,12 +25,5 @@ impl Place {
     /// None where nothing is there.
     pub fn at(path: &Path) -> Option<Place> {
         fs::metadata(path).ok().as_ref().map(Place::of)
-    }
-
-    /// The whole disk, of a partition.
-    pub fn disk(self, tree: &Tree) -> Option<Place> {
-        let Place::Device(number) = self else { return None };
-        let block = tree.block(number).ok().filter(Block::is_partition)?;
-        Some(Place::Device(block.disk().ok()?.number()))
     }
 }

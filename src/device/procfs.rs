@@ -1,4 +1,4 @@
-//! What /proc tells of who uses a device: mounts, swap, open descriptors, locks (proc(5)).
+//! What /proc shows of who uses a device: mounts, swap, locks, processes (proc(5)).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -12,16 +12,17 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 
 use super::identity::Inode;
-use super::place::Place;
 use super::{DeviceNumber, Tree, printable};
 
 /// One line of mountinfo.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Mount {
     number: DeviceNumber,
-    source: PathBuf,
+    kind: OsString,
+    /// The devices that it names: what is mounted, and a log or real-time device beside it.
+    sources: Vec<PathBuf>,
     pub point: PathBuf,
-    /// One of those that see it, where we do not.
+    /// A process that sees it, where this one does not.
     pub seen_by: Option<Process>,
 }
 
@@ -29,41 +30,90 @@ impl Mount {
     fn parse(fields: &[OsString]) -> Option<Mount> {
         let number = fields.get(2)?.to_str()?.parse().ok()?;
         let point = fields.get(4)?.into();
-        // A varying number of optional fields ends with a dash; type and source come after it.
+        // A varying number of optional fields ends with a dash; type, source and options come after it.
         let dash = fields.iter().position(|field| field == "-")?;
-        Some(Mount { number, source: fields.get(dash + 2)?.into(), point, seen_by: None })
+        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        // bcachefs names all its devices with colons between them.
+        let source = fields.get(dash + 2)?.as_bytes().split(|byte| *byte == b':');
+        let options = fields.get(dash + 3).map_or(&b""[..], |options| options.as_bytes());
+        let beside = options
+            .split(|byte| *byte == b',')
+            .filter_map(|option| option.strip_prefix(b"logdev=").or_else(|| option.strip_prefix(b"rtdev=")));
+        let sources = source.chain(beside).map(path).collect();
+        Some(Mount { number, kind: fields.get(dash + 1)?.clone(), sources, point, seen_by: None })
     }
 
-    /// By number or by source: btrfs mounts under a number of its own, and bcachefs names all its
-    /// devices with colons between them.
+    /// By number or by source: btrfs mounts under a number of its own.
     pub fn is_of(&self, device: DeviceNumber, tree: &Tree) -> bool {
-        let sources = self.source.as_os_str().as_bytes().split(|byte| *byte == b':');
-        let named = |source: &[u8]| tree.number_of(Path::new(OsStr::from_bytes(source))) == Some(device);
-        self.number == device || sources.into_iter().any(named)
+        self.number == device || self.sources.iter().any(|source| tree.number_of(source) == Some(device))
     }
+
+    /// The device number that files on it have, where it is an overlay.
+    pub fn overlay(&self) -> Option<DeviceNumber> {
+        (self.kind == "overlay").then_some(self.number)
+    }
+}
+
+/// What of the processes could not be looked into, and why.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Unseen(Vec<Process>);
+
+impl Unseen {
+    /// A process that has ended uses nothing, and a kernel thread has neither files nor memory.
+    pub fn add(&mut self, tree: &Tree, id: u32, error: &io::Error) {
+        let gone = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
+        if !gone && !is_kernel_thread_or_ended(tree, id) && self.0.last().is_none_or(|last| last.id != id) {
+            self.0.push(Process::of(tree, id));
+        }
+    }
+
+    /// `3 processes, such as process 1 (systemd)`; none where all was seen.
+    pub fn describe(&self) -> Option<String> {
+        let first = self.0.first()?;
+        Some(match self.0.len() {
+            1 => first.to_string(),
+            count => format!("{count} processes, such as {first}"),
+        })
+    }
+}
+
+/// From `/proc/PID/stat`: the flag PF_KTHREAD, the states Z and X.
+fn is_kernel_thread_or_ended(tree: &Tree, id: u32) -> bool {
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    let Ok(stat) = fs::read_to_string(tree.proc.join(id.to_string()).join("stat")) else { return false };
+    // The command stands in parentheses, and may hold some itself.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let flags: Option<u32> = fields.get(6).and_then(|flags| flags.parse().ok());
+    matches!(fields.first(), Some(&("Z" | "X"))) || flags.is_some_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 /// What is mounted here, and in every other mount namespace that a process lives in. In one namespace a
 /// process under another root (chroot) sees other mounts: those below its root.
-pub(super) fn mounts(tree: &Tree) -> io::Result<Vec<Mount>> {
+pub(super) fn mounts(tree: &Tree) -> io::Result<(Vec<Mount>, Unseen)> {
     let mut mounts = mountinfo(&tree.proc.join("self/mountinfo"))?;
+    let mut unseen = Unseen::default();
     let view = |process: &str| {
         let process = tree.proc.join(process);
-        let root = fs::metadata(process.join("root")).ok().map(|root| Inode::of(&root));
-        Some((fs::read_link(process.join("ns/mnt")).ok()?, root))
+        let namespace = fs::read_link(process.join("ns/mnt"))?;
+        Ok::<_, io::Error>((namespace, fs::metadata(process.join("root")).map(|root| Inode::of(&root))?))
     };
-    let mut seen: BTreeSet<(PathBuf, Option<Inode>)> = view("self").into_iter().collect();
+    let mut seen: BTreeSet<(PathBuf, Inode)> = view("self").into_iter().collect();
     for id in process_ids(tree)? {
-        let another = view(&id.to_string()).is_some_and(|other| seen.insert(other));
-        if !another {
-            continue;
+        let others = view(&id.to_string()).and_then(|other| match seen.insert(other) {
+            true => mountinfo(&tree.proc.join(id.to_string()).join("mountinfo")),
+            false => Ok(Vec::new()),
+        });
+        match others {
+            Ok(others) => {
+                let process = Process::of(tree, id);
+                mounts.extend(
+                    others.into_iter().map(|mount| Mount { seen_by: Some(process.clone()), ..mount }),
+                );
+            }
+            Err(error) => unseen.add(tree, id, &error),
         }
-        // A process that has ended by now shows nothing, and uses nothing.
-        let others = mountinfo(&tree.proc.join(id.to_string()).join("mountinfo")).unwrap_or_default();
-        let process = Process::of(tree, id);
-        mounts.extend(others.into_iter().map(|mount| Mount { seen_by: Some(process.clone()), ..mount }));
     }
-    Ok(mounts)
+    Ok((mounts, unseen))
 }
 
 fn mountinfo(path: &Path) -> io::Result<Vec<Mount>> {
@@ -93,7 +143,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    fn of(tree: &Tree, id: u32) -> Process {
+    pub fn of(tree: &Tree, id: u32) -> Process {
         let command = fs::read_to_string(tree.proc.join(id.to_string()).join("comm")).unwrap_or_default();
         Process { id, command: printable(command.trim()) }
     }
@@ -105,48 +155,43 @@ impl fmt::Display for Process {
     }
 }
 
-/// A descriptor of another process.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Opened {
-    pub process: Process,
-    pub place: Place,
-    pub writes: bool,
+/// The processes that are not to be asked, since they are this one.
+pub(super) fn own_id(tree: &Tree) -> u32 {
+    // By the numbers of that /proc, which can be another namespace's.
+    let own = fs::read_link(tree.proc.join("self")).ok();
+    own.and_then(|own| own.to_str()?.parse().ok()).unwrap_or_else(std::process::id)
 }
 
-/// What other processes have open of the files that are asked for, as far as we may look into them.
-pub(super) fn opened(tree: &Tree, wanted: &dyn Fn(&Metadata) -> bool) -> Vec<Opened> {
-    let ids = process_ids(tree).unwrap_or_default().into_iter();
-    let others = ids.filter(|id| *id != std::process::id());
-    others.flat_map(|id| opened_by(tree, id, wanted)).collect()
+/// Which processes this /proc does not show at all: it shows those of one PID namespace.
+pub(super) fn hidden_processes(tree: &Tree) -> Option<&'static str> {
+    /// PROC_PID_INIT_INO of the kernel: the first PID namespace has this number on every machine.
+    const FIRST: &str = "pid:[4026531836]";
+    let is_first = |process: &str| {
+        fs::read_link(tree.proc.join(process).join("ns/pid"))
+            .is_ok_and(|namespace| namespace == Path::new(FIRST))
+    };
+    // A process of the first namespace finds itself in that one's /proc alone.
+    match is_first("self") || is_first("1") {
+        true => hides_processes(tree).then_some("the processes that /proc hides (hidepid)"),
+        false => Some("the processes outside of this PID namespace"),
+    }
 }
 
-/// Another process that may write to this file.
-pub(super) fn writer(tree: &Tree, file: Place) -> Option<Process> {
-    let writers = opened(tree, &|other| Place::of(other) == file);
-    writers.into_iter().find(|each| each.writes).map(|each| each.process)
+/// The mount option hidepid, which CAP_SYS_PTRACE overrides.
+fn hides_processes(tree: &Tree) -> bool {
+    const CAP_SYS_PTRACE: u64 = 1 << 19;
+    let read = |name| fs::read_to_string(tree.proc.join("self").join(name)).unwrap_or_default();
+    let (mounts, status) = (read("mountinfo"), read("status"));
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let hides = |line: &str| {
+        let option = line.split_once(" - proc ")?.1.split("hidepid=").nth(1)?;
+        Some(!option.starts_with(['0', 'o']))
+    };
+    effective & CAP_SYS_PTRACE == 0 && mounts.lines().any(|line| hides(line) == Some(true))
 }
 
-fn opened_by(tree: &Tree, id: u32, wanted: &dyn Fn(&Metadata) -> bool) -> Vec<Opened> {
-    let folder = tree.proc.join(id.to_string());
-    let Ok(descriptors) = fs::read_dir(folder.join("fd")) else { return Vec::new() };
-    let each = descriptors.flatten().filter_map(|descriptor| {
-        let file = fs::metadata(descriptor.path()).ok().filter(wanted)?;
-        let about = fs::read_to_string(folder.join("fdinfo").join(descriptor.file_name()));
-        let process = Process::of(tree, id);
-        // What is not told is taken for the worse.
-        let writes = about.ok().and_then(|about| writes(&about)).unwrap_or(true);
-        Some(Opened { process, place: Place::of(&file), writes })
-    });
-    each.collect()
-}
-
-/// Whether the flags of a descriptor, in octal, ask for more than reading.
-fn writes(about: &str) -> Option<bool> {
-    let flags = about.lines().find_map(|line| line.strip_prefix("flags:"))?;
-    Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_ACCMODE != libc::O_RDONLY)
-}
-
-fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
+pub(super) fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
     let entries = fs::read_dir(&tree.proc)?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
@@ -172,7 +217,8 @@ fn table(path: &Path) -> io::Result<Vec<Vec<OsString>>> {
 }
 
 fn fields(line: &[u8]) -> Vec<OsString> {
-    line.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).map(unescape).collect()
+    // The kernel escapes blanks, tabs and line ends, and no other white space.
+    line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|field| !field.is_empty()).map(unescape).collect()
 }
 
 /// The kernel writes blanks and backslashes of a path as three octal digits: `\040`.
@@ -206,7 +252,7 @@ mod tests {
              37 27 0:41 / /mnt/btrfs rw,relatime - btrfs /dev/sda rw,space_cache=v2\n\
              38 27 0:42 / /mnt/tmp rw - tmpfs  rw\n",
         );
-        let mounts = mounts(&fake.tree).unwrap();
+        let (mounts, _) = mounts(&fake.tree).unwrap();
         assert_eq!(mounts[0].point, Path::new("/mnt/with blank"));
         let of = |device| mounts.iter().map(|mount| mount.is_of(device, &fake.tree)).collect::<Vec<_>>();
         assert_eq!(of(sda), [true, true, false]);
@@ -223,7 +269,7 @@ mod tests {
             fake.write(&format!("proc/{process}/ns/file"), "");
             std::os::unix::fs::symlink("mnt:[1]", fake.tree.proc.join(process).join("ns/mnt")).unwrap();
         }
-        assert_eq!(mounts(&fake.tree).unwrap()[0].point, Path::new("/srv"));
+        assert_eq!(mounts(&fake.tree).unwrap().0[0].point, Path::new("/srv"));
     }
 
     #[test]

@@ -4,11 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::identity::Inode;
-use super::place::Place;
 use super::{DeviceNumber, Tree, printable};
-use crate::io::loop_backing;
-use crate::range::Extent;
 
 /// sysfs counts in these, whatever the device's logical block.
 pub(super) const SECTOR_BYTES: u64 = 512;
@@ -29,11 +25,6 @@ impl Tree {
         blocks.sort_by_cached_key(|block| natural(&block.name()));
         Ok(blocks)
     }
-
-    /// The loop devices that have a backing file.
-    pub(super) fn loops(&self) -> io::Result<Vec<Loop>> {
-        Ok(self.blocks()?.iter().filter_map(Loop::of).collect())
-    }
 }
 
 /// `sda10` after `sda9`: letters and numbers in turn.
@@ -50,6 +41,17 @@ fn natural(name: &str) -> Vec<(String, u64)> {
     parts
 }
 
+/// What a device's count of writes can prove of others who wrote to its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// Drivers without queues of their own (device-mapper, md) count some requests twice.
+    Nothing,
+    /// Whatever it counts was written; but others can write past it: through what lies below or around it.
+    Presence,
+    /// Every write goes through it.
+    Both,
+}
+
 /// A block device's count of what was written to it (Documentation/admin-guide/iostats.rst).
 #[derive(Clone, Debug)]
 pub struct WriteCounter(PathBuf);
@@ -60,6 +62,18 @@ impl WriteCounter {
 
     pub(super) fn of(block: &Block) -> WriteCounter {
         WriteCounter(block.folder.join("stat"))
+    }
+
+    /// `physical` is a whole drive of this machine, with no second path to it.
+    pub fn proof(&self, physical: bool) -> Proof {
+        let folder = self.0.parent().unwrap_or(&self.0);
+        let partition = folder.join("partition").exists();
+        let disk = if partition { folder.parent().unwrap_or(folder) } else { folder };
+        match disk.join("mq").exists() {
+            false => Proof::Nothing,
+            true if physical && !partition => Proof::Both,
+            true => Proof::Presence,
+        }
     }
 
     /// None where the device is gone, or does not count.
@@ -80,36 +94,6 @@ impl WriteCounter {
 
 fn sectors(stat: &Path, field: usize) -> Option<u64> {
     fs::read_to_string(stat).ok()?.split_whitespace().nth(field)?.parse().ok()
-}
-
-/// What a loop device stands on: a file, or a range of it.
-#[derive(Clone, Debug)]
-pub(super) struct Loop {
-    pub name: String,
-    pub number: DeviceNumber,
-    /// As its owner named it, which may mean nothing in our mount namespace.
-    pub file: PathBuf,
-    pub bytes: Extent,
-}
-
-impl Loop {
-    pub fn of(block: &Block) -> Option<Loop> {
-        let file = block.attribute("loop/backing_file")?.into();
-        let bytes = Extent::at(block.number_attribute("loop/offset").unwrap_or(0), block.size_bytes());
-        Some(Loop { name: block.name(), number: block.number(), file, bytes })
-    }
-
-    /// The file itself: the kernel knows it by its inode, else we go by the path.
-    pub fn place(&self, tree: &Tree) -> Option<Place> {
-        match loop_backing(&tree.dev.join(&self.name)) {
-            // Of a block device the kernel tells the inode of its node.
-            Ok((device, inode)) => match tree.number_of(&self.file) {
-                Some(number) => Some(Place::Device(number)),
-                None => Some(Place::File(Inode { device, inode })),
-            },
-            Err(_) => tree.number_of(&self.file).map(Place::Device).or_else(|| Place::at(&self.file)),
-        }
-    }
 }
 
 /// One device's folder in sysfs.
@@ -170,8 +154,29 @@ impl Block {
         self.folder.join(name).exists()
     }
 
+    /// Whether it still is there.
+    pub fn exists(&self) -> bool {
+        self.has("dev")
+    }
+
     pub fn is_partition(&self) -> bool {
         self.has("partition")
+    }
+
+    /// A whole device that is made of no other that the kernel shows.
+    pub fn is_disk(&self) -> bool {
+        let made = ["partition", "dm", "md", "loop"].iter().any(|kind| self.has(kind));
+        !made && !self.is_hidden() && !self.is_above_others() && !self.name().starts_with("loop")
+    }
+
+    /// By the name that people gave it, where it has one.
+    pub fn map_name(&self) -> String {
+        self.attribute("dm/name").unwrap_or_else(|| self.name())
+    }
+
+    /// The names in one of its folders; none where there is no such folder.
+    pub fn names_in(&self, folder: &str) -> io::Result<Vec<String>> {
+        entries(&self.folder.join(folder))
     }
 
     pub fn is_read_only(&self) -> bool {
@@ -230,16 +235,15 @@ impl Block {
     pub fn is_above_others(&self) -> bool {
         fs::read_dir(self.folder.join("slaves")).is_ok_and(|mut slaves| slaves.next().is_some())
     }
+}
 
-    /// All that share bytes with it: itself, its partitions, and the disk that it lies on.
-    pub fn overlapping(&self) -> io::Result<Vec<Block>> {
-        let mut blocks = vec![self.clone()];
-        if self.is_partition() {
-            blocks.push(self.disk()?);
-        } else {
-            blocks.extend(self.partitions()?);
-        }
-        Ok(blocks)
+/// The names in a folder; none where there is no such folder.
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<String>> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -264,8 +268,7 @@ mod tests {
         let fake = FakeTree::new();
         let (disk, partition) = (fake.device(SDA, "8:0"), fake.partition(SDA, "8:1"));
         let (disk, partition) = (fake.tree.block(disk).unwrap(), fake.tree.block(partition).unwrap());
-        assert_eq!(names(disk.overlapping().unwrap()), ["sda", "sda1"]);
-        assert_eq!(names(partition.overlapping().unwrap()), ["sda1", "sda"]);
+        assert_eq!(names(disk.partitions().unwrap()), ["sda1"]);
         assert_eq!(partition.disk().unwrap().number(), disk.number());
         assert_eq!(disk.disk().unwrap().number(), disk.number());
         assert_eq!(partition.size_bytes(), 1 << 20);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sysfs::{Block, SECTOR_BYTES};
 use super::{DeviceNumber, Tree};
-use crate::io::{DmLine, dm_target};
+use crate::io::DmLine;
 
 /// A thin volume as it was at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -33,12 +33,13 @@ impl Thin {
     /// None of a device that is no thin volume.
     pub(super) fn of(tree: &Tree, block: &Block) -> io::Result<Option<Thin>> {
         let ask = |number: DeviceNumber, line, kind: &str| {
-            let target = match dm_target(&tree.dev.join("mapper/control"), number.for_dm(), line) {
-                // Where there is no device-mapper there is no thin volume either.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                target => target?,
+            let lines = match (tree.kernel.mapping)(tree, &tree.block(number)?, line) {
+                // What is below a mapping without a table that can be read, the graph asks.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                lines => lines?,
             };
-            Ok::<_, io::Error>(target.filter(|(found, _)| found == kind).map(|(_, line)| line))
+            let only = lines.into_iter().next().filter(|target| target.kind == kind);
+            Ok::<_, io::Error>(only.map(|target| target.line.to_string()))
         };
         if !block.has("dm") {
             return Ok(None);

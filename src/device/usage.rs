@@ -1,122 +1,67 @@
-//! Who uses the bytes of a device: mounts, swap, device-mapper, md, btrfs, ZFS, loop devices.
+//! Who uses the bytes of a device or an image: asked of everything that shares them, by the graph.
 //!
-//! Everything here is read from /sys and /proc. A use is looked for on the device itself, on the
-//! disk that it lies on and on its partitions, and up from there through everything that stands on
-//! them. What only shares the disk (another partition, another logical volume) is no use of it.
+//! A use is a mount, swap, a member of a mounted file system, an export, an external journal. Whatever
+//! stands on the bytes, and is no plain view of them, is a use by itself. What only shares a disk with
+//! them (another partition, another logical volume) is none.
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::blkid::Signature;
+use super::graph::read::Stack;
+use super::graph::{ALL, Role, Shared, Unplaced};
+use super::identity::Inode;
+use super::layer::{Effect, Layer};
+use super::openers::Openers;
 use super::place::Place;
-use super::procfs::{self, Mount, Opened, Process};
-use super::sysfs::{Block, Loop};
-use super::{DeviceNumber, Tree, printable};
-use crate::error::Error;
+use super::procfs::{self, Mount};
+use super::refusal::{Force, Refusal, open_in, unseen};
+use super::sysfs::{Block, entries};
+use super::{DeviceNumber, Tree};
+use crate::io::{Access, Target};
 use crate::range::Extent;
+use users::Users;
 
-/// A refusal that the user may override, by its name in `--force`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Force {
-    /// A file system that other hosts may have mounted.
-    SharedFs,
-    /// A closed snapshot's exception store, which only its snapshot holds.
-    SnapshotCow,
-    /// What is on the device cannot be read.
-    Unprobed,
-}
+mod users;
 
-impl fmt::Display for Force {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Force::SharedFs => "shared-fs",
-            Force::SnapshotCow => "snapshot-cow",
-            Force::Unprobed => "unprobed",
-        })
-    }
-}
-
-/// Why a device is not taken.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Refusal {
-    /// In a few words.
-    pub short: String,
-    /// What holds which of its bytes.
-    pub what: String,
-    pub way_out: String,
-    /// What overrides it; nothing does where this is none.
-    pub force: Option<Force>,
-    /// The running system stands on it.
-    #[serde(skip)]
-    system: bool,
-}
-
-impl Refusal {
-    pub(super) fn new(
-        short: impl Into<String>,
-        what: impl Into<String>,
-        way_out: impl Into<String>,
-    ) -> Refusal {
-        let (short, what, way_out) = (short.into(), what.into(), way_out.into());
-        Refusal { short, what, way_out, force: None, system: false }
-    }
-
-    fn unless(self, force: Force) -> Refusal {
-        Refusal {
-            way_out: format!("{}, or override it with --force {force}", self.way_out),
-            force: Some(force),
-            ..self
-        }
-    }
-
-    /// The same, seen from a device below the one that it is about.
-    fn below(self, name: &str, held_by: &str, close: &str) -> Refusal {
-        let way_out = if self.system { self.way_out } else { format!("{}, then {close}", self.way_out) };
-        Refusal { what: format!("{name} is held by {held_by}: {}", self.what), way_out, ..self }
-    }
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Error {
-        Error::refused(refusal.what).way_out(refusal.way_out)
-    }
-}
-
-/// Where the running system lives.
-const SYSTEM: [&str; 4] = ["/", "/boot", "/boot/efi", "/usr"];
-
-/// A chain of devices that stand on one another is never longer.
-const DEPTH_MAX: u32 = 16;
-
-/// What the kernel told at one moment.
+/// What the kernel showed at one moment.
+#[derive(Debug)]
 pub(super) struct Usage<'a> {
     tree: &'a Tree,
+    stack: Stack,
     mounts: Vec<Mount>,
     swaps: Vec<PathBuf>,
     /// Each member of a mounted btrfs, with the UUID of that.
     btrfs: Vec<(DeviceNumber, String)>,
     /// The imported ZFS pools.
     pools: Vec<String>,
-    loops: Vec<Loop>,
+    /// Each device that a file system keeps its journal on.
+    journals: Vec<DeviceNumber>,
+    /// What the kernel's own targets export (LIO, nvmet), each with the name of the export.
+    exports: Vec<(Place, String)>,
+    /// What could not be looked into.
+    unseen: Vec<String>,
 }
 
 impl<'a> Usage<'a> {
     pub fn read(tree: &'a Tree) -> io::Result<Usage<'a>> {
-        Ok(Usage {
+        let (mounts, unseen) = procfs::mounts(tree)?;
+        let unseen = unseen.describe().map(|who| format!("the mounts of {who}"));
+        let mut usage = Usage {
             tree,
-            mounts: procfs::mounts(tree)?,
+            stack: Stack::read(tree)?,
+            mounts,
             swaps: procfs::swaps(tree)?,
             btrfs: btrfs_members(tree)?,
             pools: entries(&tree.proc.join("spl/kstat/zfs"))?,
-            loops: tree.loops()?,
-        })
+            journals: external_journals(tree)?,
+            exports: exports(tree)?,
+            unseen: unseen.into_iter().collect(),
+        };
+        usage.add_overlay_names();
+        Ok(usage)
     }
 
     pub fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
@@ -127,112 +72,221 @@ impl<'a> Usage<'a> {
         self.swaps.iter().any(|swap| self.tree.number_of(swap) == Some(number))
     }
 
+    /// All that shares bytes with a device or file.
+    pub fn sharing(&self, place: Place) -> Vec<Shared> {
+        self.stack.graph.sharing(place, self.bytes_of(place))
+    }
+
+    /// The device or file and all that it stands on.
+    pub fn chain(&self, place: Place) -> Vec<Shared> {
+        let mut sharing = self.sharing(place);
+        sharing.retain(|shared| matches!(shared.role, Role::Target | Role::Below));
+        sharing
+    }
+
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    fn bytes_of(&self, place: Place) -> Extent {
+        let size = match place {
+            Place::Device(number) => self.tree.block(number).map_or(0, |block| block.size_bytes()),
+            Place::File(_) => 0,
+        };
+        if size == 0 { ALL } else { Extent::new(0, size) }
+    }
+
+    /// The layers that its bytes go through, from the target down.
+    pub fn layers(&self, place: Place) -> Vec<Layer> {
+        self.chain(place).iter().filter_map(|shared| self.stack.graph.layer(shared.place).cloned()).collect()
+    }
+
     /// Everything that uses bytes of this device, the gravest first.
     pub fn of_device(&self, target: &Block) -> io::Result<Vec<Refusal>> {
         if let Some(refusal) = self.closed_snapshot_cow(target)? {
             return Ok(vec![refusal]);
         }
-        let mut refusals = self.of_device_at(target, 0)?;
+        let place = Place::Device(target.number());
+        let mut refusals = self.users(place);
         refusals.extend(hidden_by_lvm(target));
-        refusals.extend(kept_by_snapshots(target, 0)?);
-        refusals.sort_by_key(|refusal| !refusal.system);
+        refusals.extend(self.keepers(place));
+        refusals.extend(self.twins(target)?);
+        refusals.extend(self.unplaced(place));
+        refusals.extend(self.unseen.iter().map(|what| unseen(what)));
+        if !self.tree.sys.join("class/block").join(target.name().replace('/', "!")).exists() {
+            refusals.push(unseen("sysfs does not list the device itself"));
+        }
+        refusals.sort_by_key(|refusal| (!refusal.system, refusal.force.is_some()));
         Ok(refusals)
     }
 
-    fn of_device_at(&self, target: &Block, depth: u32) -> io::Result<Vec<Refusal>> {
+    /// Everything that uses bytes of this image file.
+    pub fn of_file(&self, inode: Inode) -> Vec<Refusal> {
+        let place = Place::File(inode);
+        let mut refusals = self.users(place);
+        for name in self.overlay_names(inode) {
+            refusals.extend(self.users(Place::File(name)));
+        }
+        refusals.extend(self.unplaced(place));
+        refusals.sort_by_key(|refusal| refusal.force.is_some());
+        refusals
+    }
+
+    fn users(&self, target: Place) -> Vec<Refusal> {
+        Users::new(self, self.sharing(target)).refusals()
+    }
+
+    /// Layers below that keep old data where a write does not reach.
+    fn keepers(&self, target: Place) -> Vec<Refusal> {
+        let keeper = |layer: Layer| match layer.effect {
+            Effect::KeepsCopies { on, drain } => {
+                let (device, kind) = (layer.device, layer.kind);
+                let what = format!("{device} ({kind}) keeps another copy of its data on {on}");
+                Some(Refusal::new(format!("copies on {on}"), what, drain).unless(Force::Copies))
+            }
+            Effect::PassesThrough | Effect::Unknown => None,
+        };
+        self.layers(target).into_iter().filter_map(keeper).collect()
+    }
+
+    /// Disks that may be this one, and are in use or read the same.
+    fn twins(&self, target: &Block) -> io::Result<Vec<Refusal>> {
         let mut refusals = Vec::new();
-        for block in target.overlapping()? {
-            refusals.extend(self.of_block(&block, depth)?);
-            refusals.extend(self.loop_over(&block, target));
-        }
-        if let Some(own) = Loop::of(target) {
-            refusals.extend(self.of_backing(&own, depth)?);
-        }
-        Ok(refusals)
-    }
-
-    /// What uses one device as such, and what uses the devices that stand on it.
-    fn of_block(&self, block: &Block, depth: u32) -> io::Result<Vec<Refusal>> {
-        if depth > DEPTH_MAX {
-            return Err(io::Error::other(format!("{} stands on too many others", block.name())));
-        }
-        let (name, number) = (block.name(), block.number());
-        let mut refusals: Vec<Refusal> = self.mounts_of(number).map(|mount| mounted(&name, mount)).collect();
-        let swaps = self.swaps.iter().filter(|swap| self.tree.number_of(swap) == Some(number));
-        refusals.extend(swaps.map(|swap| swapped_to(&name, swap)));
-        if refusals.is_empty() {
-            refusals.extend(self.in_btrfs(&name, number));
-        }
-        for holder in block.holders()? {
-            let (held_by, close) = holding(&holder);
-            let above = self.of_device_at(&holder, depth + 1)?;
-            if above.is_empty() {
-                let short = format!("held by {}", map_name(&holder));
-                refusals.push(Refusal::new(short, format!("{name} is held by {held_by}"), close));
-            } else {
-                refusals.extend(above.into_iter().map(|use_| use_.below(&name, &held_by, &close)));
+        for shared in self.chain(Place::Device(target.number())) {
+            let Place::Device(number) = shared.place else { continue };
+            for twin in self.stack.twins_of(number) {
+                let (disk, twin) = (self.tree.block(number)?, self.tree.block(twin)?);
+                let used = self.users(Place::Device(twin.number())).into_iter().next();
+                let why = match used {
+                    Some(used) => used.what,
+                    None if reads_the_same(self.tree, &disk, &twin) => {
+                        "what was read of both is the same".into()
+                    }
+                    None => continue,
+                };
+                let (disk, twin) = (disk.name(), twin.name());
+                let what = format!("{disk} and {twin} have one serial number, and may be one disk: {why}");
+                let way_out = format!("free {twin} first, or take it away");
+                let short = format!("perhaps another path of {twin}");
+                refusals.push(Refusal::new(short, what, way_out).unless(Force::SameSerial));
             }
         }
         Ok(refusals)
     }
 
-    /// A mounted btrfs shows only one of its devices as mounted.
-    fn in_btrfs(&self, name: &str, number: DeviceNumber) -> Option<Refusal> {
-        let (_, uuid) = self.btrfs.iter().find(|(member, _)| *member == number)?;
-        let members = self.btrfs.iter().filter(|(_, other)| other == uuid).map(|(member, _)| *member);
-        let mount = members.into_iter().find_map(|member| self.mounts_of(member).next());
-        let mut refusal = match mount {
-            Some(mount) => mounted(name, mount),
-            None => Refusal::new("mounted", "", "unmount that file system first"),
+    /// Loop devices that may stand on bytes of the target.
+    fn unplaced(&self, target: Place) -> Vec<Refusal> {
+        let chain = self.chain(target);
+        let placed_nowhere = |each: &&Unplaced| {
+            chain.iter().any(|shared| {
+                let own = shared.place == Place::Device(each.number);
+                own || self.may_stand_on(each, shared)
+            })
         };
-        let place =
-            mount.map_or(String::new(), |mount| format!(" at {}", printable(&mount.point.to_string_lossy())));
-        refusal.what = format!("{name} is a member of the btrfs {uuid}, which is mounted{place}");
-        Some(refusal)
-    }
-
-    /// A loop device can stand on a block device too.
-    fn loop_over(&self, block: &Block, target: &Block) -> Option<Refusal> {
-        let over = |each: &&Loop| {
-            each.number != target.number() && self.tree.number_of(&each.file) == Some(block.number())
-        };
-        let device = self.loops.iter().find(over)?;
-        Some(attached(&block.name(), device))
-    }
-
-    /// A loop device is its backing file: that must not be swap, nor belong to a second loop device.
-    fn of_backing(&self, own: &Loop, depth: u32) -> io::Result<Vec<Refusal>> {
-        match own.place(self.tree) {
-            Some(Place::Device(number)) => {
-                // Its bytes are those of another device; our own loop device over it is no use.
-                let below = self.tree.block(number)?;
-                let mut refusals = Vec::new();
-                for block in below.overlapping()? {
-                    refusals.extend(self.of_block(&block, depth + 1)?);
-                }
-                Ok(refusals)
-            }
-            place => Ok(self.of_file(place, Some(own))),
-        }
-    }
-
-    /// Who uses an image file: swap, and loop devices (but for the one that is asked about, and
-    /// those over other ranges of the file).
-    pub fn of_file(&self, place: Option<Place>, own: Option<&Loop>) -> Vec<Refusal> {
-        let name = own.map_or("it".into(), |own| format!("{}'s backing file", own.name));
-        let bytes = own.map_or(Extent::new(0, u64::MAX), |own| own.bytes);
-        let same_file = |other: &Loop| match (place, other.place(self.tree)) {
-            (Some(place), Some(other)) => place == other,
-            // A file that nobody can reach any more is known by its name alone.
-            _ => own.is_some_and(|own| own.file == other.file),
-        };
-        let swap = self.swaps.iter().filter(|swap| place.is_some() && Place::at(swap) == place);
-        let loops = self.loops.iter().filter(|other| {
-            own.is_none_or(|own| own.number != other.number)
-                && !other.bytes.intersect(bytes).is_empty()
-                && same_file(other)
+        let loops = self.stack.graph.unplaced.iter().filter(placed_nowhere);
+        let loops = loops.map(|each| {
+            let name = &each.name;
+            unseen(&format!("what the loop device {name} stands on cannot be found out without /dev/{name}"))
         });
-        swap.map(|swap| swapped_to(&name, swap)).chain(loops.map(|other| attached(&name, other))).collect()
+        loops.collect()
+    }
+
+    /// A loop device that has no node here is compared by name and by size.
+    fn may_stand_on(&self, each: &Unplaced, lower: &Shared) -> bool {
+        let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
+        let called = name(Path::new(each.text.trim_end_matches(" (deleted)")));
+        match lower.place {
+            Place::Device(number) => self.tree.block(number).is_ok_and(|block| {
+                called == name(Path::new(&block.name())) || each.bytes.end == block.size_bytes()
+            }),
+            Place::File(_) => self
+                .texts_of(lower.place)
+                .any(|(text, end)| called == name(Path::new(&text)) || each.bytes.end == end),
+        }
+    }
+
+    /// What the loop devices over a file call it, and where they end in it.
+    fn texts_of(&self, file: Place) -> impl Iterator<Item = (String, u64)> {
+        self.stack.graph.edges_above(file).filter_map(|edge| {
+            let Place::Device(number) = edge.upper else { return None };
+            let text = self.tree.block(number).ok()?.attribute("loop/backing_file")?;
+            Some((text, edge.from.end))
+        })
+    }
+
+    /// Limitations of what was found, beside its refusals: where a use of an image could stay unseen.
+    pub fn limits(&self, place: Place) -> Vec<String> {
+        let on_overlay = |shared: &Shared| match shared.place {
+            Place::File(inode) => self.is_overlay(inode),
+            Place::Device(_) => false,
+        };
+        let overlay = "the image lies on an overlay file system: whether its file in the folder below is used by \
+                       another name cannot be seen in full";
+        self.chain(place).iter().any(on_overlay).then(|| overlay.to_string()).into_iter().collect()
+    }
+
+    fn is_overlay(&self, inode: Inode) -> bool {
+        self.mounts.iter().filter_map(Mount::overlay).any(|number| number == DeviceNumber(inode.device))
+    }
+
+    /// A file of an overlay has its inode number in the folder below too, on another device.
+    fn overlay_names(&self, inode: Inode) -> Vec<Inode> {
+        let files = self.stack.graph.files();
+        let is_name = |other: &Inode| {
+            other.inode == inode.inode
+                && other.device != inode.device
+                && (self.is_overlay(inode) || self.is_overlay(*other))
+        };
+        files.filter(is_name).collect()
+    }
+
+    fn add_overlay_names(&mut self) {
+        let files: Vec<Inode> = self.stack.graph.files().collect();
+        for file in files {
+            for other in self.overlay_names(file) {
+                self.stack.graph.add_path(Place::File(file), Place::File(other));
+            }
+        }
+    }
+
+    /// Another process that has bytes of the target open.
+    pub fn open_elsewhere(&self, target: Place, openers: &Openers, path: &Path) -> Option<Refusal> {
+        let sharing = self.sharing(target);
+        let mut names = vec![path.to_path_buf()];
+        for shared in &sharing {
+            match shared.place {
+                Place::Device(number) => {
+                    names.extend(self.tree.block(number).map(|block| self.tree.dev.join(block.name())));
+                }
+                file => names.extend(self.texts_of(file).map(|(text, _)| text.into())),
+            }
+        }
+        openers.of(&sharing, &names).map(|(process, below)| {
+            let mut refusal = open_in(process);
+            if below && matches!(target, Place::Device(_)) {
+                refusal.what = format!("its backing file, or a device below it: {}", refusal.what);
+            }
+            refusal
+        })
+    }
+
+    /// Where a file lies, as the loop devices over it call it.
+    pub fn backing_paths(&self, file: Place) -> Vec<PathBuf> {
+        self.texts_of(file).map(|(text, _)| text.into()).collect()
+    }
+
+    /// The files among what shares bytes with these targets.
+    pub fn files_of(&self, targets: impl Iterator<Item = Place>) -> BTreeSet<Inode> {
+        let file = |shared: Shared| match shared.place {
+            Place::File(inode) => Some(inode),
+            Place::Device(_) => None,
+        };
+        targets.flat_map(|place| self.sharing(place)).filter_map(file).collect()
+    }
+
+    /// Every file that a loop device stands on.
+    pub fn files(&self) -> BTreeSet<Inode> {
+        self.stack.graph.files().collect()
     }
 
     /// Members of an imported pool have no holder in sysfs: their label names the pool.
@@ -250,13 +304,13 @@ impl<'a> Usage<'a> {
         ))
     }
 
-    /// The exception store of a snapshot that nobody uses: LVM keeps it open, and no one else.
+    /// The exception store of a snapshot that is not in use: LVM keeps it open, and no one else.
     fn closed_snapshot_cow(&self, target: &Block) -> io::Result<Option<Refusal>> {
         let Some(snapshot) = snapshot_of_cow(target)? else { return Ok(None) };
-        if !self.of_device_at(&snapshot, 1)?.is_empty() {
+        if !self.users(Place::Device(snapshot.number())).is_empty() {
             return Ok(None);
         }
-        let (name, map) = (target.name(), map_name(&snapshot));
+        let (name, map) = (target.name(), snapshot.map_name());
         let what = format!("{name} is the exception store of the snapshot {map}");
         let way_out = format!("make a plain volume of it first: lvconvert --splitsnapshot {map}");
         Ok(Some(Refusal::new("snapshot's exception store", what, way_out).unless(Force::SnapshotCow)))
@@ -290,17 +344,6 @@ pub(super) fn shared(signatures: &[Signature]) -> Option<Refusal> {
     Some(refusal.unless(Force::SharedFs))
 }
 
-/// What cannot be read is not taken for empty.
-pub(super) fn unprobed(error: &io::Error) -> Refusal {
-    let what = format!("what is on it cannot be read: {error}");
-    Refusal::new("cannot be probed", what, "see what the kernel says of it: dmesg").unless(Force::Unprobed)
-}
-
-pub(super) fn read_only() -> Refusal {
-    let way_out = "lift the write protection (blockdev --setrw), if it may be lifted";
-    Refusal::new("read-only", "it is read-only", way_out)
-}
-
 /// Zones that must be written in order cannot be written by offset.
 pub(super) fn zoned(block: &Block) -> io::Result<Option<Refusal>> {
     let model = block.disk()?.attribute("queue/zoned");
@@ -309,140 +352,17 @@ pub(super) fn zoned(block: &Block) -> io::Result<Option<Refusal>> {
         .then(|| Refusal::new("host-managed zones", "its zones can only be written in order", way_out)))
 }
 
-/// The block devices, and the backing files of these loop devices, that other processes have open.
-pub(super) fn openers(tree: &Tree, loops: &[Loop]) -> Vec<Opened> {
-    let backing: Vec<Place> = loops.iter().filter_map(|device| device.place(tree)).collect();
-    procfs::opened(tree, &|file| file.file_type().is_block_device() || backing.contains(&Place::of(file)))
-}
-
-/// A descriptor of another process on the target, a partition of it, the disk that it lies on, or
-/// a loop device's backing file.
-pub(super) fn open_elsewhere(tree: &Tree, target: &Block, opened: &[Opened]) -> io::Result<Option<Refusal>> {
-    let disk = Place::Device(target.disk()?.number());
-    let own: Vec<Place> = target.overlapping()?.iter().map(|block| Place::Device(block.number())).collect();
-    let uses = |each: &&Opened| {
-        own.contains(&each.place)
-            // Many a monitor keeps the whole disk open for reading.
-            && (each.writes || !target.is_partition() || each.place != disk)
-    };
-    if let Some(each) = opened.iter().find(uses) {
-        return Ok(Some(open_in(&each.process)));
-    }
-    let backing = Loop::of(target).and_then(|device| device.place(tree));
-    let writer = opened.iter().find(|each| each.writes && Some(each.place) == backing);
-    Ok(writer.map(|each| {
-        let mut refusal = open_in(&each.process);
-        refusal.what = format!("its backing file: {}", refusal.what);
-        refusal
-    }))
-}
-
-pub(super) fn open_in(process: &Process) -> Refusal {
-    let way_out = format!("end that process first, if it may end: kill {}", process.id);
-    Refusal::new(format!("open in {process}"), format!("{process} has it open"), way_out)
-}
-
-fn mounted(name: &str, mount: &Mount) -> Refusal {
-    let point = printable(&mount.point.to_string_lossy());
-    let (whose, umount) = match &mount.seen_by {
-        None => (String::new(), format!("umount {point}")),
-        Some(process) => (
-            format!(" in the mount namespace of {process}"),
-            format!("nsenter --target {} --mount umount {point}", process.id),
-        ),
-    };
-    let mut refusal = Refusal::new(
-        format!("mounted at {point}"),
-        format!("{name} is mounted at {point}{whose}"),
-        format!("unmount it first: {umount}"),
-    );
-    if SYSTEM.iter().any(|system| mount.point == Path::new(system)) {
-        refusal.system = true;
-        refusal.what += ": the running system is on it";
-        refusal.way_out = "boot another system to wipe this disk".into();
-    }
-    refusal
-}
-
-fn swapped_to(name: &str, swap: &Path) -> Refusal {
-    let way_out = format!("take it out of use first: swapoff {}", swap.display());
-    Refusal::new("swap", format!("{name} is in use as swap"), way_out)
-}
-
-fn attached(name: &str, device: &Loop) -> Refusal {
-    let loop_device = &device.name;
-    Refusal::new(
-        format!("attached to {loop_device}"),
-        format!("{name} is attached to the loop device {loop_device}"),
-        format!("detach it first: losetup --detach /dev/{loop_device}"),
-    )
-}
-
-/// By the name that people gave it, where it has one.
-fn map_name(block: &Block) -> String {
-    block.attribute("dm/name").unwrap_or_else(|| block.name())
-}
-
-/// What a holder is, and how to end it.
-fn holding(holder: &Block) -> (String, String) {
-    let upper = holder.name();
-    let Some(map) = holder.attribute("dm/name") else {
-        return match holder.has("md") {
-            true => (format!("the md array {upper}"), format!("stop the array: mdadm --stop /dev/{upper}")),
-            false => (upper.clone(), format!("stop what runs on /dev/{upper}")),
-        };
-    };
-    let uuid = holder.attribute("dm/uuid").unwrap_or_default();
-    let (what, close) = match uuid.split('-').next() {
-        Some("CRYPT") => ("the open crypt mapping", format!("close it: cryptsetup close {map}")),
-        Some("LVM") => {
-            ("the logical volume", format!("deactivate it: lvchange --activate n /dev/mapper/{map}"))
-        }
-        Some("mpath") => {
-            ("the multipath map", format!("wipe the map instead of its path: /dev/mapper/{map}"))
-        }
-        _ => ("the device-mapper device", format!("remove it: dmsetup remove {map}")),
-    };
-    (format!("{what} {map} ({upper})"), close)
-}
-
 /// LVM's own parts of a volume: their UUID has a word behind that of the volume.
 fn hidden_by_lvm(target: &Block) -> Option<Refusal> {
     let uuid = target.attribute("dm/uuid")?;
     let part = uuid.strip_prefix("LVM-")?.split_once('-')?.1.to_string();
-    let map = map_name(target);
+    let map = target.map_name();
     let what = format!("{map} is a hidden part of an LVM volume ({part})");
     Some(Refusal::new(
         format!("hidden part of LVM ({part})"),
         what,
         "name the volume that it belongs to: lvs --all",
     ))
-}
-
-/// Of a volume with snapshots, and of what stands on one, the old data goes to those as it is overwritten.
-fn kept_by_snapshots(target: &Block, depth: u32) -> io::Result<Option<Refusal>> {
-    if depth > DEPTH_MAX {
-        return Err(io::Error::other(format!("{} stands on too many others", target.name())));
-    }
-    let data = target.attribute("dm/uuid").map(|uuid| format!("{uuid}-real"));
-    for below in target.slaves()? {
-        if data.is_none() || below.attribute("dm/uuid") != data {
-            if let Some(refusal) = kept_by_snapshots(&below, depth + 1)? {
-                return Ok(Some(refusal));
-            }
-            continue;
-        }
-        let snapshots = below.holders()?.into_iter().filter(|holder| holder.number() != target.number());
-        let names: Vec<String> = snapshots.map(|snapshot| map_name(&snapshot)).collect();
-        if !names.is_empty() {
-            let (origin, names) = (map_name(target), names.join(", "));
-            let short = format!("origin of the snapshot {names}");
-            let what = format!("what is overwritten of {origin} is kept by its snapshot {names}");
-            let way_out = format!("remove the snapshot first: lvremove, or lvs --all to see them ({names})");
-            return Ok(Some(Refusal::new(short, what, way_out)));
-        }
-    }
-    Ok(None)
 }
 
 fn btrfs_members(tree: &Tree) -> io::Result<Vec<(DeviceNumber, String)>> {
@@ -458,17 +378,67 @@ fn btrfs_members(tree: &Tree) -> io::Result<Vec<(DeviceNumber, String)>> {
     Ok(members)
 }
 
-/// The names in a folder; none where there is no such folder.
-fn entries(folder: &Path) -> io::Result<Vec<String>> {
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
-        Err(error)
-            if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory =>
-        {
-            Ok(Vec::new())
+/// The devices that hold nothing but a journal of a mounted ext3 or ext4: /proc/fs/jbd2 names an internal
+/// journal by device and inode, and an external one by its device alone.
+fn external_journals(tree: &Tree) -> io::Result<Vec<DeviceNumber>> {
+    let names = entries(&tree.proc.join("fs/jbd2"))?;
+    Ok(names
+        .iter()
+        .filter_map(|name| tree.number_of(&Path::new("/dev").join(name.replace('!', "/"))))
+        .collect())
+}
+
+/// The devices and files that the kernel's SCSI and NVMe targets export, as configfs shows them
+/// (Documentation/target, Documentation/nvme). nvmet does not claim what it exports.
+fn exports(tree: &Tree) -> io::Result<Vec<(Place, String)>> {
+    let config = tree.sys.join("kernel/config");
+    let mut exports = Vec::new();
+    let mut add = |folder: &Path, file: &str| {
+        let Ok(path) = fs::read_to_string(folder.join(file)) else { return };
+        let path = PathBuf::from(path.trim());
+        let place = tree.number_of(&path).map(Place::Device).or_else(|| Place::at(&path));
+        let name = folder.strip_prefix(&config).unwrap_or(folder).display().to_string();
+        exports.extend(place.map(|place| (place, name)));
+    };
+    let core = config.join("target/core");
+    for kind in entries(&core)? {
+        for name in entries(&core.join(&kind))? {
+            add(&core.join(&kind).join(name), "udev_path");
         }
-        Err(error) => Err(error),
     }
+    let subsystems = config.join("nvmet/subsystems");
+    for subsystem in entries(&subsystems)? {
+        let namespaces = subsystems.join(&subsystem).join("namespaces");
+        for name in entries(&namespaces)? {
+            add(&namespaces.join(name), "device_path");
+        }
+    }
+    Ok(exports)
+}
+
+/// Whether drawn blocks of two disks are the same. What cannot be read is not known to differ.
+fn reads_the_same(tree: &Tree, one: &Block, other: &Block) -> bool {
+    const BLOCK_BYTES: usize = 4096;
+    const DRAWN: u64 = 64;
+    let read = |block: &Block, at: u64| {
+        let target = Target::open(&tree.dev.join(block.name()), Access::Read)?;
+        let mut bytes = crate::io::Buf::new(BLOCK_BYTES, BLOCK_BYTES);
+        target.read(at, &mut bytes).map(|_| bytes.to_vec())
+    };
+    let blocks = one.size_bytes() / BLOCK_BYTES as u64;
+    (0..DRAWN.min(blocks)).all(|number| {
+        // The first and the last, and places that nothing prepares for.
+        let drawn = match number {
+            0 => 0,
+            1 => blocks - 1,
+            _ => getrandom::u64().unwrap_or(number) % blocks,
+        };
+        let at = drawn * BLOCK_BYTES as u64;
+        match (read(one, at), read(other, at)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => true,
+        }
+    })
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings
 /// The part of an area that can be read and written, and the odd tail: a device whose size is no
 /// multiple of its logical block never serves that.
 pub(super) fn served(area: Extent, geometry: &Geometry, io_path: &IoPath) -> (Extent, Extent) {
-    let end = if io_path.direct { align_down(area.end, geometry.logical_block) } else { area.end };
+    let end =
+        if io_path.takes_whole_blocks() { align_down(area.end, geometry.logical_block) } else { area.end };
     area.split(end.max(area.start))
 }
 
@@ -206,7 +207,9 @@ impl<'a> Job<'a> {
             Some(Err(halt)) => return Some(halt),
         };
         for (step, act) in acts.iter().enumerate().skip(first) {
-            if let Err(halt) = self.same_disk() {
+            if let Err(halt) =
+                self.same_disk().and_then(|()| self.drop_caches(step == first || !act.writes()))
+            {
                 return Some(halt);
             }
             let done = match act {
@@ -246,6 +249,19 @@ impl<'a> Job<'a> {
         self.disk.unchanged().map_err(|error| {
             let changed = Error::failed("it is not the disk any more that was claimed").because(error);
             Halt::Failed(changed.way_out("see what is behind this path now (efface list), and wipe it anew"))
+        })
+    }
+
+    /// What the caches of others hold would be written over a pass, or read in place of the storage.
+    fn drop_caches(&mut self, matters: bool) -> std::result::Result<(), Halt> {
+        if !matters {
+            return Ok(());
+        }
+        let (disk, area) = (&mut self.disk, self.area);
+        let dropped = self.emitter.calls.within("emptying of page caches", area, || disk.drop_caches());
+        dropped.map_err(|error| {
+            let failed = Error::failed("page caches over the same bytes cannot be emptied").because(error);
+            Halt::Failed(failed.way_out("see what the kernel says of the devices below: dmesg"))
         })
     }
 

@@ -17,7 +17,7 @@ mod sys;
 mod uring;
 
 pub use buffer::Buf;
-pub(crate) use sys::{Access, DmLine, Target, dm_target, loop_backing, size_of};
+pub(crate) use sys::{Access, Backing, DmLine, DmTarget, Target, dm_targets, loop_backing, size_of};
 pub use sys::{PriorityClass, inherited, set_io_priority};
 
 /// What a device can be asked for, in bytes.
@@ -36,10 +36,24 @@ pub struct Geometry {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IoPath {
     pub backend: Cow<'static, str>,
-    /// O_DIRECT: reads come from the device, not from the kernel's page cache.
+    /// What is read comes from the storage: no page cache lies in between, of the device itself or below it.
     pub direct: bool,
+    /// The device itself is open with O_DIRECT; records of version 2 have no word for what lies below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub o_direct: Option<bool>,
     /// What this kernel or user could not have, rung by rung, each with its reason.
     pub fallbacks: Vec<String>,
+}
+
+impl IoPath {
+    pub fn new(backend: &'static str, direct: bool, fallbacks: Vec<String>) -> IoPath {
+        IoPath { backend: backend.into(), direct, o_direct: Some(direct), fallbacks }
+    }
+
+    /// With O_DIRECT only whole logical blocks are transferred.
+    pub fn takes_whole_blocks(&self) -> bool {
+        self.o_direct.unwrap_or(self.direct)
+    }
 }
 
 #[derive(Debug)]
@@ -138,6 +152,12 @@ pub trait Disk {
     /// Makes durable what was completed before. Only when idle; an error fails the whole epoch,
     /// since the kernel reports a lost write once and forgets it.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Writes back and drops what the page caches of others hold of this disk's bytes, so that nothing of
+    /// it is written later, and a read comes from the storage. Asked before the first pass and each check.
+    fn drop_caches(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Whether it is still the disk that was opened, and as large. Asked before each pass.
     fn unchanged(&self) -> io::Result<()>;

@@ -124,7 +124,7 @@ impl SimDisk {
                 physical_block,
                 memory_align: MEMORY_ALIGN,
             },
-            io_path: IoPath { backend: "simulated".into(), direct: true, fallbacks: Vec::new() },
+            io_path: IoPath::new("simulated", true, Vec::new()),
             faults,
             rng: ChaCha8Rng::seed_from_u64(seed),
             depth: 8,

@@ -14,7 +14,7 @@ pub(crate) struct SyncDisk {
 impl SyncDisk {
     /// `reason` is why there is no ring.
     pub(crate) fn new(target: Target, reason: String) -> SyncDisk {
-        let io_path = IoPath { backend: "sync".into(), direct: target.is_direct(), fallbacks: vec![reason] };
+        let io_path = IoPath::new("sync", target.is_direct(), vec![reason]);
         SyncDisk { target, io_path, done: None }
     }
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
+use zeroize::Zeroizing;
 
 use super::{Buf, Geometry};
 
@@ -25,7 +26,7 @@ mod ioctl {
     nix::ioctl_readwrite_bad!(
         dm_table_status,
         nix::request_code_readwrite!(0xfd, 12, super::DM_HEADER_BYTES),
-        super::DmTable
+        super::DmHeader
     );
 }
 
@@ -248,19 +249,30 @@ pub(crate) struct LoopInfo64 {
     init: [u64; 2],
 }
 
-/// The device number and the inode of a loop device's backing file, whatever namespace it lies in.
-pub(crate) fn loop_backing(device: &Path) -> io::Result<(u64, u64)> {
-    let file = File::options().read(true).custom_flags(libc::O_CLOEXEC).open(device)?;
+/// What a loop device stands on, whatever namespace it lies in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Backing {
+    Device(u64),
+    File { device: u64, inode: u64 },
+}
+
+/// Asks a loop device for what it stands on (LOOP_GET_STATUS64).
+pub(crate) fn loop_backing(node: &Path) -> io::Result<Backing> {
+    let file = File::options().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK).open(node)?;
     // SAFETY: all-zero bytes are a valid LoopInfo64.
     let mut info: LoopInfo64 = unsafe { std::mem::zeroed() };
     // SAFETY: LOOP_GET_STATUS64 writes one loop_info64, and `info` is one.
     unsafe { ioctl::loop_get_status64(file.as_raw_fd(), &mut info) }?;
-    Ok((info.device, info.inode))
+    // Only the inode of a device node has a device number of its own.
+    Ok(match info.real_device {
+        0 => Backing::File { device: info.device, inode: info.inode },
+        number => Backing::Device(number),
+    })
 }
 
-/// `struct dm_ioctl` of linux/dm-ioctl.h, and room for the targets behind it.
+/// `struct dm_ioctl` of linux/dm-ioctl.h.
 #[repr(C)]
-pub(crate) struct DmTable {
+pub(crate) struct DmHeader {
     version: [u32; 3],
     data_bytes: u32,
     data_start: u32,
@@ -273,13 +285,15 @@ pub(crate) struct DmTable {
     name: [u8; 128],
     uuid: [u8; 129],
     unused: [u8; 7],
-    data: [u8; DM_DATA_BYTES],
 }
 
 const DM_HEADER_BYTES: usize = 312;
-/// More than one target's line ever needs.
-const DM_DATA_BYTES: usize = 16 << 10;
+const _: () = assert!(std::mem::size_of::<DmHeader>() == DM_HEADER_BYTES);
+/// Enough for most tables; a longer one is asked for again with more.
+const DM_BUFFER_BYTES: usize = 16 << 10;
+const DM_BUFFER_BYTES_MAX: usize = 16 << 20;
 const DM_STATUS_TABLE: u32 = 1 << 4;
+const DM_BUFFER_FULL: u32 = 1 << 8;
 
 /// What device-mapper is asked about a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -288,27 +302,71 @@ pub(crate) enum DmLine {
     Status,
 }
 
-/// The type and the line of the one target that a device-mapper device has; none where it has more,
-/// or so much to say that it is none that is looked for.
-pub(crate) fn dm_target(control: &Path, device: u64, line: DmLine) -> io::Result<Option<(String, String)>> {
-    /// `struct dm_target_spec`: start, length, status, next and the type; the line follows.
-    const SPEC_BYTES: usize = 40;
+/// One line of a device-mapper table, or of its status.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DmTarget {
+    /// In sectors of 512 bytes.
+    pub start: u64,
+    pub sectors: u64,
+    pub kind: String,
+    /// A crypt line has its key in it: forgotten when it is dropped.
+    pub line: Zeroizing<String>,
+}
+
+/// The lines of a device-mapper device, in their order.
+pub(crate) fn dm_targets(control: &Path, device: u64, line: DmLine) -> io::Result<Vec<DmTarget>> {
     let file = File::options().read(true).write(true).custom_flags(libc::O_CLOEXEC).open(control)?;
-    // SAFETY: all-zero bytes are a valid DmTable.
-    let mut table: DmTable = unsafe { std::mem::zeroed() };
-    table.version = [4, 0, 0];
-    table.data_bytes = std::mem::size_of::<DmTable>() as u32;
-    table.data_start = DM_HEADER_BYTES as u32;
-    table.device = device;
-    table.flags = if line == DmLine::Table { DM_STATUS_TABLE } else { 0 };
-    // SAFETY: DM_TABLE_STATUS writes no more than `data_bytes` from the start of `table`.
-    unsafe { ioctl::dm_table_status(file.as_raw_fd(), &mut table) }?;
+    let mut bytes = DM_BUFFER_BYTES;
+    while bytes <= DM_BUFFER_BYTES_MAX {
+        // Of u64, since the header has to be aligned like one.
+        let mut buffer = Zeroizing::new(vec![0_u64; bytes / 8]);
+        let header = buffer.as_mut_ptr().cast::<DmHeader>();
+        // SAFETY: the buffer is larger than a header, aligned for it, and all-zero bytes are a valid one.
+        unsafe {
+            (*header).version = [4, 0, 0];
+            (*header).data_bytes = bytes as u32;
+            (*header).data_start = DM_HEADER_BYTES as u32;
+            (*header).device = device;
+            (*header).flags = if line == DmLine::Table { DM_STATUS_TABLE } else { 0 };
+        }
+        // SAFETY: DM_TABLE_STATUS writes no more than `data_bytes` from the start of the buffer.
+        unsafe { ioctl::dm_table_status(file.as_raw_fd(), header) }?;
+        // SAFETY: as above; the kernel has filled the header in.
+        let (flags, targets) = unsafe { ((*header).flags, (*header).targets) };
+        if flags & DM_BUFFER_FULL == 0 {
+            let bytes: Zeroizing<Vec<u8>> =
+                Zeroizing::new(buffer.iter().flat_map(|word| word.to_ne_bytes()).collect());
+            return parse_dm(&bytes[DM_HEADER_BYTES..], targets).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "a device-mapper table is cut off")
+            });
+        }
+        bytes *= 8;
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "a device-mapper table is larger than 16 MiB"))
+}
+
+/// Each line is a `struct dm_target_spec` (start, sectors, status, offset of the next line from the
+/// first, kind) with text that ends with a zero behind it.
+fn parse_dm(data: &[u8], targets: u32) -> Option<Vec<DmTarget>> {
+    const SPEC_BYTES: usize = 40;
     let text = |bytes: &[u8]| {
         let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(bytes).trim().to_string()
     };
-    let only = table.targets == 1;
-    Ok(only.then(|| (text(&table.data[SPEC_BYTES - 16..SPEC_BYTES]), text(&table.data[SPEC_BYTES..]))))
+    let mut at = 0_usize;
+    let mut found = Vec::new();
+    for _ in 0..targets {
+        let spec = data.get(at..at.checked_add(SPEC_BYTES)?)?;
+        let number = |at: usize| Some(u64::from_ne_bytes(spec.get(at..at + 8)?.try_into().ok()?));
+        found.push(DmTarget {
+            start: number(0)?,
+            sectors: number(8)?,
+            kind: text(&spec[24..]),
+            line: Zeroizing::new(text(&data[at + SPEC_BYTES..])),
+        });
+        at = u32::from_ne_bytes(spec[20..24].try_into().ok()?) as usize;
+    }
+    Some(found)
 }
 
 fn block_geometry(file: &File, metadata: &Metadata) -> io::Result<Geometry> {

@@ -91,7 +91,7 @@ impl UringDisk {
             Err(NoRing::Failed(error)) => return Err(error),
         };
         ring.submitter().register_files(&[target.as_fd().as_raw_fd()])?;
-        let io_path = IoPath { backend: "io_uring".into(), direct: target.is_direct(), fallbacks };
+        let io_path = IoPath::new("io_uring", target.is_direct(), fallbacks);
         Ok(Ok(UringDisk {
             ring,
             target,

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::text::{bytes, share};
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
-use crate::device::{Force, Thin};
+use crate::device::{Effect, Force, Layer, Thin};
 use crate::engine::job::{JobReport, Resumption, Verification};
 use crate::pattern::Pattern;
 use crate::plan::{Act, KeyPlan, Plan, Sample};
 use crate::verdict::Verdict;
 
 /// What the job did, and what its verification proves.
-pub fn claim(job: &JobReport) -> String {
+pub fn claim(job: &JobReport, copies: &[String]) -> String {
     let area = format!("bytes {} ({})", job.plan.area, bytes(job.plan.area.len()));
     let verified =
         job.verification.as_ref().map_or("Nothing was read back.".into(), |check| verified(job, check));
@@ -24,6 +24,11 @@ pub fn claim(job: &JobReport) -> String {
         Verdict::Surviving if job.unchanged_key_bytes > Some(0) => format!(
             "Of the key material in {area}, {} is what it was before.",
             bytes(job.unchanged_key_bytes.unwrap_or_default())
+        ),
+        Verdict::Wiped if !copies.is_empty() => format!(
+            "{} {verified} But layers below keep copies, which may hold old data: on {}.",
+            technique(job, &area),
+            copies.join(", ")
         ),
         Verdict::Wiped => format!("{} {verified}", technique(job, &area)),
         Verdict::Verified if job.plan.steps.iter().any(|act| matches!(act, Act::Replay { .. })) => format!(
@@ -166,8 +171,16 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
              them out again.",
         ),
         (
-            matches!(identity.transport.as_deref(), Some("virtio" | "xen")),
-            "A virtual disk: of the media behind it nothing is known.",
+            kind(&[Kind::Disk, Kind::Partition]) && !identity.physical,
+            "No drive of this machine that is known as one: of the media behind it nothing is known.",
+        ),
+        (
+            kind(&[Kind::Disk, Kind::Partition]) && identity.physical,
+            "What the drive hides from the host (HPA, DCO, AMA) was not looked for, and is as it was.",
+        ),
+        (
+            !identity.has_name(),
+            "It has no name of its own: this record fits any device of its size that holds the same.",
         ),
         (
             !kind(&[Kind::Loop, Kind::Image]) && identity.rotational == Some(false),
@@ -178,6 +191,10 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             "Shingled zones: the drive writes elsewhere first, and may keep copies in its cache zones.",
         ),
         (forced(Force::SharedFs), "Other hosts may have written to it at the same time."),
+        (
+            forced(Force::SameSerial),
+            "Another disk has the same serial number: whether the two are one disk is not known.",
+        ),
         (
             forced(Force::SnapshotCow),
             "A snapshot's exception store: what was written to the origin during the wipe may have \
@@ -191,7 +208,10 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             any(|act| matches!(act, Act::Discard)) && !any(|act| matches!(act, Act::WriteFound { .. })),
             "Discard guarantees nothing: the old data may still lie on the media.",
         ),
-        (!direct, "Direct I/O was refused: what was read back may have come from the page cache."),
+        (
+            !direct && findings.indirect.is_empty(),
+            "Direct I/O was refused: what was read back may have come from the page cache.",
+        ),
         (
             any(|act| matches!(act, Act::Check { sample: Sample::Stratified { .. }, .. })),
             "A sample: a single stray block can go unseen.",
@@ -205,7 +225,50 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     let always = "A device that lies about its cache or hides blocks cannot be found out by reading it.";
     let said = all.into_iter().filter_map(|(applies, text)| applies.then_some(text));
     let keys = plan.keys.iter().flat_map(outside_of_keys);
-    keys.chain(said.chain([always]).map(String::from)).collect()
+    let found = of_layers(&findings.layers).chain(of_sight(findings));
+    keys.chain(found).chain(said.chain([always]).map(String::from)).collect()
+}
+
+/// The devices below that keep old data where a write does not reach.
+pub fn copies(layers: &[Layer]) -> Vec<String> {
+    let keeper = |layer: &Layer| match &layer.effect {
+        Effect::KeepsCopies { on, .. } => Some(on.clone()),
+        Effect::PassesThrough | Effect::Unknown => None,
+    };
+    layers.iter().filter_map(keeper).collect()
+}
+
+fn of_layers(layers: &[Layer]) -> impl Iterator<Item = String> {
+    layers.iter().flat_map(|layer| {
+        let Layer { device, kind, effect, limitations } = layer;
+        let effect = match effect {
+            Effect::PassesThrough => None,
+            Effect::KeepsCopies { on, drain } => {
+                Some(format!("{device} ({kind}) keeps copies of its data on {on}, which may be old: {drain}."))
+            }
+            Effect::Unknown => Some(format!(
+                "{device} is a layer that efface does not know ({kind}): what it keeps elsewhere is not known."
+            )),
+        };
+        let limitations = limitations.iter().map(move |each| format!("{device} ({kind}): {each}."));
+        effect.into_iter().chain(limitations)
+    })
+}
+
+/// Where a user, or a cache, could not be looked into.
+fn of_sight(findings: &Findings) -> impl Iterator<Item = String> {
+    let unseen = findings.unseen.iter().map(|what| format!("Not all that may use it could be seen: {what}."));
+    let indirect = findings.indirect.iter().map(|what| {
+        format!("{what}: that was emptied before each check, and what others read into it since may have been read back.")
+    });
+    unseen.chain(indirect)
+}
+
+/// What the layers below said afterwards and not before: a leg that was lost in the middle.
+pub fn changed_layers(after: Option<&[Layer]>, findings: &Findings) -> Vec<String> {
+    let before: Vec<String> = of_layers(&findings.layers).collect();
+    let after = of_layers(after.unwrap_or_default()).filter(|said| !before.contains(said));
+    after.map(|said| format!("Since the job began: {said}")).collect()
 }
 
 /// What destroying the keys on a device does not reach, and what to do about it.
@@ -273,9 +336,12 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
         )
     });
     let resumed = job.resumed.iter().map(|each| went_on(each, job.plan.steps.len()));
-    let foreign = foreign_writes_bytes
-        .filter(|count| *count > 0)
-        .map(|count| format!("Somebody else wrote {} to the device during the job.", bytes(count)));
+    let foreign = match foreign_writes_bytes {
+        Some(0) => None,
+        Some(count) => Some(format!("Others wrote {} to the device during the job.", bytes(count))),
+        None if job.plan.writes() => Some("Whether others wrote to it during the job is not known.".into()),
+        None => None,
+    };
     before.into_iter().chain(resumed).chain(foreign).collect()
 }
 
@@ -292,12 +358,12 @@ pub enum Category {
 
 impl Category {
     pub fn of(plan: &Plan, identity: &Identity) -> Category {
-        let virtual_disk = matches!(identity.transport.as_deref(), Some("virtio" | "xen"));
-        let media = matches!(identity.kind, Kind::Disk | Kind::Partition) && !virtual_disk;
+        let media = matches!(identity.kind, Kind::Disk | Kind::Partition) && identity.physical;
+        let checked = plan.steps.iter().any(|act| matches!(act, Act::Check { .. }));
         let mut writing = plan.steps.iter().filter(|act| act.writes()).peekable();
         let overwritten = writing.peek().is_some() && writing.all(|act| matches!(act, Act::Write { .. }));
         // That a destroyed key is a purge takes more than can be known here.
-        match media && overwritten && plan.keys.is_none() {
+        match media && overwritten && checked && plan.keys.is_none() {
             false => Category::None,
             true if plan.partial || identity.kind == Kind::Partition => Category::Partial,
             true => Category::Clear,

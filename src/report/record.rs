@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::claim::{Category, claim, limitations, measured, pool};
+use super::claim::{Category, changed_layers, claim, copies, limitations, measured, pool};
 use super::details::Details;
 use crate::device::guard::Findings;
-use crate::device::identity::Identity;
-use crate::device::{Thin, Tree, WriteCounter, printable};
+use crate::device::identity::{Identity, Kind};
+use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, printable};
 use crate::engine::job::JobReport;
 use crate::error::Error;
 use crate::plan::Act;
@@ -71,12 +71,18 @@ pub struct Record {
     /// What was on it before, and which refusals were overridden.
     pub findings: Option<Findings>,
     pub job: Option<JobReport>,
-    /// What the device's counter saw written during the job beyond the job's own writes; none where
-    /// it has no counter, or failed writes or an earlier process make it uncertain.
+    /// What the device's counter saw written during the job beyond the job's own writes; none where that
+    /// is not known: where writes can go past the counter, or failed ones make it uncertain.
     pub foreign_writes_bytes: Option<u64>,
     /// Of a thin volume, as it was afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thin_after: Option<Thin>,
+    /// The layers below as they were afterwards, where they were not what they had been before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_after: Option<Vec<Layer>>,
+    /// The devices below that may keep copies of the old data: by `--force copies`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<String>,
     pub details: Details,
     pub host: Host,
     pub tool: Tool,
@@ -147,8 +153,38 @@ struct Conclusions {
     exit_code: u8,
     claim: String,
     limitations: Vec<String>,
+    copies: Vec<String>,
     asked: Option<Category>,
     achieved: Category,
+}
+
+/// A wipe that leaves copies in a layer below has left residue.
+fn verdict(job: &JobReport, findings: &Findings) -> Verdict {
+    let copies = !copies(&findings.layers).is_empty();
+    match job.verdict {
+        Verdict::Wiped if copies => Verdict::Residue,
+        verdict => verdict,
+    }
+}
+
+/// What others wrote, as far as the device's own counter can show it.
+fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, written: u64) -> Option<u64> {
+    let failed = job.error.is_some() || job.steps.iter().any(|step| step.errors > 0);
+    if failed || !job.resumed.is_empty() {
+        return None;
+    }
+    let own = job.steps.iter().filter(|step| step.act.writes() && step.act != Act::Discard);
+    let foreign = written.saturating_sub(own.map(|step| step.bytes).sum());
+    match counter.proof(identity.physical && identity.kind == Kind::Disk) {
+        Proof::Nothing => None,
+        Proof::Presence => (foreign > 0).then_some(foreign),
+        Proof::Both => Some(foreign),
+    }
+}
+
+fn layers_after(identity: &Identity, findings: &Findings) -> Option<Vec<Layer>> {
+    let now = Layer::now(&Tree::real(), identity.number?)?;
+    (now != findings.layers).then_some(now)
 }
 
 impl Record {
@@ -160,25 +196,20 @@ impl Record {
         job: JobReport,
         written: Option<u64>,
     ) -> Record {
-        let Subject { device, identity, findings, .. } = subject;
-        let uncertain = !job.resumed.is_empty() || job.steps.iter().any(|step| step.errors > 0);
-        let own: u64 = job
-            .steps
-            .iter()
-            .filter(|step| matches!(step.act, Act::Write { .. } | Act::WriteFound { .. } | Act::Zero))
-            .map(|step| step.bytes)
-            .sum();
+        let Subject { device, identity, findings, counter } = subject;
+        let foreign = counter.and_then(|counter| foreign_writes(&job, &identity, &counter, written?));
         let blank = Record::blank(assignment, &device, started);
         let thin = identity.thin.as_ref().and(identity.number);
         Record {
             thin_after: thin.and_then(|number| Thin::now(&Tree::real(), number)),
+            layers_after: layers_after(&identity, &findings),
             method: job.plan.method.clone(),
-            verdict: job.verdict,
+            verdict: verdict(&job, &findings),
             error: job.error.as_ref().map(|error| printable(&format!("{}: {error}", device.display()))),
             identity: Some(identity),
             findings: Some(findings),
             job: Some(job),
-            foreign_writes_bytes: written.filter(|_| !uncertain).map(|written| written.saturating_sub(own)),
+            foreign_writes_bytes: foreign,
             ..blank
         }
         .concluded()
@@ -227,6 +258,8 @@ impl Record {
             job: None,
             foreign_writes_bytes: None,
             thin_after: None,
+            layers_after: None,
+            copies: Vec::new(),
             details: assignment.details.clone(),
             host,
             tool: Tool::this(),
@@ -235,8 +268,9 @@ impl Record {
     }
 
     fn concluded(mut self) -> Record {
-        let Conclusions { exit_code, claim, limitations, asked, achieved } = self.conclusions();
+        let Conclusions { exit_code, claim, limitations, copies, asked, achieved } = self.conclusions();
         (self.exit_code, self.claim, self.limitations) = (exit_code, claim, limitations);
+        self.copies = copies;
         (self.asked, self.achieved) = (asked, achieved);
         self
     }
@@ -250,18 +284,22 @@ impl Record {
                 exit_code,
                 claim: claim.into(),
                 limitations: vec!["No work was done: what the device holds is not known.".into()],
+                copies: Vec::new(),
                 asked: None,
                 achieved: Category::None,
             };
         };
+        let copies = copies(&findings.layers);
         let mut not_said = measured(job, self.foreign_writes_bytes);
         not_said
             .extend(identity.thin.iter().zip(&self.thin_after).map(|(before, after)| pool(before, after)));
         not_said.extend(limitations(&job.plan, identity, findings, job.io_path.direct));
+        not_said.extend(changed_layers(self.layers_after.as_deref(), findings));
         Conclusions {
             exit_code,
-            claim: claim(job),
+            claim: claim(job, &copies),
             limitations: not_said,
+            copies,
             asked: job.plan.writes().then(|| Category::of(&job.plan, identity)),
             achieved: Category::achieved(job, identity),
         }
@@ -287,7 +325,8 @@ impl Record {
         }
         if let Some(job) = &self.job {
             job.check()?;
-            if job.verdict != self.verdict {
+            let findings = self.findings.as_ref().ok_or("it has a job and no findings")?;
+            if verdict(job, findings) != self.verdict {
                 return Err("its verdict is not that of its job".into());
             }
         } else if matches!(self.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Shown) {
@@ -301,6 +340,7 @@ impl Record {
             exit_code: self.exit_code,
             claim: self.claim.clone(),
             limitations: self.limitations.clone(),
+            copies: self.copies.clone(),
             asked: self.asked,
             achieved: self.achieved,
         };

@@ -66,7 +66,10 @@ pub fn render(record: &Record) -> String {
         render_job(&mut text, &record.method, job);
     }
     if let Some(count) = record.foreign_writes_bytes.filter(|count| *count > 0) {
-        row(&mut text, "foreign", format!("{} were written by somebody else", bytes(count)));
+        row(&mut text, "foreign", format!("{} were written by others", bytes(count)));
+    }
+    for device in &record.copies {
+        row(&mut text, "copies", format!("on {device}"));
     }
     row(&mut text, "claim", &record.claim);
     for limitation in &record.limitations {

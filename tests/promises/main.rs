@@ -17,6 +17,7 @@ mod program;
 mod refusals;
 mod resume;
 mod scenarios;
+mod sharing;
 mod shred;
 mod survive;
 mod thin;

@@ -13,24 +13,24 @@ use tempfile::{NamedTempFile, TempDir, TempPath};
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
 
-const MIB: u64 = 1 << 20;
+pub const MIB: u64 = 1 << 20;
 
-fn sparse(bytes: u64) -> TempPath {
+pub fn sparse(bytes: u64) -> TempPath {
     let image = NamedTempFile::with_prefix("efface-test-").unwrap();
     image.as_file().set_len(bytes).unwrap();
     image.into_temp_path()
 }
 
-fn device(bytes: u64) -> Option<Loop> {
+pub fn device(bytes: u64) -> Option<Loop> {
     Loop::over(sparse(bytes), &[])
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// Runs a tool; none, said aloud, where it is missing or fails.
-fn tool(words: &[&str]) -> Option<String> {
+pub fn tool(words: &[&str]) -> Option<String> {
     let output = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into()),
@@ -39,23 +39,23 @@ fn tool(words: &[&str]) -> Option<String> {
 }
 
 /// Writes a GPT with these partitions, of which the kernel is not told.
-fn partition(device: &Loop, partitions: &str) -> Option<()> {
+pub fn partition(device: &Loop, partitions: &str) -> Option<()> {
     let script = format!("label: gpt\n{partitions}");
     let command = "printf '%s' \"$1\" | sfdisk --quiet --no-reread --no-tell-kernel \"$2\"";
     tool(&["sh", "-c", command, "sh", &script, text(&device.node)]).map(drop)
 }
 
 /// Mounted for as long as it lives.
-struct Mounted(TempDir);
+pub struct Mounted(TempDir);
 
 impl Mounted {
-    fn new(node: &Path, options: &str) -> Option<Mounted> {
+    pub fn new(node: &Path, options: &str) -> Option<Mounted> {
         let folder = TempDir::with_prefix("efface-test-").unwrap();
         tool(&["mount", "-o", options, text(node), text(folder.path())])?;
         Some(Mounted(folder))
     }
 
-    fn point(&self) -> &str {
+    pub fn point(&self) -> &str {
         text(self.0.path())
     }
 }
@@ -67,11 +67,11 @@ impl Drop for Mounted {
 }
 
 /// A process of ours that holds something until it is dropped.
-struct Holder(Child);
+pub struct Holder(Child);
 
 impl Holder {
     /// Starts a shell script that says "held" when it holds it, and then waits for its input to end.
-    fn new(script: &str) -> Holder {
+    pub fn new(script: &str) -> Holder {
         let mut child = Command::new("bash")
             .args(["-c", &format!("set -e; {script}; echo held; read -r _ || true")])
             .stdin(Stdio::piped())
@@ -92,7 +92,7 @@ impl Drop for Holder {
     }
 }
 
-fn run(arguments: &[&str]) -> (i32, String, String) {
+pub fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = efface().args(arguments).stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
@@ -113,7 +113,7 @@ fn listed(node: &Path) -> Value {
 }
 
 /// `wipe`, `plan` and `list` refuse this node by these words, and its image stays as it is.
-fn assert_refused(device: &Loop, node: &Path, words: &[&str]) {
+pub fn assert_refused(device: &Loop, node: &Path, words: &[&str]) {
     nix::unistd::sync();
     let before = device.content();
     for command in [&["wipe", "--yes"][..], &["plan"]] {

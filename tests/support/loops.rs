@@ -1,7 +1,7 @@
 //! Loop devices that a test makes for itself, and that are gone when it ends, however it ends.
 //! For the tests beside the code and for those of `tests/promises`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -25,6 +25,12 @@ impl Loop {
     pub fn over(image: TempPath, options: &[&str]) -> Option<Loop> {
         if !nix::unistd::geteuid().is_root() {
             return skipped("only root makes loop devices");
+        }
+        if std::fs::metadata("/proc/1/root/").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+        {
+            return skipped(
+                "process 1 cannot be looked into, so efface takes no device: run it by scripts/seen",
+            );
         }
         let losetup = Command::new("losetup").args(["--find", "--show"]).args(options).arg(&image).output();
         match losetup {

@@ -284,7 +284,7 @@ fn two_partitions_of_one_disk_share_its_lock() {
     let (one, two) = (device.partition(1), device.partition(2));
     let first = claim_at(&one, false, PATIENCE).unwrap();
     let second = claim_at(&two, false, PATIENCE).unwrap();
-    assert!(Arc::ptr_eq(&first.held._lock, &second.held._lock));
+    assert!(std::sync::Arc::ptr_eq(&first.held._locks[0], &second.held._locks[0]));
     assert_eq!(second.geometry().size, 256 << 10);
     // The kernel knows that the whole disk is taken; the guard does not blame itself.
     assert_says(&device.refusal(SHORT), Kind::Busy, &[]);

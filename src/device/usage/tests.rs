@@ -1,6 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
+use super::super::procfs::Process;
 use super::*;
 
 const SDB: &str = "pci0000:00/0000:00:1f.2/ata2/host1/target1:0:0/1:0:0:0/block/sdb";
@@ -14,14 +15,24 @@ fn mount(fake: &FakeTree, line: &str) {
     fake.write("proc/self/mountinfo", format!("22 27 0:21 / /proc rw - proc proc rw\n{line}\n"));
 }
 
-/// A dm device over another one.
+/// A dm device over all of another one.
 fn map(fake: &FakeTree, name: &str, number: &str, uuid: &str, over: &str) -> DeviceNumber {
     let folder = format!("virtual/block/dm-{}", number.split(':').next_back().unwrap());
     let device = fake.device(&folder, number);
     fake.write(&format!("sys/devices/{folder}/dm/name"), format!("{name}\n"));
     fake.write(&format!("sys/devices/{folder}/dm/uuid"), format!("{uuid}\n"));
+    let lower = fs::read_to_string(fake.tree.sys.join("devices").join(over).join("dev")).unwrap();
+    let target = if uuid.starts_with("CRYPT") { "crypt aes :64:logon:key 0" } else { "linear" };
+    fake.write(&format!("sys/devices/{folder}/dm/table"), format!("0 2048 {target} {} 0\n", lower.trim()));
+    fake.write(&format!("sys/devices/{folder}/dm/status"), "0 2048 linear\n");
     fake.hold(over, &folder);
     device
+}
+
+/// Gives a dm device another table.
+fn table(fake: &FakeTree, number: &str, table: &str) {
+    let folder = format!("virtual/block/dm-{}", number.split(':').next_back().unwrap());
+    fake.write(&format!("sys/devices/{folder}/dm/table"), table);
 }
 
 const VOLUME: &str = "LVM-AbCdEfGhIjKlMnOpQrStUvWxYz012345AbCdEfGhIjKlMnOpQrStUvWxYz543210";
@@ -54,6 +65,7 @@ const USES: [(SetUp, &[&str]); 16] = [
         |fake| {
             fake.write("proc/77/comm", "container\n");
             fs::create_dir_all(fake.tree.proc.join("77/ns")).unwrap();
+            fs::create_dir_all(fake.tree.proc.join("77/root")).unwrap();
             symlink("mnt:[4026532000]", fake.tree.proc.join("77/ns/mnt")).unwrap();
             fake.write("proc/77/mountinfo", "27 1 8:1 / /data rw - xfs /dev/sda1 rw\n");
         },
@@ -164,8 +176,11 @@ fn a_neighbour_on_the_same_disk_or_volume_group_is_no_reason() {
     let folder = format!("{SDA}/sda2");
     let free = fake.device(&folder, "8:2");
     fake.write(&format!("sys/devices/{folder}/partition"), "2\n");
+    fake.write(&format!("sys/devices/{folder}/start"), "4096\n");
     let root = map(&fake, "vg-root", "253:0", VOLUME, &format!("{SDA}/sda1"));
     let tenant = map(&fake, "vg-volume", "253:1", &VOLUME.replace('0', "9"), &format!("{SDA}/sda1"));
+    table(&fake, "253:0", "0 1024 linear 8:1 0\n");
+    table(&fake, "253:1", "0 512 linear 8:1 1024\n512 512 linear 8:1 1536\n");
     mount(&fake, "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw");
     let passes = |number| refusals(&fake, number).is_empty();
     assert_eq!([disk, neighbour, root].map(passes), [false; 3]);
@@ -200,9 +215,11 @@ fn a_volume_is_refused_while_a_snapshot_keeps_what_is_overwritten() {
     fake.device(SDA, "8:0");
     map(&fake, "vg-lv-real", "253:0", &format!("{VOLUME}-real"), SDA);
     let origin = map(&fake, "vg-lv", "253:1", VOLUME, "virtual/block/dm-0");
+    table(&fake, "253:1", "0 2048 snapshot-origin 253:0\n");
     let crypt = map(&fake, "secret", "253:2", "CRYPT-LUKS2-0123-secret", "virtual/block/dm-1");
-    assert!(refusals(&fake, crypt).is_empty());
+    assert_eq!(refusals(&fake, crypt), []);
     map(&fake, "vg-snap", "253:3", &VOLUME.replace('0', "9"), "virtual/block/dm-0");
+    table(&fake, "253:3", "0 2048 snapshot 253:0 253:9 P 8\n");
     for target in [origin, crypt] {
         let found = refusals(&fake, target);
         let kept = found.last().expect("it is refused");
@@ -217,6 +234,7 @@ fn snapshot() -> (FakeTree, DeviceNumber) {
     fake.device(SDA, "8:0");
     let store = map(&fake, "vg-snap-cow", "253:1", &format!("{VOLUME}-cow"), SDA);
     map(&fake, "vg-snap", "253:2", VOLUME, "virtual/block/dm-1");
+    table(&fake, "253:2", "0 2048 snapshot 253:7 253:1 P 8\n");
     (fake, store)
 }
 
@@ -311,18 +329,18 @@ fn an_opener_counts_where_its_bytes_are_the_targets() {
     let (disk, partition) = (fake.device(SDA, "8:0"), fake.partition(SDA, "8:1"));
     let opened = |number, writes| {
         let process = Process { id: 42, command: "qemu-system".into() };
-        [Opened { process, place: Place::Device(number), writes }]
+        Openers::one(process, Place::Device(number), writes)
     };
-    let blocks = [disk, partition].map(|number| fake.tree.block(number).unwrap());
-    let refused = |opened: [Opened; 1]| {
-        blocks.clone().map(|block| open_elsewhere(&fake.tree, &block, &opened).unwrap().is_some())
-    };
+    let usage = Usage::read(&fake.tree).unwrap();
+    let refusal =
+        |number, openers: &Openers| usage.open_elsewhere(Place::Device(number), openers, Path::new("/dev/x"));
+    let refused = |openers: Openers| [disk, partition].map(|number| refusal(number, &openers).is_some());
     assert_eq!(refused(opened(disk, true)), [true, true]);
     // A monitor that reads the disk is no reason to leave a partition.
     assert_eq!(refused(opened(disk, false)), [true, false]);
     assert_eq!(refused(opened(partition, false)), [true, true]);
     assert_eq!(refused(opened("8:16".parse().unwrap(), true)), [false, false]);
-    let text = open_elsewhere(&fake.tree, &blocks[0], &opened(disk, true)).unwrap().unwrap();
+    let text = refusal(disk, &opened(disk, true)).unwrap();
     assert!(text.what.contains("process 42 (qemu-system)") && text.way_out.contains("kill 42"));
 }
 
@@ -334,4 +352,175 @@ fn zones_that_must_be_written_in_order_are_not_supported() {
         fake.write(&format!("sys/devices/{SDA}/queue/zoned"), format!("{model}\n"));
         assert_eq!(zoned(&disk).unwrap().is_some(), refused, "{model}");
     }
+}
+
+/// Two disks, mounted or not, that have these names and a size.
+fn two_disks(serials: [&str; 2], wwns: [&str; 2], mounted: bool) -> (FakeTree, DeviceNumber) {
+    let fake = FakeTree::new();
+    let disks = [(SDA, "8:0"), (SDB, "8:16")].map(|(folder, number)| fake.device(folder, number));
+    for ((folder, serial), wwn) in [SDA, SDB].iter().zip(serials).zip(wwns) {
+        fake.write(&format!("sys/devices/{folder}/device/model"), "DUAL\n");
+        fake.write(&format!("sys/devices/{folder}/serial"), serial);
+        fake.write(&format!("sys/devices/{folder}/device/wwid"), wwn);
+    }
+    if mounted {
+        mount(&fake, "27 1 8:16 / /mnt rw - ext4 /dev/sdb rw");
+    }
+    // What is read of both differs.
+    for (name, content) in [("sda", [1; 1 << 20]), ("sdb", [2; 1 << 20])] {
+        fake.write(&format!("dev/{name}"), content);
+    }
+    (fake, disks[0])
+}
+
+#[test]
+fn another_path_to_the_disk_has_its_users() {
+    let wwn = "naa.5001405000000099";
+    let (fake, disk) = two_disks(["DUAL", "DUAL"], [wwn, wwn], true);
+    let found = refusals(&fake, disk);
+    assert!(
+        found[0].what.contains("sdb is another path to the disk sda: sdb is mounted at /mnt"),
+        "{found:?}"
+    );
+    assert_eq!(found[0].force, None);
+    let (fake, disk) = two_disks(["DUAL", "DUAL"], [wwn, wwn], false);
+    assert_eq!(refusals(&fake, disk), []);
+    let (fake, disk) = two_disks(["DUAL", "DUAL"], [wwn, "naa.5001405000000100"], true);
+    assert_eq!(refusals(&fake, disk), [], "unequal names are two disks");
+}
+
+#[test]
+fn a_disk_of_the_same_serial_number_counts_where_it_is_in_use_or_reads_the_same() {
+    let forced = |(fake, disk): (FakeTree, DeviceNumber)| {
+        let found = refusals(&fake, disk);
+        found.first().map(|refusal| (refusal.force, refusal.what.contains("may be one disk")))
+    };
+    let perhaps = Some((Some(Force::SameSerial), true));
+    assert_eq!(forced(two_disks(["DUAL", "DUAL"], ["", ""], true)), perhaps);
+    assert_eq!(forced(two_disks(["DUAL", "DUAL"], ["", ""], false)), None);
+    assert_eq!(forced(two_disks(["0000", "0000"], ["", ""], true)), None, "a placeholder");
+    let (fake, disk) = two_disks(["DUAL", "DUAL"], ["", ""], false);
+    fake.write("dev/sdb", [1; 1 << 20]);
+    assert_eq!(forced((fake, disk)), perhaps);
+}
+
+/// The layers of a device, and the first refusal's override.
+fn layers(fake: &FakeTree, device: DeviceNumber) -> (Vec<Layer>, Option<Force>) {
+    let usage = Usage::read(&fake.tree).unwrap();
+    let force = refusals(fake, device).first().and_then(|refusal| refusal.force);
+    (usage.layers(Place::Device(device)), force)
+}
+
+#[test]
+fn a_layer_below_that_keeps_copies_refuses_until_it_is_forced() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    fake.device(SDB, "8:16");
+    let cached = map(&fake, "vg-lv", "253:1", VOLUME, SDA);
+    let crypt = map(&fake, "secret", "253:2", "CRYPT-LUKS2-0123-secret", "virtual/block/dm-1");
+    table(&fake, "253:1", "0 2048 writecache s 8:0 8:16 4096 0\n");
+    let (found, force) = layers(&fake, crypt);
+    assert_eq!(force, Some(Force::Copies), "however deep it lies");
+    assert!(matches!(&found[1].effect, Effect::KeepsCopies { on, .. } if on == "sda"), "{found:?}");
+    for (line, expected) in [
+        ("0 2048 cache 8:16 8:16 8:0 128 1 writeback smq 0\n", Some(Force::Copies)),
+        ("0 2048 cache 8:16 8:16 8:0 128 1 writethrough smq 0\n", None),
+        ("0 2048 thin 8:16 1 8:0\n", Some(Force::Copies)),
+        ("0 2048 never-heard-of 8:0 0\n", None),
+    ] {
+        table(&fake, "253:1", line);
+        let (found, force) = layers(&fake, cached);
+        assert_eq!(force, expected, "{line}");
+        assert_eq!(found[0].effect == Effect::Unknown, line.contains("never"), "{found:?}");
+    }
+}
+
+#[test]
+fn an_array_with_a_failed_member_keeps_copies_and_one_without_a_member_says_so() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    let array = fake.device("virtual/block/md127", "9:127");
+    fake.hold(SDA, "virtual/block/md127");
+    let write = |name: &str, content: &str| {
+        fake.write(&format!("sys/devices/virtual/block/md127/md/{name}"), content)
+    };
+    write("level", "raid1\n");
+    write("degraded", "0\n");
+    write("dev-sda/state", "in_sync\n");
+    let (found, force) = layers(&fake, array);
+    assert_eq!((found[0].limitations.len(), force), (0, None), "{found:?}");
+    write("degraded", "1\n");
+    let (found, force) = layers(&fake, array);
+    assert!(found[0].limitations[0].contains("missing") && force.is_none(), "{found:?}");
+    write("dev-sdb/state", "spare\n");
+    assert!(layers(&fake, array).0[0].limitations[0].contains("sdb is not in step"));
+    write("dev-sdb/state", "faulty,write_error\n");
+    assert_eq!(layers(&fake, array).1, Some(Force::Copies));
+}
+
+#[test]
+fn caches_of_other_drivers_are_asked_for_their_mode() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    let cached = fake.device("virtual/block/bcache0", "251:0");
+    fake.hold(SDA, "virtual/block/bcache0");
+    let write = |name: &str, content: &str| {
+        fake.write(&format!("sys/devices/virtual/block/bcache0/bcache/{name}"), content)
+    };
+    for (mode, state, force) in [
+        ("[writethrough] writeback writearound none", "clean", None),
+        ("writethrough [writeback] writearound none", "clean", Some(Force::Copies)),
+        ("[writethrough] writeback writearound none", "dirty", Some(Force::Copies)),
+        ("writethrough [writeback] writearound none", "no cache", None),
+        ("", "", Some(Force::Copies)),
+    ] {
+        write("cache_mode", mode);
+        write("state", state);
+        assert_eq!(layers(&fake, cached).1, force, "{mode}, {state}");
+    }
+    let zram = fake.device("virtual/block/zram0", "252:0");
+    assert_eq!(layers(&fake, zram).1, None);
+    fake.write("sys/devices/virtual/block/zram0/backing_dev", "none\n");
+    assert_eq!(layers(&fake, zram).1, None);
+    fake.write("sys/devices/virtual/block/zram0/backing_dev", "/dev/sda2\n");
+    assert_eq!(layers(&fake, zram).1, Some(Force::Copies));
+    let other = fake.device("virtual/block/nbd0", "43:0");
+    assert_eq!(layers(&fake, other).0[0].effect, Effect::Unknown);
+}
+
+#[test]
+fn a_mapping_whose_table_cannot_be_read_may_share_any_byte_of_what_it_holds() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    let one = map(&fake, "vg-one", "253:0", VOLUME, SDA);
+    map(&fake, "vg-two", "253:1", &VOLUME.replace('0', "9"), SDA);
+    table(&fake, "253:0", "0 1024 linear 8:0 0\n");
+    table(&fake, "253:1", "0 1024 linear 8:0 1024\n");
+    assert_eq!(refusals(&fake, one), []);
+    fs::remove_file(fake.tree.sys.join("devices/virtual/block/dm-1/dm/table")).unwrap();
+    let found = refusals(&fake, one);
+    assert!(found[0].what.contains("the table of the mapping vg-two cannot be read"), "{found:?}");
+    assert_eq!(found[0].force, Some(Force::Unseen));
+}
+
+#[test]
+fn what_the_kernels_own_targets_export_is_in_use() {
+    for (file, words) in [
+        ("kernel/config/target/core/iblock_0/disk/udev_path", "target/core/iblock_0/disk"),
+        ("kernel/config/nvmet/subsystems/nqn/namespaces/1/device_path", "nvmet/subsystems/nqn/namespaces/1"),
+    ] {
+        let fake = FakeTree::new();
+        let disk = fake.device(SDA, "8:0");
+        fake.write(&format!("sys/{file}"), "/dev/sda\n");
+        let found = refusals(&fake, disk);
+        assert!(found[0].what.contains("exported") && found[0].what.contains(words), "{found:?}");
+    }
+}
+
+#[test]
+fn a_log_device_beside_a_file_system_is_in_use() {
+    let fake = FakeTree::new();
+    let log = fake.device(SDA, "8:0");
+    mount(&fake, "27 1 8:16 / /data rw - xfs /dev/sdb rw,attr2,logdev=/dev/sda,noquota");
+    assert!(refusals(&fake, log)[0].what.contains("sda is mounted at /data"));
 }

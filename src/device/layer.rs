@@ -1,0 +1,62 @@
+//! What a layer of the storage stack does with what is written to it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::place::Place;
+use super::usage::Usage;
+use super::{DeviceNumber, Tree};
+
+/// One layer that the target's bytes go through.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Layer {
+    /// The kernel's name of the device that is the layer.
+    pub device: String,
+    /// `dm linear`, `md raid1`, `bcache`, `loop`.
+    pub kind: String,
+    pub effect: Effect,
+    /// What weakens a claim on bytes below it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limitations: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// What is written replaces what was there.
+    PassesThrough,
+    /// Old data stays where the write does not reach.
+    KeepsCopies {
+        /// The device that keeps them.
+        on: String,
+        /// How to end that.
+        drain: String,
+    },
+    /// No layer that efface knows.
+    Unknown,
+}
+
+impl Layer {
+    /// The layers below a device as they are now; none where that cannot be seen.
+    pub fn now(tree: &Tree, number: DeviceNumber) -> Option<Vec<Layer>> {
+        Some(Usage::read(tree).ok()?.layers(Place::Device(number)))
+    }
+
+    pub fn passing(device: impl Into<String>, kind: impl Into<String>) -> Layer {
+        let (device, kind) = (device.into(), kind.into());
+        Layer { device, kind, effect: Effect::PassesThrough, limitations: Vec::new() }
+    }
+
+    pub fn unknown(device: impl Into<String>, kind: impl Into<String>) -> Layer {
+        Layer { effect: Effect::Unknown, ..Layer::passing(device, kind) }
+    }
+
+    pub fn with(mut self, limitation: impl Into<String>) -> Layer {
+        self.limitations.push(limitation.into());
+        self
+    }
+
+    pub fn keeping(self, on: impl Into<String>, drain: impl Into<String>) -> Layer {
+        Layer { effect: Effect::KeepsCopies { on: on.into(), drain: drain.into() }, ..self }
+    }
+}

@@ -1,0 +1,199 @@
+//! Why a device is not taken, and the words for it.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::printable;
+use super::procfs::{Mount, Process};
+use super::sysfs::Block;
+use crate::error::Error;
+
+/// A refusal that the user may override, by its name in `--force`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Force {
+    /// A file system that other hosts may have mounted.
+    SharedFs,
+    /// A closed snapshot's exception store, which only its snapshot holds.
+    SnapshotCow,
+    /// What is on the device cannot be read.
+    Unprobed,
+    /// Who uses the device cannot be seen in full.
+    Unseen,
+    /// A layer below keeps another copy of the data.
+    Copies,
+    /// Another disk has the same serial number, and nothing better to tell the two by.
+    SameSerial,
+}
+
+impl fmt::Display for Force {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Force::SharedFs => "shared-fs",
+            Force::SnapshotCow => "snapshot-cow",
+            Force::Unprobed => "unprobed",
+            Force::Unseen => "unseen",
+            Force::Copies => "copies",
+            Force::SameSerial => "same-serial",
+        })
+    }
+}
+
+/// Why a device is not taken.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// In a few words.
+    pub short: String,
+    /// What holds which of its bytes.
+    pub what: String,
+    pub way_out: String,
+    /// What overrides it; nothing does where this is none.
+    pub force: Option<Force>,
+    /// The running system stands on it.
+    #[serde(skip)]
+    pub(super) system: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(
+        short: impl Into<String>,
+        what: impl Into<String>,
+        way_out: impl Into<String>,
+    ) -> Refusal {
+        let (short, what, way_out) = (short.into(), what.into(), way_out.into());
+        Refusal { short, what, way_out, force: None, system: false }
+    }
+
+    pub(super) fn unless(self, force: Force) -> Refusal {
+        Refusal {
+            way_out: format!("{}, or override it with --force {force}", self.way_out),
+            force: Some(force),
+            ..self
+        }
+    }
+
+    /// The same, seen from a device below the one that it is about.
+    pub(super) fn below(self, held: &Held) -> Refusal {
+        let way_out = match self.system {
+            true => self.way_out,
+            false => format!("{}, then {}", self.way_out, held.close),
+        };
+        Refusal { what: format!("{}: {}", held.what, self.what), way_out, ..self }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::refused(refusal.what).way_out(refusal.way_out)
+    }
+}
+
+/// Where the running system lives.
+const SYSTEM: [&str; 4] = ["/", "/boot", "/boot/efi", "/usr"];
+
+/// That one device stands on another, and how to end it.
+pub(super) struct Held {
+    pub short: String,
+    pub what: String,
+    pub close: String,
+}
+
+impl Held {
+    pub fn of(lower: &str, holder: &Block) -> Held {
+        let name = holder.name();
+        if holder.has("loop") {
+            return Held {
+                short: format!("attached to {name}"),
+                what: format!("{lower} is attached to the loop device {name}"),
+                close: format!("detach it: losetup --detach /dev/{name}"),
+            };
+        }
+        let (held_by, close) = holding(holder);
+        let short = format!("held by {}", holder.map_name());
+        Held { short, what: format!("{lower} is held by {held_by}"), close }
+    }
+}
+
+impl From<Held> for Refusal {
+    fn from(held: Held) -> Refusal {
+        Refusal::new(held.short, held.what, held.close)
+    }
+}
+
+/// What a holder is, and how to end it.
+fn holding(holder: &Block) -> (String, String) {
+    let upper = holder.name();
+    let Some(map) = holder.attribute("dm/name") else {
+        return match holder.has("md") {
+            true => (format!("the md array {upper}"), format!("stop the array: mdadm --stop /dev/{upper}")),
+            false => (upper.clone(), format!("stop what runs on /dev/{upper}")),
+        };
+    };
+    let uuid = holder.attribute("dm/uuid").unwrap_or_default();
+    let (what, close) = match uuid.split('-').next() {
+        Some("CRYPT") => ("the open crypt mapping", format!("close it: cryptsetup close {map}")),
+        Some("LVM") => {
+            ("the logical volume", format!("deactivate it: lvchange --activate n /dev/mapper/{map}"))
+        }
+        Some("mpath") => {
+            ("the multipath map", format!("wipe the map instead of its path: /dev/mapper/{map}"))
+        }
+        _ => ("the device-mapper device", format!("remove it: dmsetup remove {map}")),
+    };
+    (format!("{what} {map} ({upper})"), close)
+}
+
+/// What cannot be read is not taken for empty.
+pub(super) fn unprobed(error: &io::Error) -> Refusal {
+    let what = format!("what is on it cannot be read: {error}");
+    Refusal::new("cannot be probed", what, "see what the kernel says of it: dmesg").unless(Force::Unprobed)
+}
+
+pub(super) fn read_only() -> Refusal {
+    let way_out = "lift the write protection (blockdev --setrw), if it may be lifted";
+    Refusal::new("read-only", "it is read-only", way_out)
+}
+
+pub(super) fn open_in(process: &Process) -> Refusal {
+    let way_out = format!("end that process first, if it may end: kill {}", process.id);
+    Refusal::new(format!("open in {process}"), format!("{process} has it open"), way_out)
+}
+
+pub(super) fn mounted(name: &str, mount: &Mount) -> Refusal {
+    let point = printable(&mount.point.to_string_lossy());
+    let (whose, umount) = match &mount.seen_by {
+        None => (String::new(), format!("umount {point}")),
+        Some(process) => (
+            format!(" in the mount namespace of {process}"),
+            format!("nsenter --target {} --mount umount {point}", process.id),
+        ),
+    };
+    let mut refusal = Refusal::new(
+        format!("mounted at {point}"),
+        format!("{name} is mounted at {point}{whose}"),
+        format!("unmount it first: {umount}"),
+    );
+    if SYSTEM.iter().any(|system| mount.point == Path::new(system)) {
+        refusal.system = true;
+        refusal.what += ": the running system is on it";
+        refusal.way_out = "boot another system to wipe this disk".into();
+    }
+    refusal
+}
+
+pub(super) fn swapped_to(name: &str, swap: &Path) -> Refusal {
+    let way_out = format!("take it out of use first: swapoff {}", swap.display());
+    Refusal::new("swap", format!("{name} is in use as swap"), way_out)
+}
+
+/// What was not seen may be a user.
+pub(super) fn unseen(what: &str) -> Refusal {
+    let way_out = "run efface where all of the machine can be seen: as root, in the first PID namespace, with \
+                   CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and with /sys and /proc whole";
+    Refusal::new("its users cannot all be seen", format!("it cannot be seen who uses it: {what}"), way_out)
+        .unless(Force::Unseen)
+}

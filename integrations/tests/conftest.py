@@ -243,14 +243,26 @@ def cinder(group):
     run("fallocate", "--punch-hole", "--offset", "0", "--length", str(40 * GIB), "/mnt/data")
 
 
+def ours():
+    """The processes in the test's mount namespace: the host has others."""
+    here = os.readlink("/proc/self/ns/mnt")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "ns/mnt") == here:
+                yield process
+        except OSError:
+            # It has ended by now.
+            continue
+
+
 def processes(name):
     """The ids of the running processes of this name."""
     found = []
-    for file in Path("/proc").glob("[0-9]*/comm"):
+    for process in ours():
         try:
-            state = (file.parent / "stat").read_text().rsplit(") ", 1)[1][0]
-            if file.read_text().strip() == name and state != "Z":
-                found.append(int(file.parent.name))
+            state = (process / "stat").read_text().rsplit(") ", 1)[1][0]
+            if (process / "comm").read_text().strip() == name and state != "Z":
+                found.append(int(process.name))
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
@@ -271,7 +283,7 @@ def writers():
             return False
         return False
 
-    return {int(process.name) for process in Path("/proc").glob("[0-9]*") if writes(process)}
+    return {int(process.name) for process in ours() if writes(process)}
 
 
 def wait_for(what, seconds=60):

@@ -192,11 +192,11 @@ class Cinder:
         ]
         Path("/etc/cinder/cinder.conf").write_text("\n".join(lines) + "\n")
 
-    def start(self, *calls, **options):
+    def start(self, *calls, within=(), **options):
         """The driver at work: [method, fields]…; configured with these options."""
         self.configure(**options)
         process = subprocess.Popen(
-            [*AS_CINDER, "/srv/cinder/bin/python", str(HERE / "drive.py")],
+            [*within, *AS_CINDER, "/srv/cinder/bin/python", str(HERE / "drive.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -348,7 +348,131 @@ def test_the_io_priority_is_the_wipers_own(cinder, flag, told):
     assert running.returncode == 0, out + log
 
 
-def test_a_setting_that_means_nothing_stops_the_driver(cinder):
-    for options in ({"volume_clear_ionice": "-c9"}, {"efface_certificate_dir": "/var/lib/efface/none"}):
-        code, out, _ = cinder.call(**options)
-        assert code == 1 and "InvalidConfigurationValue" in out
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"volume_clear_ionice": "-c9"},
+        {"volume_clear_ionice": "-c1"},
+        {"volume_clear_ionice": "-c2 -n"},
+        {"efface_thin": "discard", "efface_verify": "none"},
+    ],
+)
+def test_a_setting_that_means_nothing_stops_the_driver(cinder, options):
+    code, out, _ = cinder.call(**options)
+    assert code == 1 and "InvalidConfigurationValue" in out
+
+
+@pytest.mark.parametrize("name", ["certificates", "jobs"])
+def test_a_folder_that_is_missing_stops_the_driver(cinder, name):
+    folder = Path("/var/lib/efface", name)
+    away = folder.rename(f"{folder}.away")
+    try:
+        code, out, _ = cinder.call()
+    finally:
+        away.rename(folder)
+    assert code == 1 and f"there is no folder {folder}" in out
+
+
+def test_records_that_cannot_be_read_stop_a_driver_that_accepts_copies(cinder):
+    folder = Path("/var/lib/efface/certificates")
+    folder.chmod(0o700)
+    try:
+        assert cinder.call()[0] == 0
+        code, out, _ = cinder.call(efface_copies="accept")
+    finally:
+        folder.chmod(0o755)
+    assert code == 1 and f"has to read the records in {folder}" in out
+
+
+CANNOT_SEE = "efface cannot see all that may use them"
+
+
+@pytest.mark.parametrize(
+    "within, lacks",
+    [
+        ([], None),
+        (["unshare", "--pid", "--fork"], "the host's process namespace"),
+        (["setpriv", "--bounding-set=-sys_ptrace"], "CAP_SYS_PTRACE"),
+        (["setpriv", "--bounding-set=-dac_read_search"], "CAP_DAC_READ_SEARCH"),
+    ],
+)
+def test_a_service_from_which_efface_cannot_see_all_says_so_at_its_start(cinder, within, lacks):
+    code, out, log = cinder.call(within=within)
+    assert code == 0, out + log
+    assert (CANNOT_SEE in out) == (lacks is not None) and (lacks or "") in out
+    assert CANNOT_SEE not in cinder.call(within=within, efface_accept_unseen="true")[1]
+
+
+@pytest.fixture
+def asked(wrapped):
+    """What efface is called with."""
+    Path("/mnt/asked").unlink(missing_ok=True)
+    wrapped("efface", 'echo "$*" >>/mnt/asked\nexec $REAL "$@"')
+    return lambda: [line for line in Path("/mnt/asked").read_text().splitlines() if "wipe" in line]
+
+
+@pytest.mark.parametrize(
+    "options, forces",
+    [
+        ({}, ""),
+        ({"efface_accept_unseen": "true"}, "--force unseen"),
+        ({"efface_copies": "accept"}, "--force copies"),
+        ({"efface_accept_unseen": "true", "efface_copies": "accept"}, "--force unseen --force copies"),
+    ],
+)
+def test_only_what_the_options_accept_is_forced(cinder, asked, options, forces):
+    volume = cinder.create(Volume(), extents=16)
+    code, out, log = cinder.delete(volume, **options)
+    assert code == 0, out + log
+    [words] = asked()
+    assert words[words.find("--force") :] == forces if forces else "--force" not in words
+    assert not volume.exists() and volume.secrets() == 0
+
+
+WITH_COPIES = """
+import json, sys
+from pathlib import Path
+[file] = Path("/var/lib/efface/certificates").glob("*.json")
+record = json.loads(file.read_text())
+record |= {"verdict": "residue", "exit_code": 5, "copies": ["dm-cache in write-back mode (dm-7)"]}
+record["job"]["residue"] = json.loads(sys.argv[1])
+file.write_text(json.dumps(record))
+sys.exit(5)
+"""
+BLOCK = [{"start": 0, "end": 4096}]
+
+
+@pytest.fixture
+def cached(wrapped):
+    """A volume above a cache: no such layer can be made without device-mapper, so its record is changed."""
+
+    def cache(residue):
+        Path("/mnt/with-copies").write_text(WITH_COPIES)
+        change = f"python3 /mnt/with-copies '{json.dumps(residue)}'"
+        wrapped("efface", f'$REAL "$@" || exit\n[ "$1" != wipe ] || exec {change}')
+
+    return cache
+
+
+def test_copies_below_a_volume_are_accepted_by_option_and_logged(cinder, cached):
+    volume = cinder.create(Volume(), extents=16)
+    cached([])
+    code, out, log = cinder.delete(volume, efface_copies="accept")
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    assert f"Volume {volume.id} is cleared, but" in out and "dm-cache in write-back mode (dm-7)" in out
+
+
+@pytest.mark.parametrize("copies, residue", [("refuse", []), ("accept", BLOCK)])
+def test_a_volume_with_residue_of_its_own_is_kept(cinder, cached, copies, residue):
+    volume = cinder.create(Volume(), extents=16)
+    cached(residue)
+    code, out, _ = cinder.delete(volume, efface_copies=copies)
+    assert code == 1 and volume.exists() and "residue" in out
+
+
+def test_without_a_record_residue_is_never_accepted(cinder, wrapped):
+    volume = cinder.create(Volume(), extents=16)
+    wrapped("efface", '[ "$1" != wipe ] || exit 5\nexec $REAL "$@"')
+    code, out, _ = cinder.delete(volume, efface_copies="accept")
+    assert code == 1 and volume.exists() and "residue" in out and "0 new records" in out

@@ -10,18 +10,19 @@ import pytest
 from conftest import AS_CINDER, ENVIRONMENT, HERE, INTEGRATIONS, run
 
 from efface_openstack import filters
-from efface_openstack.command import DestroyKey, Wipe, jobs, split_snapshot
+from efface_openstack.command import CERTIFICATES, JOBS, DestroyKey, Wipe, jobs, split_snapshot
 
 VOLUME = "0a1b2c3d-1111-2222-3333-444455556666"
+MAPPED = VOLUME.replace("-", "--")
 ORDER = {
-    "device": f"/dev/mapper/cinder--volumes-volume--{VOLUME.replace('-', '--')}",
+    "device": f"/dev/mapper/cinder--volumes-volume--{MAPPED}",
     "volume_id": VOLUME,
     "tenant": "0123456789abcdef0123456789abcdef",
     "ionice": "best-effort:4",
     "wait": "60",
-    "certificate_dir": "/var/lib/efface/certificates",
 }
-WIPE = Wipe(**ORDER, method="zero", verify="standard", slots="2", state_dir="/var/lib/efface/jobs")
+WIPE = Wipe(**ORDER, method="zero", verify="standard", slots="2")
+DISCARD = replace(WIPE, method="discard")
 KEY = DestroyKey(**ORDER, external_key=VOLUME)
 
 
@@ -38,60 +39,126 @@ def test_the_file_is_made_from_the_command_lines():
 
 
 def test_all_that_the_driver_says_passes(machine):
+    paces = [{"yields": yields, "rate": rate} for yields, rate in product((True, False), (None, "200MiB/s"))]
+    extents = ({}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True})
+    forces = [{"unseen": unseen, "copies": copies} for unseen, copies in product((False, True), repeat=2)]
     wipes = [
-        replace(WIPE, yields=yields, rate=rate, size=size, prefer_key=prefer_key)
-        for yields, rate, (size, prefer_key) in product(
-            (True, False), (None, "200MiB/s"), ((None, False), ("67108864", False), (None, True))
-        )
+        replace(WIPE, **pace, **extent, **force) for pace, extent, force in product(paces, extents, forces)
     ]
-    snapshot = ORDER["device"].replace("-volume-", "-_snapshot-")
-    wipes += [replace(WIPE, method=method) for method in ("shred", "random", "discard")]
-    wipes += [replace(WIPE, device=snapshot), replace(WIPE, ionice="idle"), KEY]
+    wipes += [replace(DISCARD, **pace, **force) for pace, force in product(paces, forces)]
+    devices = [f"/dev/mapper/{name}--{MAPPED}" for name in ("vg.1-_snapshot", "a--b-volume", "v_g+-volume")]
+    wipes += [replace(WIPE, device=device) for device in devices]
+    wipes += [replace(WIPE, method=method, verify="none") for method in ("shred", "random")]
+    wipes += [replace(WIPE, ionice="idle", wait="300", slots="99", tenant="a_project"), KEY]
     commands = [wipe.words() for wipe in wipes]
-    commands += [jobs("efface", "/var/lib/efface/jobs"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
-    assert all(answers(commands))
+    commands += [jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
+    refused = [words for words, passes in zip(commands, answers(commands), strict=True) if not passes]
+    assert not refused
+
+
+def changed(words, old, new):
+    """The same command line with one word changed."""
+    assert words.count(old) == 1
+    return [new if word == old else word for word in words]
+
+
+def other_devices():
+    yield from ("/dev/sda", "/dev/mapper/../sda", "serial:ZC18XYZ9", "wwn:0x5000c500a1b2c3d4", "--image", "")
+    yield "/dev/mapper/cinder--volumes-root"
+    yield ORDER["device"] + "/../../sda"
+    yield ORDER["device"] + "-cow"
+    yield ORDER["device"] + " /dev/sda"
+    yield f"/dev/mapper/a/../../sda-volume--{MAPPED}"
+    # An option, a hidden name, and a volume `x-volume-…`: device-mapper doubles the hyphens of a name.
+    yield f"/dev/mapper/--vg-volume--{MAPPED}"
+    yield f"/dev/mapper/.vg-volume--{MAPPED}"
+    yield f"/dev/mapper/vg-x--volume--{MAPPED}"
+
+
+def other_values():
+    yield {"method": "gutmann"}
+    yield {"method": "zero --force shared-fs"}
+    yield {"verify": "nist-r1"}
+    yield {"method": "discard", "verify": "none"}
+    yield {"method": "discard", "size": "64MiB"}
+    for ionice in ("realtime:9", "realtime:0", "best-effort:8"):
+        yield {"ionice": ionice}
+    for wait in ("-1", "0", "10000", "9" * 40):
+        yield {"wait": wait}
+    for rate in ("0", "0MiB/s", "99999MiB/s", "200MB/s"):
+        yield {"rate": rate}
+    for size in ("-1", "0", "1", "0MiB", "67108864", "99999MiB"):
+        yield {"size": size}
+    for slots in ("all", "0", "100", "65535"):
+        yield {"slots": slots}
+    yield {"volume_id": "x\njob.tenant=y"}
+    for tenant in ("../..", "a b", "", "a" * 256):
+        yield {"tenant": tenant}
+
+
+def other_folders():
+    """Certificates and jobs have one folder each."""
+    for folder in (
+        "/etc/cron.d",
+        "/root",
+        "/var/lib/efface",
+        "/var/lib/efface/../../../etc",
+        "/var/lib/efface/c.json",
+        "/var/lib/efface/certificates/../other",
+        "/var/lib/efface/new",
+        "/var/lib/efface/ledger/head",
+        "/var/lib/efface/certificates/",
+    ):
+        yield changed(WIPE.words(), CERTIFICATES, folder)
+        yield changed(WIPE.words(), JOBS, folder)
+        yield changed(KEY.words(), CERTIFICATES, folder)
+        yield changed(jobs("efface"), JOBS, folder)
+    yield changed(WIPE.words(), CERTIFICATES, JOBS)
+    yield changed(WIPE.words(), JOBS, CERTIFICATES)
+
+
+def forces():
+    """`unseen` and `copies` pass, each once, in this order; no other kind does."""
+    words = WIPE.words()
+    for kind in ("shared-fs", "snapshot-cow", "unprobed", "same-serial", "unseen ", "all", ""):
+        yield [*words, "--force", kind]
+        yield [*words[:3], "--force", kind, *words[3:]]
+        yield [*words, f"--force={kind}"]
+        yield [*words, "--force", "unseen", "--force", kind]
+        yield [*KEY.words(), "--force", kind]
+    yield [*words, "--force", "unseen", "--force", "unseen"]
+    yield [*words, "--force", "unseen,copies"]
+    yield [*words, "--force"]
+    yield [*KEY.words(), "--force", "copies"]
+
+
+def with_newlines():
+    """`$` matches before a newline at the end; no word of any line may have one."""
+    split = split_snapshot("vg", f"_snapshot-{VOLUME}")
+    paced = replace(WIPE, rate="1MiB/s", size="64MiB", unseen=True, copies=True)
+    for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), split):
+        for place, word in enumerate(words[1:], 1):
+            yield [*words[:place], word + "\n", *words[place + 1 :]]
 
 
 def attempts():
     words = WIPE.words()
-    for device in (
-        "/dev/sda",
-        "/dev/mapper/cinder--volumes-root",
-        "/dev/mapper/../sda",
-        ORDER["device"] + "/../../sda",
-        ORDER["device"] + "-cow",
-        "/dev/mapper/a/../../sda-volume--" + VOLUME.replace("-", "--"),
-        ORDER["device"] + " /dev/sda",
-        "serial:ZC18XYZ9",
-        "wwn:0x5000c500a1b2c3d4",
-        "--image",
-        "",
-    ):
+    for device in other_devices():
         yield replace(WIPE, device=device).words()
-    for other in (
-        {"method": "gutmann"},
-        {"method": "zero --force shared-fs"},
-        {"verify": "nist-r1"},
-        {"ionice": "realtime:9"},
-        {"wait": "-1"},
-        {"certificate_dir": "/etc/cron.d"},
-        {"certificate_dir": "/var/lib/efface/../../../etc"},
-        {"certificate_dir": "/var/lib/efface/c.json"},
-        {"state_dir": "/root"},
-        {"state_dir": "/var/lib/efface/../other"},
-        {"rate": "0"},
-        {"size": "-1"},
-        {"slots": "all"},
-        {"volume_id": "x\njob.tenant=y"},
-        {"tenant": "../.."},
-        {"tenant": "a b"},
-    ):
-        yield replace(WIPE, **other).words()
-    for more in (["--force", "shared-fs"], ["--image"], ["--sign-key", "/etc/shadow"], ["/dev/sda"]):
+        yield replace(KEY, device=device).words()
+    for values in other_values():
+        yield replace(WIPE, **values).words()
+    for secret in ("-x", "--image", "a b", "", "a" * 256):
+        yield replace(KEY, external_key=secret).words()
+    yield from other_folders()
+    yield from forces()
+    yield from with_newlines()
+    for more in (["--image"], ["--sign-key", "/etc/shadow"], ["/dev/sda"]):
         yield words + more
         yield words[:3] + more + words[3:]
     yield words[:2]
     yield words[:3]
+    yield changed(words, f"job.volume_id={VOLUME}", f"jobXvolume_id={VOLUME}")
     yield ["efface", "wipe", "/dev/sda", "--yes"]
     yield ["efface", "list"]
     yield ["efface", "wipe", "--plan", "/tmp/plan.json", "--yes"]
@@ -100,9 +167,11 @@ def attempts():
     yield ["ionice", "-c3", *words]
     yield ["sh", "-c", " ".join(words)]
     yield [*KEY.words(), "--header", "/dev/sda"]
-    yield [*jobs("efface", "/var/lib/efface/jobs"), "--clear"]
+    yield [*jobs("efface"), "--clear"]
     yield split_snapshot("vg", "root")
     yield split_snapshot("vg", f"volume-{VOLUME}")
+    for group in ("-f", "--force", ".", ""):
+        yield split_snapshot(group, f"_snapshot-{VOLUME}")
     yield [*split_snapshot("vg", f"_snapshot-{VOLUME}"), "--config", "global {}"]
 
 

@@ -17,7 +17,7 @@ from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from . import command
+from . import command, filters, record
 
 LOG = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ OPTIONS = [
     ),
     cfg.StrOpt(
         "efface_rate",
-        regex="^[0-9]+[KMGT]iB/s$",
+        regex=f"^{filters.RATE}$",
         help="At most so much a second on each volume, as in 200MiB/s, in place of efface_yield.",
     ),
     cfg.BoolOpt(
@@ -48,6 +48,7 @@ OPTIONS = [
         "efface_slots",
         default=2,
         min=1,
+        max=99,
         help="At most so many volumes at once on this host; the others wait in order.",
     ),
     cfg.StrOpt(
@@ -70,23 +71,32 @@ OPTIONS = [
         ],
         help="What is done with a thin volume, of which the stock driver clears nothing.",
     ),
-    cfg.StrOpt(
-        "efface_certificate_dir",
-        default="/var/lib/efface/certificates",
-        help="Folder for a record of each volume, which root writes to.",
+    cfg.BoolOpt(
+        "efface_accept_unseen",
+        default=False,
+        help="Clear volumes though there are processes, namespaces or tables that efface cannot look into.",
     ),
     cfg.StrOpt(
-        "efface_state_dir",
-        default="/var/lib/efface/jobs",
-        help="Folder for what survives a restart, which root writes to.",
+        "efface_copies",
+        default="refuse",
+        choices=[
+            ("refuse", "A volume above a layer that keeps another copy, as a write-back cache, is kept."),
+            ("accept", "It is cleared and removed; what still holds a copy is logged and recorded."),
+        ],
+        help="What is done where a layer below the volumes keeps another copy of what they hold.",
     ),
     cfg.StrOpt("efface_binary", default="efface", help="The program, as the rootwrap filters name it."),
 ]
 
 cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 
-# What ionice(1) calls -c0 to -c3.
-IO_CLASSES = {"0": "best-effort", "1": "realtime", "2": "best-effort", "3": "idle"}
+# What ionice(1) calls -c0, -c2 and -c3; realtime (-c1) would go before every tenant.
+IO_CLASSES = {"0": "best-effort", "2": "best-effort", "3": "idle"}
+
+# The inode of the host's own process namespace (PROC_PID_INIT_INO in linux/proc_ns.h).
+HOST_PID_NAMESPACE = 0xEFFFFFFC
+# To read the descriptors and the maps of all processes (linux/capability.h).
+CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
 
 # So long a volume may be busy with nobody known to work on it.
 BUSY_SECONDS = 300
@@ -112,9 +122,27 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
     def check_for_setup_error(self) -> None:
         super().check_for_setup_error()
         io_priority(self.configuration.volume_clear_ionice)
-        for option in ("efface_certificate_dir", "efface_state_dir"):
-            if not os.path.isdir(self._option(option)):
-                raise exception.InvalidConfigurationValue(option=option, value=self._option(option))
+        if self._option("efface_thin") == "discard" and self._option("efface_verify") == "none":
+            # What was discarded and not read shows nothing; the filters do not admit it.
+            raise exception.InvalidConfigurationValue(option="efface_verify", value="none")
+        self._check_folders()
+        missing = missing_to_see_all()
+        if missing and not self._option("efface_accept_unseen"):
+            LOG.warning(
+                "Volumes will be kept, since efface cannot see all that may use them: this service lacks %s. "
+                "Run its container with them (--pid=host --cap-add=SYS_PTRACE,DAC_READ_SEARCH), or set "
+                "efface_accept_unseen",
+                " and ".join(missing),
+            )
+
+    def _check_folders(self) -> None:
+        for folder in (command.CERTIFICATES, command.JOBS):
+            if not os.path.isdir(folder):
+                reason = f"there is no folder {folder}, which efface's package makes for root"
+                raise exception.VolumeBackendAPIException(data=reason)
+        if self._accepts_copies() and not os.access(command.CERTIFICATES, os.R_OK | os.X_OK):
+            reason = f"efface_copies = accept has to read the records in {command.CERTIFICATES}"
+            raise exception.VolumeBackendAPIException(data=reason)
 
     def _delete_volume(self, volume: Any, is_snapshot: bool = False) -> None:
         # The stock gate lets no thin volume through to _clear_volume.
@@ -148,19 +176,20 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _wipe(self, volume: Any, *, method: str, prefer_key: bool = False) -> command.Wipe:
         order = self._order(volume)
-        clear_bytes = self.configuration.volume_clear_size << 20
+        clear_mib = self.configuration.volume_clear_size
         # The size is the device's: cinder's own is rounded up to GiB.
-        whole = clear_bytes == 0 or clear_bytes >= device_bytes(order["device"])
+        whole = clear_mib == 0 or clear_mib << 20 >= device_bytes(order["device"])
         return command.Wipe(
             **order,
             method=method,
             verify=self._option("efface_verify"),
             slots=str(self._option("efface_slots")),
-            state_dir=self._option("efface_state_dir"),
             yields=self._option("efface_yield"),
             rate=self._option("efface_rate"),
-            size=None if whole or method == "discard" else str(clear_bytes),
+            size=None if whole or method == "discard" else f"{clear_mib}MiB",
             prefer_key=prefer_key,
+            unseen=self._option("efface_accept_unseen"),
+            copies=self._accepts_copies(),
         )
 
     def _order(self, volume: Any) -> dict[str, str]:
@@ -171,7 +200,6 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             "tenant": volume["project_id"],
             "ionice": io_priority(self.configuration.volume_clear_ionice),
             "wait": str(BUSY_SECONDS),
-            "certificate_dir": self._option("efface_certificate_dir"),
         }
 
     def _destroy_key(self, volume: Any) -> None:
@@ -194,12 +222,28 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                 )
             while self._running(device):
                 time.sleep(LEFT_BEHIND_SECONDS)
+            before = record.names() if self._accepts_copies() else set()
             try:
                 self._execute(*words, run_as_root=True, check_exit_code=[0, also_fine])
             except processutils.ProcessExecutionError as error:
+                residue = error.exit_code == command.RESIDUE
+                if residue and self._accepts_copies() and self._cleared_but_for_copies(before, volume):
+                    return
                 reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
                 LOG.error("Volume %s is kept: %s", volume["id"], reason)
                 raise exception.VolumeBackendAPIException(data=reason) from error
+
+    def _cleared_but_for_copies(self, before: set[str], volume: Any) -> bool:
+        """Whether the record says that only layers below the volume may hold what it held."""
+        try:
+            copies = record.copies_alone(record.written_since(before, volume["id"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOG.error("Whether volume %s was cleared is not known from its record: %r", volume["id"], error)
+            return False
+        if copies:
+            held = ", ".join(map(str, copies))
+            LOG.warning("Volume %s is cleared, but what it held may still be in %s", volume["id"], held)
+        return bool(copies)
 
     @contextmanager
     def _progress(self, device: str) -> Iterator[None]:
@@ -221,7 +265,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             thread.join()
 
     def _running(self, device: str) -> dict[str, Any] | None:
-        words = command.jobs(self._option("efface_binary"), self._option("efface_state_dir"))
+        words = command.jobs(self._option("efface_binary"))
         try:
             found = json.loads(self._execute(*words, run_as_root=True)[0])["jobs"]
         except (processutils.ProcessExecutionError, ValueError, KeyError) as error:
@@ -229,6 +273,9 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             return None
         running = (job for job in found if job["device"] == device and job["state"] == "running")
         return next(running, None)
+
+    def _accepts_copies(self) -> bool:
+        return bool(self._option("efface_copies") == "accept")
 
     def _option(self, name: str) -> Any:
         return self.configuration.safe_get(name)
@@ -240,9 +287,20 @@ def io_priority(flag: str | None) -> str:
     kind, level = words[0].removeprefix("-c"), "4"
     if len(words) == 2:
         level = words[1].removeprefix("-n")
-    if len(words) > 2 or kind not in IO_CLASSES or level not in "01234567":
+    if len(words) > 2 or kind not in IO_CLASSES or level not in list("01234567"):
         raise exception.InvalidConfigurationValue(option="volume_clear_ionice", value=flag)
     return "idle" if kind == "3" else f"{IO_CLASSES[kind]}:{level}"
+
+
+def missing_to_see_all() -> list[str]:
+    """What efface, as root beside this service, lacks to look into every process of the host."""
+    missing = []
+    if os.stat("/proc/self/ns/pid").st_ino != HOST_PID_NAMESPACE:
+        missing.append("the host's process namespace")
+    with open("/proc/self/status", encoding="utf-8") as status:
+        # What root can have at most.
+        [bounding] = [int(line.split()[1], 16) for line in status if line.startswith("CapBnd:")]
+    return missing + [name for name, bit in CAPABILITIES.items() if not bounding >> bit & 1]
 
 
 def device_bytes(device: str) -> int:

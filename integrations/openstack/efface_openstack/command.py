@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Root's, and the only folders that the filters admit. Where they should lie elsewhere, root makes links.
+CERTIFICATES = "/var/lib/efface/certificates"
+JOBS = "/var/lib/efface/jobs"
+
 NOT_SUPPORTED = 4
+RESIDUE = 5
 
 MEANINGS = {
     1: "it failed",
-    2: "this efface does not know these options",
+    2: "efface did not begin: an option, the device or a folder is not as it should be",
     3: "it was refused, and nothing was written",
     4: "it is not supported, and nothing was written",
-    5: "done with residue: parts could not be overwritten",
+    5: "done with residue: something may still hold what was there before",
     6: "data survives: what was read back is not what was written",
     7: "it is busy, and nothing was written",
-    99: "rootwrap did not allow it: is efface.filters in its filters_path?",
+    96: "rootwrap found no such program: is efface installed, in a folder of its exec_dirs?",
+    97: "rootwrap cannot use its configuration, or was interrupted",
+    99: "rootwrap did not allow it: is efface.filters in its filters_path, and of this version?",
+    130: "SIGINT ended it; how far it came is kept",
+    137: "SIGKILL ended it: by hand, or for want of memory (dmesg)",
+    143: "SIGTERM ended it; how far it came is kept",
 }
 
 
@@ -27,7 +37,10 @@ def meaning(exit_code: int, stderr: str) -> str:
     prefix = "efface: "
     said = [line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix)]
     told = " ".join(said) or stderr.strip()
-    return f"{MEANINGS.get(exit_code, f'efface ended with {exit_code}')}: {told}"
+    # Of a child that a signal ended; rootwrap says it as a shell does.
+    code = 128 - exit_code if exit_code < 0 else exit_code
+    heading = MEANINGS.get(code, f"efface ended with {code}")
+    return f"{heading}: {told}" if told else heading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +52,6 @@ class Order:
     tenant: str
     ionice: str
     wait: str
-    certificate_dir: str
     binary: str = "efface"
 
     def _words(self, command: str) -> list[str]:
@@ -49,7 +61,7 @@ class Order:
             self.device,
             *("--ionice", self.ionice),
             *("--wait", self.wait),
-            *("--certificate-to", self.certificate_dir),
+            *("--certificate-to", CERTIFICATES),
             *("--detail", f"job.volume_id={self.volume_id}"),
             *("--detail", f"job.tenant={self.tenant}"),
             *("--yes", "--quiet"),
@@ -63,16 +75,17 @@ class Wipe(Order):
     method: str
     verify: str
     slots: str
-    state_dir: str
     yields: bool = True
     rate: str | None = None
     size: str | None = None
     prefer_key: bool = False
+    unseen: bool = False
+    copies: bool = False
 
     def words(self) -> list[str]:
         words = self._words("wipe")
         words += ["--method", self.method, "--verify", self.verify]
-        words += ["--slots", self.slots, "--state-dir", self.state_dir, "--resume"]
+        words += ["--slots", self.slots, "--state-dir", JOBS, "--resume"]
         if self.rate is not None:
             words += ["--rate", self.rate]
         elif self.yields:
@@ -81,6 +94,10 @@ class Wipe(Order):
             words.append("--prefer-key")
         elif self.size is not None:
             words += ["--size", self.size]
+        if self.unseen:
+            words += ["--force", "unseen"]
+        if self.copies:
+            words += ["--force", "copies"]
         return words
 
 
@@ -94,9 +111,9 @@ class DestroyKey(Order):
         return [*self._words("destroy-key"), "--external-key", self.external_key]
 
 
-def jobs(binary: str, state_dir: str) -> list[str]:
+def jobs(binary: str) -> list[str]:
     """What runs, what could be resumed, what ended."""
-    return [binary, "jobs", "--json", "--state-dir", state_dir]
+    return [binary, "jobs", "--json", "--state-dir", JOBS]
 
 
 def split_snapshot(volume_group: str, name: str) -> list[str]:

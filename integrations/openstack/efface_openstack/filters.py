@@ -2,11 +2,15 @@
 
 rootwrap compares argument by argument, each with a pattern that has to fit all of it; a pattern may hold
 no comma, and the number of arguments is fixed. So there is a line for each shape that a command can have.
+It puts `$` behind the pattern, which matches before a newline at the end: so each ends with `\\Z`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from .command import DestroyKey, Wipe, jobs, split_snapshot
 
@@ -15,11 +19,14 @@ FIELDS = [f"{HEX}{{{digits}}}" for digits in (8, 4, 4, 4, 12)]
 UUID = "-".join(FIELDS)
 # device-mapper doubles the hyphens of a name.
 MAPPED_UUID = "--".join(FIELDS)
-GROUP = "[A-Za-z0-9_.+-]+"
-# No dot and so no `..`: the folders belong to root, and nothing leads out of them.
-FOLDER = "/var/lib/efface(/[A-Za-z0-9_-]+)*"
-WORD = "[A-Za-z0-9_-]+"
-NUMBER = "[0-9]+"
+# Never an option.
+GROUP = "[A-Za-z0-9][A-Za-z0-9_.+-]*"
+# With its hyphens doubled, so that the name of a volume cannot pass for a part of the group's.
+MAPPED_GROUP = "[A-Za-z0-9]([A-Za-z0-9_.+]|--)*"
+WORD = "(?!.{256})[A-Za-z0-9_][A-Za-z0-9_-]*"
+TO_99 = "[1-9][0-9]?"
+TO_9999 = "[1-9][0-9]?[0-9]?[0-9]?"
+RATE = f"{TO_9999}[KMGT]iB/s"
 
 HEADER = """\
 # What the cinder service may have root do with efface, and nothing else.
@@ -28,37 +35,36 @@ HEADER = """\
 """
 
 
+ORDER: dict[str, Any] = {
+    "device": f"/dev/mapper/{MAPPED_GROUP}-(volume|_snapshot)--{MAPPED_UUID}",
+    "volume_id": UUID,
+    "tenant": WORD,
+    "ionice": "(idle|best-effort:[0-7])",
+    "wait": TO_9999,
+}
+
+
+def wipes() -> Iterator[list[str]]:
+    written = Wipe(
+        **ORDER, method="(zero|shred|random)", verify="(none|standard|high|full)", slots=TO_99, yields=False
+    )
+    # What was discarded and not read shows nothing.
+    discarded = replace(written, method="discard", verify="(standard|high|full)")
+    kinds = [
+        written,
+        replace(written, size=f"{TO_9999}MiB"),
+        replace(written, prefer_key=True),
+        discarded,
+    ]
+    for kind, unseen, copies in product(kinds, (False, True), (False, True)):
+        forced = replace(kind, unseen=unseen, copies=copies)
+        yield forced.words()
+        yield replace(forced, yields=True).words()
+        yield replace(forced, rate=RATE).words()
+
+
 def lines() -> list[str]:
-    order = {
-        "device": f"/dev/mapper/{GROUP}-(volume|_snapshot)--{MAPPED_UUID}",
-        "volume_id": UUID,
-        "tenant": WORD,
-        "ionice": "(idle|best-effort:[0-7]|realtime:[0-7])",
-        "wait": NUMBER,
-        "certificate_dir": FOLDER,
-    }
-    wipes = [
-        Wipe(
-            **order,
-            method="(zero|shred|random|discard)",
-            verify="(none|standard|high|full)",
-            slots=NUMBER,
-            state_dir=FOLDER,
-            yields=yields,
-            rate=rate,
-            size=size,
-            prefer_key=prefer_key,
-        ).words()
-        for (yields, rate), (size, prefer_key) in product(
-            ((True, None), (False, None), (False, "[0-9]+[KMGT]iB/s")),
-            ((None, False), (NUMBER, False), (None, True)),
-        )
-    ]
-    commands = [
-        *wipes,
-        DestroyKey(**order, external_key=WORD).words(),
-        jobs("efface", FOLDER),
-    ]
+    commands = [*wipes(), DestroyKey(**ORDER, external_key=WORD).words(), jobs("efface")]
     split = split_snapshot(GROUP, f"_snapshot-{UUID}")
     return [
         *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),
@@ -67,7 +73,8 @@ def lines() -> list[str]:
 
 
 def rule(words: list[str]) -> str:
-    return f"RegExpFilter, {words[0]}, root, {', '.join(words)}"
+    patterns = (word.replace("job.", r"job\.") + r"\Z" for word in words)
+    return f"RegExpFilter, {words[0]}, root, {', '.join(patterns)}"
 
 
 def text() -> str:

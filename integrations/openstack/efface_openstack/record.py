@@ -1,0 +1,45 @@
+"""What the records of a volume say, where efface's exit code alone does not tell."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from .command import CERTIFICATES, RESIDUE
+
+Record = dict[str, Any]
+
+
+def names() -> set[str]:
+    return {name for name in os.listdir(CERTIFICATES) if name.endswith(".json")}
+
+
+def written_since(before: set[str], volume_id: str) -> Record:
+    """The one record of this volume that was not there before."""
+    found = []
+    for name in names() - before:
+        with open(os.path.join(CERTIFICATES, name), encoding="utf-8") as file:
+            record = json.load(file)
+        if record["details"]["job"]["volume_id"] == volume_id:
+            found.append(record)
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} new records in {CERTIFICATES} are of the volume {volume_id}")
+    return found[0]
+
+
+def copies_alone(record: Record) -> list[Any]:
+    """What keeps copies below the device, where that is all that is short of a wipe; else nothing.
+
+    A field that is missing is an error: what the record does not say is not taken for good.
+    """
+    job = record["job"]
+    whole = (
+        (record["verdict"], record["exit_code"], record["error"]) == ("residue", RESIDUE, None)
+        and job["error"] is None
+        and job["residue"] == job["residue_unreadable"] == job["unreadable"] == []
+        and job["surviving"] == {"bytes": 0, "runs": [], "more": False}
+        and not job["unchanged_key_bytes"]
+    )
+    copies: list[Any] = record["copies"]
+    return copies if whole else []

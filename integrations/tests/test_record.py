@@ -1,0 +1,78 @@
+"""Exit code 5 is accepted only where the record names copies below the volume, and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from efface_openstack import record
+from efface_openstack.record import copies_alone, written_since
+
+COPIES = ["dm-cache in write-back mode (dm-7)"]
+BLOCK = [{"start": 0, "end": 4096}]
+
+
+def with_copies(job=None, **fields):
+    whole = {
+        "error": None,
+        "residue": [],
+        "residue_unreadable": [],
+        "unreadable": [],
+        "surviving": {"bytes": 0, "runs": [], "more": False},
+        "unchanged_key_bytes": None,
+    }
+    made = {"verdict": "residue", "exit_code": 5, "error": None, "copies": COPIES, "job": whole | (job or {})}
+    return {**made, "details": {"job": {"volume_id": "a"}}, **fields}
+
+
+def test_copies_alone_are_named():
+    assert copies_alone(with_copies()) == COPIES
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        with_copies(copies=[]),
+        with_copies(verdict="failed"),
+        with_copies(verdict="surviving"),
+        with_copies(exit_code=1),
+        with_copies(error="it failed"),
+        with_copies({"error": "it failed"}),
+        with_copies({"residue": BLOCK}),
+        with_copies({"residue_unreadable": BLOCK}),
+        with_copies({"unreadable": BLOCK}),
+        with_copies({"surviving": {"bytes": 1, "runs": [], "more": False}}),
+        with_copies({"surviving": {"bytes": 0, "runs": [], "more": True}}),
+        with_copies({"unchanged_key_bytes": 512}),
+    ],
+)
+def test_any_other_shortfall_is_none_that_may_be_accepted(changed):
+    assert copies_alone(changed) == []
+
+
+@pytest.mark.parametrize("name", ["verdict", "exit_code", "error", "copies", "job"])
+def test_what_the_record_does_not_say_is_not_taken_for_good(name):
+    record = with_copies()
+    del record[name]
+    with pytest.raises(KeyError):
+        copies_alone(record)
+    with pytest.raises(TypeError):
+        copies_alone(with_copies() | {"job": None})
+
+
+def test_the_record_is_the_one_new_one_of_the_volume(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "CERTIFICATES", str(tmp_path))
+
+    def keep(name, volume):
+        Path(tmp_path, name).write_text(json.dumps({"name": name, "details": {"job": {"volume_id": volume}}}))
+
+    keep("earlier.json", "a")
+    before = record.names()
+    keep("neighbour.json", "b")
+    with pytest.raises(ValueError, match="0 new records"):
+        written_since(before, "a")
+    keep("new.json", "a")
+    assert written_since(before, "a")["name"] == "new.json"
+    keep("another.json", "a")
+    with pytest.raises(ValueError, match="2 new records"):
+        written_since(before, "a")

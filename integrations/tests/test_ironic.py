@@ -238,9 +238,13 @@ def gfs2(disk):
     disk.write(GFS2_AT, GFS2)
 
 
-def vmfs_partition(disk):
+def vmfs_type(disk):
     table = "label: gpt\nstart=2048, type=AA31E02A-400F-11DB-9590-000C2911D1B8\n"
     run("sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--wipe", "never", disk.image, input=table)
+
+
+def vmfs_partition(disk):
+    vmfs_type(disk)
     # LVM of VMFS, as libblkid knows it: VMFS_volume_member, 1 MiB into the partition.
     disk.write(2 * MIB, bytes.fromhex("0d d0 01 c0"))
 
@@ -264,6 +268,15 @@ def test_i3_i4_stock_erases_it(ramdisk, disks, shared):
     stock(ramdisk)
     assert clean(ramdisk, disks[:1])[1] is None
     assert not disks[0].holds_secrets()
+
+
+def test_i4_a_partitions_type_alone_is_no_file_system(ramdisk, disks):
+    run("losetup", "--detach", disks[0].node)
+    disks[0] = Disk(201, 40 * MIB)
+    vmfs_type(disks[0])
+    result, error = clean(ramdisk, disks[:1])
+    assert error is None and not disks[0].holds_secrets()
+    assert result[str(disks[0].node)]["findings"]["signatures"], "the table was seen"
 
 
 def test_i5_skipped_and_erased_can_be_told_apart(ramdisk, disks):

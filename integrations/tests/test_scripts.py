@@ -134,14 +134,78 @@ def ansible(tmp_path, arguments, *options):
 
 def test_ansible_check_mode_writes_nothing_and_a_run_returns_the_certificate(disk, tmp_path):
     before = disk.read_bytes()
-    state, told = ansible(tmp_path, f"device={NODE} method=shred", "--check")
+    certificates = tmp_path / "made" / "by the module"
+    arguments = f"device={NODE} method=shred verify=full certificate_dir='{certificates}'"
+    state, told = ansible(tmp_path, arguments, "--check")
     assert "CHANGED" in state and told["changed"] and disk.read_bytes() == before
-    state, told = ansible(tmp_path, f"device={NODE} method=shred verify=full certificate_dir=/mnt")
+    assert not certificates.parent.exists()
+    state, told = ansible(tmp_path, arguments)
     assert "CHANGED" in state and told["certificate"]["verdict"] == "wiped"
     assert SECRET not in disk.read_bytes()
-    [kept] = Path("/mnt").glob("efface-loop201-*.json")
-    assert json.loads(kept.read_text()) == told["certificate"]
-    kept.unlink()
+    [kept] = certificates.glob("efface-loop201-*.json")
+    assert json.loads(kept.read_text()) == told["certificate"] and told["certificate_file"] == str(kept)
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]], ids=["run", "check"])
+def test_ansible_where_the_certificate_cannot_be_kept_nothing_is_written(disk, tmp_path, options):
+    before = disk.read_bytes()
+    (tmp_path / "file").touch()
+    state, told = ansible(tmp_path, f"device={NODE} certificate_dir={tmp_path}/file/below", *options)
+    assert "FAILED" in state and not told["changed"] and "certificate_dir" in told["msg"], told
+    assert disk.read_bytes() == before
+
+
+# As after a failure in the middle, with the record of the real wipe.
+FAILS = """#!/bin/sh
+/usr/bin/env -u PATH {efface} "$@"
+for word; do case $word in *.json) sed -i 's/"verdict": "wiped"/"verdict": "{verdict}"/' "$word" ;; esac; done
+echo "efface: /dev/loop201: it ended with {code}" >&2
+exit {code}
+"""
+
+
+@pytest.mark.parametrize(
+    "code, verdict", [(1, "failed"), (5, "residue"), (6, "surviving"), (130, "interrupted")]
+)
+@pytest.mark.parametrize("folder", [True, False], ids=["kept", "returned"])
+def test_ansible_a_failure_has_changed_the_disk_and_returns_its_certificate(
+    disk, tmp_path, code, verdict, folder
+):
+    failing = tmp_path / "failing"
+    failing.write_text(FAILS.format(efface=os.environ["EFFACE_UNDER_TEST"], code=code, verdict=verdict))
+    failing.chmod(0o755)
+    arguments = f"device={NODE} binary={failing}" + (f" certificate_dir={tmp_path}/certificates" * folder)
+    state, told = ansible(tmp_path, arguments)
+    assert "FAILED" in state and told["changed"] and told["rc"] == code, told
+    assert told["certificate"]["verdict"] == verdict and f"it ended with {code}" in told["msg"]
+    files = [str(file) for file in tmp_path.glob("certificates/*.json")]
+    assert files == ([told["certificate_file"]] if folder else [])
+
+
+def test_ansible_evidence_is_signed_chained_and_names_who_did_it(disk, tmp_path):
+    efface = os.environ["EFFACE_UNDER_TEST"]
+    run(efface, "key", "new", tmp_path / "key")
+    details = tmp_path / "details.toml"
+    details.write_text('[operator]\nname = "A. Smith"\n')
+    arguments = f"device={NODE} certificate_dir={tmp_path} sign_key={tmp_path}/key"
+    state, told = ansible(tmp_path, f"{arguments} ledger={tmp_path}/ledger details={details}")
+    assert "CHANGED" in state, told
+    assert told["certificate"]["details"]["operator"]["name"] == "A. Smith"
+    assert told["certificate"]["chain"]["sequence"] == 1
+    verify = [
+        efface,
+        "certificate",
+        "verify",
+        "--public-key",
+        f"{tmp_path}/key.pub",
+        told["certificate_file"],
+    ]
+    assert run(*verify, check=False).returncode == 0
+
+
+def test_ansible_a_device_is_never_taken_for_an_option(tmp_path):
+    state, told = ansible(tmp_path, "device=--help")
+    assert "FAILED" in state and told["rc"] == 2 and "--help" in told["msg"] and not told["changed"]
 
 
 def test_ansible_the_module_prints_one_object_with_the_difference(disk, tmp_path):
@@ -155,6 +219,7 @@ def test_ansible_the_module_prints_one_object_with_the_difference(disk, tmp_path
 def test_ansible_a_refusal_fails_the_task_and_changed_nothing(mounted, tmp_path):
     state, told = ansible(tmp_path, f"device={NODE}")
     assert "FAILED" in state and told["rc"] == 3 and not told["changed"] and "/mnt/mounted" in told["msg"]
+    assert told["certificate"]["verdict"] == "refused"
 
 
 UNIT = INTEGRATIONS / "systemd/efface@.service"

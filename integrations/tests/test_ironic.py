@@ -206,6 +206,21 @@ def test_another_disk_than_the_agent_believes_is_refused(ramdisk, disks, believe
     assert disks[0].holds_secrets()
 
 
+WIPED = """
+from ironic_python_agent import config, hardware
+from efface_openstack import ironic
+try:
+    ironic.wipe(hardware.BlockDevice("--help", "model", 1 << 30, False), ["--method", "zero"])
+except hardware.errors.BlockDeviceEraseError as error:
+    print(error.details)
+"""
+
+
+def test_a_device_is_never_taken_for_an_option(ramdisk):
+    told = run("/srv/ironic/bin/python", "-c", WIPED, env=environment(ramdisk, []), check=False)
+    assert "no such device" in told.stdout, told
+
+
 def test_i1_stock_skips_a_stale_raid_member_and_succeeds(ramdisk, disks):
     disks[0].write(4096, md_superblock())
     stock(ramdisk)

@@ -66,6 +66,21 @@ def test_kubernetes_what_cannot_be_cleaned_is_not_exit_0(mounted, tmp_path):
 
 
 MAAS = INTEGRATIONS / "maas/efface"
+ACTION = INTEGRATIONS / "tinkerbell/efface-action"
+
+
+@pytest.mark.parametrize(
+    "words, environment",
+    [
+        ([CLEANER], {"LOCAL_PV_BLKDEVICE": "--help"}),
+        ([MAAS, "--storage=--help"], {}),
+        ([ACTION], {"DEST_DISK": "--help"}),
+    ],
+    ids=["kubernetes", "maas", "tinkerbell"],
+)
+def test_a_device_is_never_taken_for_an_option(words, environment, tmp_path):
+    failed = call(words, tmp_path, **environment)
+    assert failed.returncode == 2 and "--help" in failed.stderr, "help alone would be exit 0"
 
 
 def metadata():
@@ -90,13 +105,27 @@ def test_maas_knows_it_for_a_release_script_that_takes_a_disk():
 
 def test_maas_a_released_disk_is_wiped_and_the_result_says_so(disk, tmp_path):
     result = tmp_path / "result.yaml"
-    passed = call([MAAS, f"--storage={NODE}"], tmp_path, RESULT_PATH=str(result))
+    passed = call([MAAS, f"--storage={NODE}"], tmp_path, RESULT_PATH=str(result), TMPDIR=str(tmp_path))
     assert passed.returncode == 0, passed.stderr
+    assert {file.name for file in tmp_path.iterdir()} == {"tools", result.name}, "nothing is left behind"
     assert disk.read_bytes() == bytes(4 * MIB)
     told = yaml(result.read_text())
     assert told["result"] == "passed" and told["results"]["verdict"] == "wiped"
     assert set(told["results"]) == set(metadata()["results"]), "MAAS refuses results that were not declared"
     assert '"efface_record"' in passed.stdout
+
+
+def test_maas_the_certificate_lies_in_a_folder_of_its_own(disk, tmp_path):
+    """Others write to the folder of temporary files too, and a name alone is not reserved."""
+    (tmp_path / "tools").mkdir()
+    Path(tmp_path, "tools/mktemp").write_text('#!/bin/sh\nexec /usr/bin/mktemp "$@" | tee /mnt/made\n')
+    Path(tmp_path, "tools/mktemp").chmod(0o755)
+    Path(tmp_path, "tools/rm").write_text(
+        '#!/bin/sh\nstat --format=%a:%F $(cat /mnt/made) >/mnt/mode\nexec /usr/bin/rm "$@"\n'
+    )
+    Path(tmp_path, "tools/rm").chmod(0o755)
+    assert call([MAAS, f"--storage={NODE}"], tmp_path, TMPDIR=str(tmp_path)).returncode == 0
+    assert Path("/mnt/mode").read_text() == "700:directory\n"
 
 
 def test_maas_a_disk_in_use_fails(mounted, tmp_path):
@@ -106,9 +135,6 @@ def test_maas_a_disk_in_use_fails(mounted, tmp_path):
     assert yaml(result.read_text())["result"] == "failed"
     assert call([MAAS], tmp_path).returncode != 0
     assert call([MAAS, "--storage="], tmp_path).returncode != 0
-
-
-ACTION = INTEGRATIONS / "tinkerbell/efface-action"
 
 
 def test_tinkerbell_the_disk_is_wiped_and_progress_is_told(disk, tmp_path):

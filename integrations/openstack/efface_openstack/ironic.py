@@ -177,7 +177,7 @@ def wipe(disk: Disk, how: list[str]) -> dict[str, Any]:
     certificate = os.path.join(CERTIFICATES, f"{os.path.basename(disk.name)}-{uuid.uuid4()}.json")
     keep = ["--certificate-to", certificate, "--yes", "--quiet"]
     try:
-        utils.execute(BINARY, "wipe", disk.name, *how, *identity(disk), *keep)
+        utils.execute(BINARY, "wipe", *how, *identity(disk), *keep, "--", disk.name)
         with open(certificate, encoding="utf-8") as file:
             return json.load(file)
     except processutils.ProcessExecutionError as error:

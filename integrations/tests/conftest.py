@@ -69,8 +69,9 @@ def machine():
     Path("/usr/share/cinder/rootwrap").mkdir(parents=True)
     shutil.copy(INTEGRATIONS / "openstack/rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
     shutil.rmtree("/var/lib/efface", ignore_errors=True)
-    for folder in ("certificates", "jobs"):
+    for folder, mode in (("certificates", 0o755), ("jobs", 0o700)):
         Path("/var/lib/efface", folder).mkdir(parents=True)
+        Path("/var/lib/efface", folder).chmod(mode)
     for folder in ("/mnt/cinder", "/mnt/cinder/lock"):
         Path(folder).mkdir()
         shutil.chown(folder, "cinder")

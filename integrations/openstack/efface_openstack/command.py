@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Root's, and the only folders that the filters admit. Where they should lie elsewhere, root makes links.
+# Root's, and the only folders that the filters admit.
 CERTIFICATES = "/var/lib/efface/certificates"
 JOBS = "/var/lib/efface/jobs"
 

@@ -8,18 +8,18 @@ import pytest
 from efface_openstack import record
 from efface_openstack.record import copies_alone, written_since
 
-COPIES = ["dm-cache in write-back mode (dm-7)"]
+COPIES = ["dm-7"]
 BLOCK = [{"start": 0, "end": 4096}]
 
 
 def with_copies(job=None, **fields):
     whole = {
+        "verdict": "wiped",
         "error": None,
         "residue": [],
         "residue_unreadable": [],
         "unreadable": [],
         "surviving": {"bytes": 0, "runs": [], "more": False},
-        "unchanged_key_bytes": None,
     }
     made = {"verdict": "residue", "exit_code": 5, "error": None, "copies": COPIES, "job": whole | (job or {})}
     return {**made, "details": {"job": {"volume_id": "a"}}, **fields}
@@ -38,12 +38,13 @@ def test_copies_alone_are_named():
         with_copies(exit_code=1),
         with_copies(error="it failed"),
         with_copies({"error": "it failed"}),
+        with_copies({"verdict": "residue"}),
+        with_copies({"verdict": "interrupted"}),
         with_copies({"residue": BLOCK}),
         with_copies({"residue_unreadable": BLOCK}),
         with_copies({"unreadable": BLOCK}),
         with_copies({"surviving": {"bytes": 1, "runs": [], "more": False}}),
         with_copies({"surviving": {"bytes": 0, "runs": [], "more": True}}),
-        with_copies({"unchanged_key_bytes": 512}),
     ],
 )
 def test_any_other_shortfall_is_none_that_may_be_accepted(changed):

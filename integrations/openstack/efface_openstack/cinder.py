@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -204,7 +204,10 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _destroy_key(self, volume: Any) -> None:
         order = command.DestroyKey(**self._order(volume), external_key=volume["encryption_key_id"])
-        self._efface(order.words(), volume, also_fine=command.NOT_SUPPORTED)
+        # It knows no --force: where something is accepted, the wipe behind it is what may be refused.
+        accepts = self._option("efface_accept_unseen") or self._accepts_copies()
+        also_fine = [command.NOT_SUPPORTED, *([command.REFUSED] if accepts else [])]
+        self._efface(order.words(), volume, also_fine)
 
     def _split_snapshot(self, name: str) -> None:
         """The store of a thick snapshot is in use as long as it is one."""
@@ -212,7 +215,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             self._execute(*command.split_snapshot(self.vg.vg_name, name), run_as_root=True)
             self.vg.activate_lv(name)
 
-    def _efface(self, words: list[str], volume: Any, also_fine: int = 0) -> None:
+    def _efface(self, words: list[str], volume: Any, also_fine: Sequence[int] = ()) -> None:
         """Runs it, after the one that a service left behind when it was killed in the middle of it."""
         device = self.local_path(volume)
         with self._progress(device):
@@ -224,7 +227,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                 time.sleep(LEFT_BEHIND_SECONDS)
             before = record.names() if self._accepts_copies() else set()
             try:
-                self._execute(*words, run_as_root=True, check_exit_code=[0, also_fine])
+                self._execute(*words, run_as_root=True, check_exit_code=[0, *also_fine])
             except processutils.ProcessExecutionError as error:
                 residue = error.exit_code == command.RESIDUE
                 if residue and self._accepts_copies() and self._cleared_but_for_copies(before, volume):
@@ -241,8 +244,8 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             LOG.error("Whether volume %s was cleared is not known from its record: %r", volume["id"], error)
             return False
         if copies:
-            held = ", ".join(map(str, copies))
-            LOG.warning("Volume %s is cleared, but what it held may still be in %s", volume["id"], held)
+            held = ", ".join(copies)
+            LOG.warning("Volume %s is cleared, but what it held may still be on %s", volume["id"], held)
         return bool(copies)
 
     @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 CERTIFICATES = "/var/lib/efface/certificates"
 JOBS = "/var/lib/efface/jobs"
 
+REFUSED = 3
 NOT_SUPPORTED = 4
 RESIDUE = 5
 

@@ -28,18 +28,17 @@ def written_since(before: set[str], volume_id: str) -> Record:
     return found[0]
 
 
-def copies_alone(record: Record) -> list[Any]:
+def copies_alone(record: Record) -> list[str]:
     """What keeps copies below the device, where that is all that is short of a wipe; else nothing.
 
     A field that is missing is an error: what the record does not say is not taken for good.
     """
     job = record["job"]
-    whole = (
+    wiped = (
         (record["verdict"], record["exit_code"], record["error"]) == ("residue", RESIDUE, None)
-        and job["error"] is None
+        and (job["verdict"], job["error"]) == ("wiped", None)
         and job["residue"] == job["residue_unreadable"] == job["unreadable"] == []
         and job["surviving"] == {"bytes": 0, "runs": [], "more": False}
-        and not job["unchanged_key_bytes"]
     )
-    copies: list[Any] = record["copies"]
-    return copies if whole else []
+    copies: list[str] = record["copies"]
+    return copies if wiped else []

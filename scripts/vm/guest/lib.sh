@@ -61,7 +61,11 @@ says() { # TEXT...: each is in what efface told, however its lines are broken
 }
 
 never_says() {
-    ! told | grep -iF -- "$1" || fail "it says: $1"
+    ! told | grep -ioF -- "$1" || fail "it says: $1"
+}
+
+matches() { # REGEX: something that efface told
+    told | grep -E -- "$1" >/dev/null || { cat "$OUTPUT" && fail "nothing in it matches: $1"; }
 }
 
 record() { # FILTER: of the record of the only device
@@ -74,6 +78,21 @@ recorded() { # FILTER EXPECTED
     [ "$found" = "$2" ] || fail "the record has $1 = $found, not $2"
 }
 
+limited() { # REGEX: what a limitation of the record says
+    record '.limitations[]' | grep -iE -- "$1" >/dev/null || { record .limitations && fail "no limitation says: $1"; }
+}
+
+names_copies() { # REGEX: which device of a record with exit code 5 holds copies
+    matches "(cop(y|ies)|failed).*($1)|($1).*(cop(y|ies)|failed)"
+    recorded .achieved '"none"'
+    record '.limitations, .claim' | grep -E -- "$1" >/dev/null || fail "the record does not name $1"
+}
+
+no_foreign_writes() {
+    recorded '.foreign_writes_bytes // 0' 0
+    ! told | grep -E '(^| )foreign [1-9]' || fail "it reports writes of others"
+}
+
 # -- bytes -------------------------------------------------------------------------------------------
 
 size_of() { blockdev --getsize64 "$1"; }
@@ -84,6 +103,12 @@ fill() { # DEVICE...: with bytes that are not zero, and durable
         dd of="$device" bs=1M count="$(size_of "$device")" iflag=fullblock,count_bytes conv=nocreat,fsync \
             status=none < <(yes 'a secret of the former owner')
     done
+}
+
+quietly_dirty() { # DEVICE OFFSET LENGTH: written into its page cache alone, which the kernel leaves there
+    echo 0 >/proc/sys/vm/dirty_writeback_centisecs
+    dd of="$1" bs=1M count="$3" iflag=fullblock,count_bytes oflag=seek_bytes oseek="$2" conv=nocreat,notrunc status=none \
+        < <(yes 'a secret of the former owner')
 }
 
 read_device() { # DEVICE [OFFSET LENGTH]: past the page cache
@@ -164,7 +189,7 @@ bytes() { # 64M, 512K or 65537
 }
 
 # NODE='"read-only":true' and FAULT='"inject-error":[...]' add to QEMU's raw and blkdebug nodes.
-disk() { # NAME SIZE virtio|scsi [PROPERTIES]: $NAME is its node in /dev from then on
+disk() { # NAME SIZE virtio|scsi|usb [PROPERTIES]: $NAME is its node in /dev from then on
     local name=$1 image file
     image=$(<"$USED")
     echo $((image + 1)) >"$USED"
@@ -177,11 +202,12 @@ disk() { # NAME SIZE virtio|scsi [PROPERTIES]: $NAME is its node in /dev from th
     plug "$name" "$3" "${4:-}"
 }
 
-plug() { # NAME virtio|scsi [PROPERTIES [DEVICE]]: the image as a disk, or as DEVICE too
+plug() { # NAME virtio|scsi|usb [PROPERTIES [DEVICE]]: the image as a disk, or as DEVICE too
     local driver device=${4:-$1}
     case $2 in
         virtio) driver=virtio-blk-pci ;;
         scsi) driver=scsi-hd,bus=scsi0.0,device_id=$1 ;;
+        usb) driver=usb-storage,bus=xhci.0 ;;
     esac
     echo "$device" >>"$DEVICES"
     ls /sys/block >/tmp/before
@@ -216,8 +242,8 @@ ends() { # VERDICT: of what was begun
     say "$1, as expected"
 }
 
-writing() { # whether the first pass is some MiB on
-    grep -qE '"event":"progress","step":1,"bytes":[0-9]{7,}' /tmp/events
+writing() { # [STEP]: whether the first pass is some MiB on; with --verify none it is step 0
+    grep -qE '"event":"progress","step":'"${1:-1}"',"bytes":[0-9]{7,}' /tmp/events
 }
 
 unplug() { # NAME
@@ -239,8 +265,12 @@ clean_up() ( # what a test may have made
     for name in 1 2 3 4; do dmsetup remove_all --force; done
     mdadm --stop --scan
     losetup --detach-all
+    echo 1 | tee /sys/block/bcache*/bcache/stop /sys/fs/bcache/*/stop
+    wait_for no_bcache
     rmdir /sys/kernel/config/nullb/*
-    modprobe -qr scsi_debug null_blk brd
+    for name in /sys/block/zram*; do echo 1 >"$name/reset"; done
+    modprobe -qr scsi_debug null_blk brd zram
+    echo 500 >/proc/sys/vm/dirty_writeback_centisecs
     for name in $(<"$DEVICES"); do qmp device_del "{\"id\":\"$name\"}"; done
     for name in $(<"$NODES"); do
         wait_for qmp blockdev-del "{\"node-name\":\"$name\"}"
@@ -248,6 +278,8 @@ clean_up() ( # what a test may have made
     done
     : >"$DEVICES" >"$NODES"
 ) >/dev/null 2>&1
+
+no_bcache() { ! ls -d /sys/block/bcache* /sys/fs/bcache/*-*; }
 
 left_behind() {
     ls /sys/block | grep -v '^loop' | grep -vxFf /run/first

@@ -237,6 +237,19 @@ fn a_medium_error_is_residue_whatever_its_number() {
     }
 }
 
+/// What only interrupts an I/O is no error of the disk.
+#[test]
+fn an_interrupted_io_is_tried_again_as_it_was() {
+    for errno in [libc::EINTR, libc::EAGAIN] {
+        let faults = Faults { transient: 300, media_errno: Some(errno), ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+        let (report, _) = run(&mut disk, plan, &settings());
+        assert_eq!((report.verdict, report.residue.bytes()), (Verdict::Wiped, 0), "{errno}");
+        assert!(disk.live().iter().all(|byte| *byte == 0), "{errno}");
+    }
+}
+
 #[test]
 fn a_block_that_only_the_first_pass_could_not_write_stays_residue() {
     // The disk is gone in the middle of the second pass: what the first one knew is not forgotten.

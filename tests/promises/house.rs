@@ -144,21 +144,3 @@ fn the_readme_has_the_exit_codes_and_every_method() {
         assert!(readme.contains(&format!("| `{}`", scheme.name)), "the README lacks {}", scheme.name);
     }
 }
-
-#[test]
-fn every_claim_about_a_storage_names_its_test() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("docs/storage.md")).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| storage"));
-    let mut named: Vec<&str> = rows
-        .flat_map(|row| row.trim_end_matches(" |").rsplit("| ").next().unwrap().split(", "))
-        .map(str::trim)
-        .collect();
-    named.sort_unstable();
-    named.dedup();
-    let files = fs::read_dir(root.join("tests/vm")).unwrap().flatten();
-    let mut tests: Vec<String> = files.map(|entry| entry.file_name().into_string().unwrap()).collect();
-    tests.retain(|name| !name.contains('.'));
-    tests.sort_unstable();
-    assert_eq!(named, tests, "docs/storage.md and tests/vm name different tests");
-}

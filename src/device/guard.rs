@@ -25,7 +25,7 @@ use super::sysfs::{Block, WriteCounter};
 use super::usage::{self, Usage};
 use super::{Signature, Thin, Tree, blkid, volume};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Op, Target};
+use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op, Target};
 use crate::luks::KeyArea;
 use caches::Caches;
 use hold::Held;
@@ -147,7 +147,8 @@ impl Examined {
             .map_err(|error| Error::failed("no I/O can be set up").because(error).on(&identity.path))?;
         let mut io_path = disk.io_path().clone();
         io_path.direct &= caches.indirect.is_empty();
-        Ok(Box::new(Guarded { disk, io_path, gauges, caches, held }))
+        let medium = identity.kind.medium();
+        Ok(Box::new(Guarded { disk, io_path, medium, gauges, caches, held }))
     }
 }
 
@@ -500,6 +501,7 @@ fn check_writable(target: &Target) -> Result<()> {
 struct Guarded {
     disk: Box<dyn Disk>,
     io_path: IoPath,
+    medium: Medium,
     gauges: Gauges,
     caches: Caches,
     held: Option<(Held, Watch)>,
@@ -537,6 +539,10 @@ impl Disk for Guarded {
     fn unchanged(&self) -> io::Result<()> {
         self.disk.unchanged()?;
         self.held.as_ref().map_or(Ok(()), |(_, watch)| watch.check())
+    }
+
+    fn medium(&self) -> Medium {
+        self.medium
     }
 
     fn loads(&self) -> Vec<Load> {

@@ -17,6 +17,7 @@ use super::select::same;
 use super::sysfs::Block;
 use super::{DeviceNumber, Signature, Thin, Tree, lossy, printable};
 use crate::error::{Error, Result};
+use crate::io::Medium;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -30,6 +31,14 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub fn medium(self) -> Medium {
+        match self {
+            Kind::Disk | Kind::Partition => Medium::Drive,
+            Kind::DeviceMapper | Kind::Md => Medium::Mapping,
+            Kind::Loop | Kind::Image => Medium::File,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Kind::Disk => "disk",

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use patience::Patience;
-use trouble::Trouble;
+use trouble::{Trouble, advice};
 
 use super::event::{Emitter, Event};
 use super::pace::{Leave, Pace};
@@ -54,9 +54,18 @@ pub struct Context<'a> {
 /// Why a step ended before its area did.
 #[derive(Debug)]
 pub enum Halt {
-    /// Somebody asked for it; the verdict says how.
+    /// A signal asked for it; the verdict says how.
     Asked(Verdict),
     Failed(Error),
+    /// The same, and what was in flight was not answered: the disk is busy with it, and may be asked
+    /// for nothing more.
+    Abandoned(Error),
+}
+
+impl Halt {
+    fn is_failure(&self) -> bool {
+        matches!(self, Halt::Failed(_) | Halt::Abandoned(_))
+    }
 }
 
 /// A piece of the area, and how often it was tried.
@@ -283,6 +292,7 @@ impl<'a> Cover<'a> {
             }
         };
         let operation = op.name();
+        self.report.flushed = false;
         let Cover { disk, emitter, .. } = self;
         // A command, and a backend without a queue, come back only when the device has answered.
         match emitter.calls.within(operation, piece.extent, || disk.submit(op)) {
@@ -333,7 +343,8 @@ impl<'a> Cover<'a> {
         if let Some(flight) = oldest.filter(|flight| flight.since.elapsed() >= patience) {
             let seconds = flight.since.elapsed().as_secs();
             let what = format!("a {} has not been answered for {seconds} s", flight.operation);
-            return self.abandon(Error::failed(what).at(flight.piece.extent).way_out(trouble::GONE));
+            let error = Error::failed(what).at(flight.piece.extent);
+            return self.abandon(error.way_out(advice(self.disk.medium(), trouble::GONE)));
         }
         if self.course_bytes.is_some()
             && let Some(slow) = self.patience.too_slow(self.report.bytes)
@@ -345,6 +356,9 @@ impl<'a> Cover<'a> {
     /// What is still in flight stays with the disk, which outlives it or leaks it.
     fn abandon(&mut self, error: Error) {
         self.fail(error);
+        if let Some(Halt::Failed(first)) = self.halt.take() {
+            self.halt = Some(Halt::Abandoned(first));
+        }
         self.flying.clear();
     }
 
@@ -425,15 +439,18 @@ impl<'a> Cover<'a> {
         let extent = piece.extent;
         let told = |what: &str| Error::failed(what).at(extent).because(again(error));
         let lost = self.patience.failing();
-        match Trouble::of(error) {
+        let medium = self.disk.medium();
+        let failing = advice(medium, "the device is failing: replace it, or destroy it");
+        let short = !extent.len().is_multiple_of(self.geometry.logical_block);
+        match Trouble::of(error, short) {
             Trouble::Passing | Trouble::Media if lost >= self.settings.give_up_after => {
                 let what = format!("given up: for {} s every I/O has failed", lost.as_secs());
-                self.fail(told(&what).way_out("the device is failing: replace it, or destroy it"));
+                self.fail(told(&what).way_out(failing));
             }
             Trouble::Passing | Trouble::Media if self.report.errors >= self.settings.errors_max => {
                 let what =
                     format!("given up after {} failed I/Os, the last one a {operation}", self.report.errors);
-                self.fail(told(&what).way_out("the device is failing: replace it, or destroy it"));
+                self.fail(told(&what).way_out(failing));
             }
             Trouble::Passing => {
                 self.report.errors += 1;
@@ -446,7 +463,8 @@ impl<'a> Cover<'a> {
                 self.fail(Error::unsupported(what).because(again(error)).way_out(way_out));
             }
             Trouble::Unsupported | Trouble::Fatal => {
-                let (what, way_out) = trouble::fatal(operation, error, self.disk.unchanged().is_err());
+                let (what, way_out) =
+                    trouble::fatal(operation, error, self.disk.unchanged().is_err(), medium);
                 self.fail(told(&what).way_out(way_out));
             }
         }
@@ -476,19 +494,21 @@ impl<'a> Cover<'a> {
     /// Makes an epoch durable when nothing is in flight; says whether there is more to do.
     fn end_epoch(&mut self) -> bool {
         assert!(self.halt.is_some() || self.again.is_empty(), "an idle disk took no piece");
-        let failed = matches!(self.halt, Some(Halt::Failed(_)));
+        let failed = self.halt.as_ref().is_some_and(Halt::is_failure);
         if self.act.writes() && !failed {
+            self.report.flushed = false;
+            let medium = self.disk.medium();
             let (all, Cover { disk, emitter, .. }) = (Extent::new(0, self.geometry.size), &mut *self);
             if let Err(error) = emitter.calls.within("flush", all, || disk.flush()) {
                 let what = "the flush failed, so what was written may be lost";
                 self.fail(
                     Error::failed(what)
                         .because(error)
-                        .way_out("do not trust this device; run it again or destroy it"),
+                        .way_out(advice(medium, "do not trust this device; run it again or destroy it")),
                 );
                 return false;
             }
-            self.report.flushed = self.halt.is_none() && self.next.is_none();
+            self.report.flushed = true;
         }
         if failed {
             return false;
@@ -509,7 +529,7 @@ impl<'a> Cover<'a> {
 
     /// The first failure stands; what is in flight is still drained.
     fn fail(&mut self, error: Error) {
-        if !matches!(self.halt, Some(Halt::Failed(_))) {
+        if !self.halt.as_ref().is_some_and(Halt::is_failure) {
             self.halt = Some(Halt::Failed(error));
         }
     }

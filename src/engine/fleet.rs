@@ -1,5 +1,6 @@
 //! Many devices: one job, one thread and one ring for each; one that fails or hangs stops no other.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -37,9 +38,9 @@ pub struct Parallel {
 }
 
 impl Parallel {
-    /// Whether no other job may start now beside those on these buses.
-    fn is_full(self, taken: &[Option<String>], bus: &Option<String>) -> bool {
-        let beside = taken.iter().filter(|other| bus.is_some() && *other == bus).count();
+    /// Whether no other job may start now beside these, each with its bus.
+    fn is_full(self, taken: &[(usize, Option<String>)], bus: &Option<String>) -> bool {
+        let beside = taken.iter().filter(|(_, other)| bus.is_some() && other == bus).count();
         taken.len() >= self.all || beside >= self.per_bus
     }
 }
@@ -50,38 +51,41 @@ impl Default for Parallel {
     }
 }
 
-/// The jobs that run, by their bus.
+/// The jobs that run, by their number, with their bus.
 struct Places {
     parallel: Parallel,
-    taken: Mutex<Vec<Option<String>>>,
+    taken: Mutex<Vec<(usize, Option<String>)>>,
     freed: Condvar,
 }
 
 /// Given back when the job has ended, however it ended.
-struct Place<'a>(&'a Places, Option<String>);
+struct Place<'a>(&'a Places, usize);
 
 impl Places {
-    fn take(&self, bus: Option<String>) -> Place<'_> {
-        let full = |taken: &mut Vec<Option<String>>| self.parallel.is_full(taken, &bus);
+    fn take(&self, job: usize, bus: Option<String>) -> Place<'_> {
+        let full = |taken: &mut Vec<_>| self.parallel.is_full(taken, &bus);
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
-        taken.push(bus.clone());
-        Place(self, bus)
+        taken.push((job, bus));
+        Place(self, job)
+    }
+
+    fn free(&self, job: usize) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != job);
+        self.freed.notify_all();
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = taken.iter().position(|bus| *bus == self.1).expect("it was taken");
-        taken.swap_remove(mine);
-        self.0.freed.notify_all();
+        self.0.free(self.1);
     }
 }
 
 /// How often it is looked whether a job's thread still comes back from the kernel.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a thread may take to come back once it was asked to end.
+/// How long a thread may take to end, all its calls together, once a signal asked for it; and to close
+/// its disk, once its result is there.
 const LEAVE_MAX: Duration = Duration::from_secs(15);
 
 /// Runs the jobs, so many at once, and hands their events, with the job's number, to `watch` on this
@@ -104,6 +108,7 @@ pub fn run(
         })
         .collect();
     drop(to);
+    let mut asked = None;
     while !watched.iter().all(Watched::is_over) {
         match events.recv_timeout(TICK) {
             Ok((job, event)) => watch(Some((job, &event))),
@@ -111,8 +116,11 @@ pub fn run(
             Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
             Err(RecvTimeoutError::Timeout) => watch(None),
         }
+        if stop.verdict().is_some() {
+            asked.get_or_insert_with(Instant::now);
+        }
         for (job, each) in watched.iter_mut().enumerate() {
-            each.look(settings, stop).into_iter().for_each(|event| watch(Some((job, &event))));
+            each.look(settings, asked).into_iter().for_each(|event| watch(Some((job, &event))));
         }
     }
     events.try_iter().for_each(|(job, event)| watch(Some((job, &event))));
@@ -121,6 +129,8 @@ pub fn run(
 
 /// A job's thread, seen from outside.
 struct Watched {
+    job: usize,
+    places: Arc<Places>,
     calls: Calls,
     thread: JoinHandle<()>,
     result: Arc<Mutex<Option<Result<JobReport>>>>,
@@ -132,10 +142,11 @@ struct Watched {
 impl Watched {
     fn start(work: Work, emitter: Emitter, places: Arc<Places>, settings: Settings, stop: Stop) -> Watched {
         let result = Arc::new(Mutex::new(None));
-        let (slot, calls) = (result.clone(), emitter.calls.clone());
+        let (slot, calls, job) = (result.clone(), emitter.calls.clone(), emitter.job);
+        let queue = places.clone();
         let thread = thread::spawn(move || {
             let Work { open, plan, resume, mut keep, bus } = work;
-            let _place = places.take(bus);
+            let _place = queue.take(job, bus);
             let opened = emitter.calls.within("open", plan.area, open);
             let give = |report| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
             match opened {
@@ -145,33 +156,41 @@ impl Watched {
                     let surroundings =
                         Surroundings { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
                     let area = plan.area;
-                    give(Ok(job::run(&mut *disk, plan, resume, surroundings)));
+                    // After a mistake of ours too the disk is closed where the watch can see it.
+                    let run = AssertUnwindSafe(|| job::run(&mut *disk, plan, resume, surroundings));
+                    give(catch_unwind(run).map_err(|_| crashed()));
                     emitter.calls.within("close", area, || drop(disk));
                 }
             }
         });
-        Watched { calls, thread, result, told: None, abandoned: None }
+        Watched { job, places, calls, thread, result, told: None, abandoned: None }
     }
 
     fn is_over(&self) -> bool {
         self.abandoned.is_some() || self.thread.is_finished()
     }
 
-    /// Whether its thread has been in the kernel for too long.
-    fn look(&mut self, settings: &Settings, stop: &Stop) -> Option<Event> {
+    /// Whether its thread has been in the kernel for too long; `asked` is since when it is to end.
+    fn look(&mut self, settings: &Settings, asked: Option<Instant>) -> Option<Event> {
         if self.is_over() {
             return None;
         }
         let call = self.calls.now()?;
         let since = call.since.elapsed();
-        let asked = stop.verdict().is_some() && since >= LEAVE_MAX.min(settings.io_timeout);
-        if asked || since >= settings.give_up_after {
+        let asked = asked.map(|asked| asked.elapsed()).is_some_and(|asked| {
+            asked >= LEAVE_MAX || asked.min(since) >= LEAVE_MAX.min(settings.io_timeout)
+        });
+        let has_result = self.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let late_to_close = has_result && since >= LEAVE_MAX;
+        if asked || late_to_close || since >= settings.give_up_after {
             let what =
                 format!("{} has not come back from the kernel for {} s", call.operation, since.as_secs());
             self.abandoned = Some(Error::failed(what).at(call.at).way_out(
                 "the kernel does not let go of this process until the device answers: see its cable, its \
                  controller and dmesg",
             ));
+            // The next device need not wait for this one.
+            self.places.free(self.job);
             return None;
         }
         let late = since >= settings.io_timeout && self.told != Some(call.since);
@@ -210,17 +229,32 @@ mod tests {
     #[test]
     fn so_many_at_once_and_so_many_on_one_bus() {
         let bus = |name: &str| Some(name.to_string());
-        let taken = [bus("usb2"), None];
+        let taken = [(0, bus("usb2")), (1, None)];
         let full = |all, per_bus, at: &Option<String>| Parallel { all, per_bus }.is_full(&taken, at);
         assert!(full(9, 1, &bus("usb2")) && !full(9, 2, &bus("usb2")) && !full(9, 1, &bus("usb3")));
         assert!(!full(9, 1, &None), "what hangs on nothing shares nothing");
         assert!(full(2, 9, &bus("usb3")));
     }
 
-    /// A disk whose flush comes back only when somebody lets it.
+    /// A disk one of whose calls comes back only when it may.
     struct Stuck {
         disk: SimDisk,
+        call: &'static str,
         free: Arc<AtomicBool>,
+    }
+
+    impl Stuck {
+        fn wait(&self, call: &str) {
+            while self.call == call && !self.free.load(Ordering::Relaxed) {
+                thread::sleep(TICK);
+            }
+        }
+    }
+
+    impl Drop for Stuck {
+        fn drop(&mut self) {
+            self.wait("close");
+        }
     }
 
     impl Disk for Stuck {
@@ -240,9 +274,7 @@ mod tests {
             self.disk.reap(out, until)
         }
         fn flush(&mut self) -> io::Result<()> {
-            while !self.free.load(Ordering::Relaxed) {
-                thread::sleep(TICK);
-            }
+            self.wait("flush");
             self.disk.flush()
         }
         fn unchanged(&self) -> io::Result<()> {
@@ -250,14 +282,14 @@ mod tests {
         }
     }
 
-    fn work(free: Arc<AtomicBool>) -> Work {
+    fn work(call: &'static str, free: Arc<AtomicBool>) -> Work {
         let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
         let area = device.area(None, None).unwrap();
         let method = Method::named("zero").unwrap();
         let plan = Plan::new(&method, Policy::None, area, &device, &mut Seed::from_kernel).unwrap();
         let open = Box::new(move || {
             let disk = SimDisk::new(vec![1; 1 << 20], 512, 4096, 1, Faults::default());
-            Ok(Box::new(Stuck { disk, free }) as Box<dyn Disk>)
+            Ok(Box::new(Stuck { disk, call, free }) as Box<dyn Disk>)
         });
         Work { open, plan, resume: None, keep: Box::new(|_| {}), bus: None }
     }
@@ -265,7 +297,7 @@ mod tests {
     #[test]
     fn a_flush_that_does_not_come_back_is_left_behind_and_the_other_disk_goes_on() {
         let free = Arc::new(AtomicBool::new(false));
-        let jobs = vec![work(free.clone()), work(Arc::new(AtomicBool::new(true)))];
+        let jobs = vec![work("flush", free.clone()), work("none", free.clone())];
         let settings = Settings { io_timeout: TICK, give_up_after: 4 * TICK, ..Settings::default() };
         let mut late = Vec::new();
         let results = run(jobs, Parallel::default(), &settings, &Stop::default(), |event| {
@@ -277,6 +309,32 @@ mod tests {
         let error = results[0].as_ref().expect_err("it is still there").to_string();
         assert!(error.contains("flush has not come back from the kernel"), "{error}");
         assert_eq!(results[1].as_ref().unwrap().verdict, Verdict::Wiped);
+        free.store(true, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_device_that_waits_for_its_turn_gets_it_when_the_one_before_is_left_behind() {
+        let free = Arc::new(AtomicBool::new(false));
+        let jobs = vec![work("flush", free.clone()), work("flush", free.clone())];
+        let settings = Settings { give_up_after: 4 * TICK, ..Settings::default() };
+        let one_by_one = Parallel { all: 1, ..Parallel::default() };
+        let results = run(jobs, one_by_one, &settings, &Stop::default(), |_| {});
+        for result in results {
+            let error = result.expect_err("it is still there").to_string();
+            assert!(error.contains("flush has not come back from the kernel"), "{error}");
+        }
+        free.store(true, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn a_job_that_panics_ends_as_failed_although_its_disk_does_not_close() {
+        let free = Arc::new(AtomicBool::new(false));
+        let mut broken = work("close", free.clone());
+        broken.keep = Box::new(|_| panic!("a mistake of our own"));
+        let settings = Settings { give_up_after: 4 * TICK, ..Settings::default() };
+        let results = run(vec![broken], Parallel::default(), &settings, &Stop::default(), |_| {});
+        let error = results[0].as_ref().expect_err("it has no result").to_string();
+        assert!(error.contains("a mistake of its own"), "{error}");
         free.store(true, Ordering::Relaxed);
     }
 }

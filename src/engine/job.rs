@@ -43,7 +43,7 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings
     let halt = job.run(&plan.steps, resume, draw);
     let verdict = job.verdict(&halt, plan.writes());
     let error = match halt {
-        Some(Halt::Failed(error)) => Some(error.to_string()),
+        Some(Halt::Failed(error) | Halt::Abandoned(error)) => Some(error.to_string()),
         Some(Halt::Asked(_)) | None => None,
     };
     let Job {
@@ -289,7 +289,7 @@ impl<'a> Job<'a> {
         let (report, halt) = self.cover(0, acts.len(), &acts[0], &drawn, &settings, &mut see);
         self.steps.push(report);
         (self.before, self.memory) = (Some(before), Some(memory));
-        Ok(halt.filter(|halt| matches!(halt, Halt::Asked(_))))
+        Ok(halt.filter(|halt| !matches!(halt, Halt::Failed(_))))
     }
 
     /// Reads all of it for what is not zero; what cannot be read may be anything.
@@ -516,7 +516,7 @@ impl<'a> Job<'a> {
         match halt {
             // Surviving data is the worst news, whatever came after it.
             _ if !self.surviving.is_empty() || self.unchanged_key_bytes > Some(0) => Verdict::Surviving,
-            Some(Halt::Failed(error)) => self.failed(error),
+            Some(Halt::Failed(error) | Halt::Abandoned(error)) => self.failed(error),
             Some(Halt::Asked(verdict)) => *verdict,
             None if unusable && writes => Verdict::Residue,
             None if unusable => Verdict::Failed,

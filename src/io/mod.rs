@@ -132,6 +132,17 @@ pub struct Load {
     pub writes_in_flight: u64,
 }
 
+/// What answers for a disk's errors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Medium {
+    #[default]
+    Drive,
+    /// The devices below a mapping: device-mapper, md.
+    Mapping,
+    /// A file, by itself or behind a loop device.
+    File,
+}
+
 /// A disk, real or simulated.
 pub trait Disk {
     fn geometry(&self) -> Geometry;
@@ -161,6 +172,10 @@ pub trait Disk {
 
     /// Whether it is still the disk that was opened, and as large. Asked before each pass.
     fn unchanged(&self) -> io::Result<()>;
+
+    fn medium(&self) -> Medium {
+        Medium::Drive
+    }
 
     /// The load of this disk and of those that carry it, always in the same order; none where nobody
     /// counts it.

@@ -15,7 +15,7 @@ use std::time::Instant;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::{Buf, Disk, Done, Geometry, IoPath, Load, Op};
+use super::{Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op};
 use crate::range::{Extent, ExtentSet};
 
 const MEMORY_ALIGN: u64 = 512;
@@ -65,6 +65,8 @@ pub struct Faults {
     pub no_discard: bool,
     /// Whenever somebody looks, a read of another's is in flight.
     pub neighbour: bool,
+    /// What it says that it lies on.
+    pub medium: Medium,
 }
 
 /// Two addresses, one block.
@@ -160,6 +162,10 @@ impl SimDisk {
     /// How many operations, flushes included, there were so far.
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && self.hung.is_empty()
     }
 
     fn strikes(&mut self, chance: PerMille) -> bool {
@@ -308,7 +314,7 @@ impl Disk for SimDisk {
     }
 
     fn buffers(&mut self, count: usize, len: usize) -> io::Result<Vec<Buf>> {
-        assert!(self.in_flight.is_empty(), "buffers are asked for when the disk is idle");
+        assert!(self.is_idle(), "buffers are asked for when the disk is idle");
         Ok((0..count).map(|_| Buf::new(len, MEMORY_ALIGN as usize)).collect())
     }
 
@@ -350,7 +356,7 @@ impl Disk for SimDisk {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        assert!(self.in_flight.is_empty(), "a flush covers only what has completed");
+        assert!(self.is_idle(), "a flush covers only what has completed");
         self.count()?;
         let number = self.flushes;
         self.flushes += 1;
@@ -370,6 +376,10 @@ impl Disk for SimDisk {
             Some(at) if self.operations >= at => Err(io::Error::other("another medium is behind it")),
             _ => Ok(()),
         }
+    }
+
+    fn medium(&self) -> Medium {
+        self.faults.medium
     }
 
     fn loads(&self) -> Vec<Load> {

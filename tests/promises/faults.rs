@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, run_on, settings};
 use efface::engine::event::Event;
-use efface::engine::job::JobReport;
+use efface::engine::job::{JobReport, Progress};
 use efface::engine::{Settings, Stop};
+use efface::io::Medium;
 use efface::io::sim::{Alias, Faults, SimDisk};
 use efface::pattern::Seed;
 use efface::plan::{Method, Plan, Policy};
@@ -204,6 +205,7 @@ fn an_error_that_ends_a_job_says_what_it_means() {
         (libc::EROFS, "does not allow a write"),
         (libc::EPERM, "does not allow a write"),
         (libc::EINVAL, "of this shape"),
+        (libc::EFBIG, "ulimit -f"),
         (libc::ENOMEM, "write failed"),
     ] {
         let faults = Faults { vanish_at: Some((7, errno)), ..Faults::default() };
@@ -380,6 +382,62 @@ fn an_io_that_is_never_answered_is_told_and_given_up() {
     let late = events.iter().filter(|event| matches!(event, Event::Late { at, .. } if at.start == 49152));
     assert_eq!(late.count(), 1, "it is told once, and at once");
     assert!(!report.steps[0].flushed);
+}
+
+/// Nothing more is asked of a disk that does not answer: a survey that it hangs in is not followed by
+/// the first pass.
+#[test]
+fn a_survey_that_is_never_answered_ends_the_job_before_anything_is_written() {
+    let faults = Faults { hangs_at: Some(3), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Standard, SIZE as u64);
+    let settings = Settings { give_up_after: Duration::from_millis(300), ..settings() };
+    let (report, _) = run(&mut disk, plan, &settings);
+    assert_eq!(report.verdict, Verdict::Failed);
+    let error = report.error.unwrap();
+    assert!(error.contains("a read has not been answered for"), "{error}");
+    assert_eq!(report.steps.len(), 1, "the survey alone");
+    assert!(disk.live().iter().all(|byte| *byte == SECRET));
+}
+
+/// True exactly where the last flush succeeded, with nothing written after it.
+#[test]
+fn an_interrupted_step_is_flushed_where_its_last_flush_succeeded() {
+    for (flush_fails_at, flushed) in [(None, true), (Some(2), false)] {
+        let faults = Faults { flush_fails_at, ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+        let signal = Arc::new(AtomicUsize::new(0));
+        let stop = Stop::new(signal.clone());
+        let mut checkpoints = 0;
+        // Asked for behind the second flush: the third is that of the end.
+        let mut keep = |_: &Progress| {
+            checkpoints += 1;
+            signal.store(if checkpoints == 2 { 2 } else { 0 }, Ordering::Relaxed);
+        };
+        let (report, _) = run_on(&mut disk, plan, None, &settings(), &stop, &mut keep);
+        let step = &report.steps[0];
+        assert!(step.bytes > 0 && step.bytes < SIZE as u64, "{}", step.bytes);
+        assert_eq!((step.flushed, report.verdict == Verdict::Interrupted), (flushed, flushed));
+    }
+}
+
+/// What fails below a mapping or a file is no drive to be replaced.
+#[test]
+fn the_advice_names_what_lies_below_a_device_that_is_no_drive() {
+    for (medium, words) in [
+        (Medium::Drive, "replace it, or destroy it"),
+        (Medium::Mapping, "a snapshot or pool that ran full"),
+        (Medium::File, "what lies below this file"),
+    ] {
+        let faults = Faults { transient: 1000, medium, ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
+        let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+        let (report, _) = run(&mut disk, plan, &Settings { errors_max: 50, ..settings() });
+        let error = report.error.unwrap();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(error.contains("replace it"), medium == Medium::Drive, "{error}");
+    }
 }
 
 /// What could not be written stays residue where the last try of it comes to no end.

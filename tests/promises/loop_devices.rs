@@ -92,6 +92,19 @@ fn a_tail_that_the_device_never_serves_is_residue() {
     );
 }
 
+/// Smaller than one of its blocks, it serves nothing at all: by either method that is residue.
+#[test]
+fn a_device_that_is_shorter_than_its_logical_block_is_residue_for_offload_too() {
+    for how in ["write", "offload"] {
+        let Some(device) = Loop::new(&secret(1536), &["--sector-size", "4096"]) else { return };
+        let options = ["--json", "--force", "unprobed", "--verify", "none", "--zero-with", how];
+        let (code, stdout, stderr) = wipe(&device.node, &options);
+        assert_eq!(code, 5, "{how}: {stderr}");
+        let residue = &result(&stdout)["devices"][0]["job"]["residue"][0];
+        assert_eq!((&residue["start"], &residue["end"]), (&0.into(), &1536.into()), "{how}");
+    }
+}
+
 #[test]
 fn a_part_is_wiped_and_the_rest_is_not() {
     let Some(device) = Loop::new(&secret(4 << 20), &[]) else { return };

@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
+use nix::sys::mman::{MmapAdvise, madvise};
 use zeroize::Zeroize;
 
 /// No device asks for more than a page; pages are what direct I/O pins.
@@ -32,7 +33,17 @@ impl Buf {
         // SAFETY: the layout's size is not zero, as asserted above.
         let memory =
             NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-        Buf { memory, layout, len: capacity, slot: None }
+        let buf = Buf { memory, layout, len: capacity, slot: None };
+        // What disks hold is kept out of core dumps, should one be written all the same.
+        buf.advise(MmapAdvise::MADV_DONTDUMP);
+        buf
+    }
+
+    /// Best effort: a kernel may know larger pages than these buffers are aligned to.
+    fn advise(&self, advice: MmapAdvise) {
+        // SAFETY: the range is this buffer's memory, to the end of its last page, and this advice
+        // changes only what a dump holds.
+        unsafe { madvise(self.memory.cast(), self.capacity(), advice) }.ok();
     }
 
     pub fn capacity(&self) -> usize {
@@ -75,6 +86,8 @@ impl Drop for Buf {
         // It may have held a key.
         self.len = self.capacity();
         self.zeroize();
+        // The allocator gives the pages to others.
+        self.advise(MmapAdvise::MADV_DODUMP);
         // SAFETY: allocated in `new` with this layout, and freed only here.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) }
     }
@@ -99,6 +112,30 @@ mod tests {
         buf.fill(1);
         buf.set_len(9);
         assert_eq!(buf[..], [1, 1, 1, 1, 1, 1, 1, 0, 0]);
+    }
+
+    /// The line of flags of the mapping that holds this address.
+    fn flags(address: usize) -> String {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let hex = |text: &str| usize::from_str_radix(text, 16).ok();
+        let mut inside = false;
+        for line in smaps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((Some(start), Some(end))) = range.map(|(start, end)| (hex(start), hex(end))) {
+                inside = (start..end).contains(&address);
+            }
+            if inside && line.starts_with("VmFlags:") {
+                return format!("{line} ");
+            }
+        }
+        panic!("{address:x} is mapped nowhere")
+    }
+
+    #[test]
+    fn a_buffer_is_left_out_of_core_dumps() {
+        let buf = Buf::new(3 * ALIGN_MIN, 512);
+        let last = buf.as_ptr() as usize + buf.capacity() - 1;
+        assert!(flags(buf.as_ptr() as usize).contains(" dd ") && flags(last).contains(" dd "));
     }
 
     #[test]

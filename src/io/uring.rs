@@ -44,7 +44,10 @@ fn climb<T>(mut set_up: impl FnMut(Rung) -> io::Result<T>) -> Result<(T, Vec<Str
             Ok(ring) => return Ok((ring, lost)),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINVAL) if !without.is_empty() => lost.push(format!("{without}: {error}")),
-                Some(libc::ENOSYS | libc::EPERM | libc::EACCES) => return Err(NoRing::Denied(error)),
+                // ENOMEM: an ordinary user may lock no memory for it (ulimit -l).
+                Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM) => {
+                    return Err(NoRing::Denied(error));
+                }
                 _ => return Err(NoRing::Failed(error)),
             },
         }
@@ -316,13 +319,11 @@ mod tests {
 
     #[test]
     fn only_a_denied_ring_leads_to_another_backend() {
-        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES] {
+        for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM] {
             assert!(matches!(kernel(&[errno]), (Err(NoRing::Denied(_)), 1)));
             assert!(matches!(kernel(&[libc::EINVAL, errno]), (Err(NoRing::Denied(_)), 2)));
         }
-        for errno in [libc::ENOMEM, libc::EMFILE] {
-            assert!(matches!(kernel(&[errno]), (Err(NoRing::Failed(_)), 1)));
-        }
+        assert!(matches!(kernel(&[libc::EMFILE]), (Err(NoRing::Failed(_)), 1)));
         let einval = libc::EINVAL;
         assert!(matches!(kernel(&[einval, einval, einval]), (Err(NoRing::Failed(_)), 3)));
     }

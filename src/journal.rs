@@ -441,17 +441,19 @@ impl Journal {
         written.unwrap_or_else(|error| tracing::debug!("efface jobs is not told: {error}"));
     }
 
-    /// The job has ended.
-    pub fn end(&self, verdict: Verdict) {
+    /// The job has ended; says whether another can go on from here.
+    pub fn end(&self, verdict: Verdict) -> bool {
         let mut open = self.open();
         open.entry.verdict = Some(verdict);
-        if !open.entry.is_resumable() {
+        let resumable = open.entry.is_resumable();
+        if !resumable {
             open.entry.progress = Progress::default();
         }
         open.write_as_it_was();
         let pruned =
             fs::remove_file(open.folder.file(&open.key, "running")).and_then(|()| open.folder.prune());
         pruned.unwrap_or_else(|error| tracing::debug!("the journals are not tidied up: {error}"));
+        resumable && !open.broken
     }
 }
 

@@ -1,12 +1,14 @@
 //! The question before the first byte: the person sees what the disk is, and types its name.
 
 use std::io::{IsTerminal, Write, stderr, stdin};
+use std::time::Instant;
 
 use crate::device::Tree;
 use crate::device::guard::Findings;
 use crate::device::identity::Identity;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::report::output::{self, READER_MAX};
 
 /// Goes on only where a person typed the device's name.
 pub fn confirm(tree: &Tree, identity: &Identity, findings: &Findings, plan: &Plan) -> Result<()> {
@@ -14,6 +16,8 @@ pub fn confirm(tree: &Tree, identity: &Identity, findings: &Findings, plan: &Pla
         return Err(Error::refused("nobody confirmed that this device may be wiped")
             .way_out("run it on a terminal, or add --yes where a program has made sure"));
     }
+    // What was said before stands above the question.
+    output::stderr().settle(Instant::now() + READER_MAX);
     let name = identity.name();
     eprintln!("{}", identity.describe());
     for line in identity.contents(tree, &findings.signatures) {

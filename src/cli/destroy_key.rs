@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
 
 use super::confirm::confirm;
 use super::evidence::Keep;
@@ -51,7 +49,7 @@ pub struct DestroyKey {
 
     /// Wait this many seconds for a device that another efface, or a closing one, still holds
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
-    wait: u64,
+    wait: u32,
 
     /// Do not ask
     #[arg(long)]
@@ -92,7 +90,6 @@ impl DestroyKey {
                 // Nobody opens the volume while its header goes.
                 _data_device = data_device;
                 let settings = self.transfer.settings([claim.geometry()].into_iter())?;
-                no_core_dumps();
                 jobs.push(Job::wipe(asked.clone(), claim, plan, &settings));
                 settings
             }
@@ -116,7 +113,7 @@ impl DestroyKey {
 
     /// What is to be written to, the device with the data where that is another, and the plan.
     fn claim(&self, tree: &Tree, path: &Path) -> Result<(Claim, Option<Claim>, Plan)> {
-        let deadline = Instant::now() + Duration::from_secs(self.wait);
+        let deadline = Instant::now() + Duration::from_secs(self.wait.into());
         let claim = |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &[] });
         let targets: Vec<PathBuf> = [path.to_path_buf()].into_iter().chain(self.header.clone()).collect();
         guard::distinct(tree, &targets)?;
@@ -138,12 +135,5 @@ impl DestroyKey {
             confirm(tree, target.identity(), target.findings(), &plan)?;
         }
         Ok((target, data_device, plan))
-    }
-}
-
-/// What is read of the key material stays in this process. Best effort: it hides nothing from root.
-pub fn no_core_dumps() {
-    if let Err(error) = setrlimit(Resource::RLIMIT_CORE, 0, 0).and_then(|()| prctl::set_dumpable(false)) {
-        tracing::warn!("core dumps cannot be turned off: {error}");
     }
 }

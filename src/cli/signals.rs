@@ -1,41 +1,79 @@
-//! SIGINT and SIGTERM: the first asks the jobs to end well, the second ends the process at once. A
+//! SIGINT and SIGTERM: the first asks the jobs to end well, a later one ends the process at once. A
 //! terminal that hangs up is a SIGTERM, but not under nohup or systemd. SIGUSR1 asks for the state.
 
-use std::sync::Arc;
-use std::sync::LazyLock;
+use std::ffi::c_int;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
+use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
 use crate::engine::Stop;
+use crate::report::tell;
 
 /// The signal that came, 0 while none did.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-static STATE: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+/// Whether the state was asked for, and whether there are jobs to tell it.
+static STATE: AtomicBool = AtomicBool::new(false);
+static AT_WORK: AtomicBool = AtomicBool::new(false);
+
+static HANDLE: OnceLock<Handle> = OnceLock::new();
+
+/// The same signal within this time is the same wish: timeout(1) sends it to the process and to its
+/// group, sudo passes on what the terminal has sent already.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
+/// The first thing that the program does, so that neither a question for its state nor a limit on the
+/// size of a file (then an error of the write) ends it.
+pub fn start() -> io::Result<()> {
+    flag::register(SIGXFSZ, Arc::default())?;
+    let mut signals = Signals::new([SIGUSR1])?;
+    HANDLE.set(signals.handle()).expect("it is started once");
+    thread::Builder::new().spawn(move || {
+        let mut first = None;
+        signals.forever().for_each(|signal| receive(signal, &mut first));
+    })?;
+    Ok(())
+}
 
 /// From here on a signal asks for a stop. Before, it ends a process that has written nothing.
 pub fn listen() -> Stop {
-    let asked = Arc::new(AtomicBool::new(false));
-    let hangs_up = if may_hang_up() { Some((SIGHUP, SIGTERM)) } else { None };
-    let ends = [(SIGINT, SIGINT), (SIGTERM, SIGTERM)].into_iter().chain(hangs_up);
-    for (signal, taken_for) in ends {
-        // In this order: the first signal finds the flag unset, the second one finds it set.
-        flag::register_conditional_default(signal, asked.clone())
-            .and_then(|_| flag::register(signal, asked.clone()))
-            .and_then(|_| flag::register_usize(signal, SIGNAL.clone(), taken_for as usize))
-            .expect("these signals can be handled");
+    let handle = HANDLE.get().expect("started first");
+    for signal in [SIGINT, SIGTERM] {
+        handle.add_signal(signal).expect("these signals can be handled");
     }
-    if hangs_up.is_none() {
+    if may_hang_up() {
+        handle.add_signal(SIGHUP).expect("SIGHUP can be handled");
+    } else {
         flag::register(SIGHUP, Arc::default()).expect("SIGHUP can be handled");
     }
-    flag::register(SIGUSR1, STATE.clone()).expect("SIGUSR1 can be handled");
     Stop::new(SIGNAL.clone())
 }
 
-/// Whether somebody asked for the state since the last time.
+fn receive(signal: c_int, first: &mut Option<(c_int, Instant)>) {
+    match (signal, *first) {
+        (SIGUSR1, _) if AT_WORK.load(Ordering::Relaxed) => STATE.store(true, Ordering::Relaxed),
+        (SIGUSR1, _) => tell("efface: waiting: nothing has been written yet"),
+        (_, None) => {
+            *first = Some((signal, Instant::now()));
+            let taken_for = if signal == SIGHUP { SIGTERM } else { signal };
+            SIGNAL.store(taken_for as usize, Ordering::Relaxed);
+        }
+        (_, Some((same, at))) if same == signal && at.elapsed() < ONE_WISH => {}
+        (_, Some(_)) => {
+            low_level::emulate_default_handler(signal).ok();
+        }
+    }
+}
+
+/// Whether somebody asked for the state since the last time; asked by those who can tell it.
 pub fn state_asked() -> bool {
+    AT_WORK.store(true, Ordering::Relaxed);
     STATE.swap(false, Ordering::Relaxed)
 }
 
@@ -51,6 +89,6 @@ fn may_hang_up() -> bool {
 pub fn raise_again() {
     let signal = SIGNAL.load(Ordering::Relaxed);
     if signal != 0 {
-        low_level::emulate_default_handler(signal as i32).ok();
+        low_level::emulate_default_handler(signal as c_int).ok();
     }
 }

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::arguments::{duration, rate, some_size};
 use super::confirm::confirm;
-use super::destroy_key::no_core_dumps;
 use super::evidence::Keep;
 use super::ionice::IoNice;
 use super::order::{Expect, Order};
@@ -66,7 +65,7 @@ pub struct Wipe {
 
     /// Wait this many seconds for a device that another efface, or a closing one, still holds
     #[arg(long, default_value_t = 10, value_name = "SECONDS", conflicts_with = "no_wait")]
-    wait: u64,
+    wait: u32,
 
     /// Wait neither for a device nor for a slot: that is code 7
     #[arg(long)]
@@ -335,6 +334,7 @@ pub fn run_jobs(
         (device, record)
     });
     let mut records: Vec<(PathBuf, Record)> = refused.collect();
+    let mut resumable = Vec::new();
     for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
         let device = subject.device.clone();
         let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
@@ -342,14 +342,16 @@ pub fn run_jobs(
             Ok(job) => Record::of_job(&assignment, subject, started, job, written),
             Err(error) => Record::of_error(&assignment, &device, Some(subject), started, error),
         };
-        journal.into_iter().for_each(|journal| journal.end(record.verdict));
+        if journal.is_some_and(|journal| journal.end(record.verdict)) {
+            resumable.push(device.clone());
+        }
         records.push((device, record));
     }
     records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
     let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
     let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record)).collect();
     let lost = kept.into_iter().find_map(Result::err);
-    report.end(&records, lost.as_ref())
+    report.end(&records, lost.as_ref(), &resumable)
 }
 
 fn counted(subject: &Subject) -> Option<u64> {
@@ -383,7 +385,8 @@ impl Wipe {
         }
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
-        let deadline = Instant::now() + Duration::from_secs(if self.no_wait { 0 } else { self.wait });
+        let wait = if self.no_wait { 0 } else { self.wait.into() };
+        let deadline = Instant::now() + Duration::from_secs(wait);
         let plan = self.plan.as_deref().map(PlanFile::read).transpose()?;
         let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?;
         let count = plan.as_ref().map_or(self.devices.len(), PlanFile::devices);
@@ -412,9 +415,6 @@ impl Wipe {
                 Ok(job) => jobs.push(job),
                 Err(error) => refused.push((path, error)),
             }
-        }
-        if jobs.iter().any(|job| job.plan.keys.is_some()) {
-            no_core_dumps();
         }
         let (assignment, stop) = (Assignment { method: method.name, details }, signals::listen());
         let _ticket = match self.many.slots.map(|slots| slots::take(slots, !self.no_wait, &stop)) {

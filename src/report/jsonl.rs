@@ -1,10 +1,9 @@
 //! Events and the result as JSON, one object a line. `v` is the version of the form: a field that
 //! changes its meaning raises it, a new field does not.
 
-use std::io::Write;
-
 use serde::Serialize;
 
+use super::output::{Output, Weight};
 use super::{Record, tell};
 use crate::engine::event::Event;
 use crate::verdict::Verdict;
@@ -29,37 +28,45 @@ struct Result<'a> {
 }
 
 pub struct Lines {
-    to: Option<Box<dyn Write>>,
+    to: Output,
     name: &'static str,
     devices: Vec<String>,
 }
 
 impl Lines {
-    pub fn new(to: Box<dyn Write>, name: &'static str, devices: &[String]) -> Lines {
-        Lines { to: Some(to), name, devices: devices.to_vec() }
+    pub fn new(to: Output, name: &'static str, devices: &[String]) -> Lines {
+        Lines { to, name, devices: devices.to_vec() }
     }
 
-    pub fn event(&mut self, job: usize, event: &Event) {
-        let device = self.devices[job].clone();
-        self.write(&Line { v: VERSION, device: &device, event });
+    pub fn event(&self, job: usize, event: &Event) {
+        let weight = if matches!(event, Event::Progress { .. }) { Weight::Progress } else { Weight::Event };
+        self.send(&Line { v: VERSION, device: &self.devices[job], event }, weight);
     }
 
-    pub fn result(&mut self, verdict: Verdict, devices: &[Record]) {
+    pub fn result(&self, verdict: Verdict, devices: &[Record]) {
         let exit_code = verdict.exit_code();
-        self.write(&Result { v: VERSION, event: "result", verdict, exit_code, devices });
+        self.send(&Result { v: VERSION, event: "result", verdict, exit_code, devices }, Weight::Result);
     }
 
-    /// Whoever read may have gone: said once, and no reason to stop a wipe.
-    fn write(&mut self, line: &impl Serialize) {
-        let Some(to) = &mut self.to else { return };
-        let mut text = serde_json::to_string(line).expect("events have only string keys");
-        text.push('\n');
-        if let Err(error) = to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+    /// Waits for the reader, but no longer than this.
+    pub fn end(&self, until: std::time::Instant) {
+        self.to.finish(until);
+        self.tell_lost();
+    }
+
+    fn send(&self, line: &impl Serialize, weight: Weight) {
+        let text = serde_json::to_string(line).expect("events have only string keys");
+        self.to.send(text + "\n", weight);
+        self.tell_lost();
+    }
+
+    /// A reader that has gone is no reason to stop a wipe.
+    fn tell_lost(&self) {
+        if let Some(error) = self.to.take_lost() {
             tell(format_args!(
-                "efface: no more JSON lines: {} cannot be written: {error}; the work goes on",
+                "efface: no more JSON lines: {} cannot be written: {error}; this stops no work",
                 self.name
             ));
-            self.to = None;
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod ledger;
 mod map;
 mod metrics;
 pub mod outline;
+pub mod output;
 mod peers;
 mod plain;
 pub mod record;
@@ -25,23 +26,26 @@ pub mod text;
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-pub use bars::StderrLog;
 pub use jobs::jobs_table;
 pub use record::Record;
 pub use table::inventory_table;
 pub use text::{bytes, rate};
 
+use crate::device::printable;
 use crate::engine::event::Event;
 use crate::error::Error;
 use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;
 use metrics::Metrics;
+use output::{Output, READER_MAX, Weight};
 use peers::Peers;
 use plain::Plain;
 use service::Service;
 use state::State;
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Writes to stdout; a reader that has gone away has seen enough.
 pub fn print(text: &str) -> crate::error::Result<()> {
@@ -54,9 +58,31 @@ pub fn print(text: &str) -> crate::error::Result<()> {
     }
 }
 
-/// A line on stderr. A terminal that was closed is no reason to stop a wipe.
+/// A line on stderr. A terminal that was closed or paused is no reason to stop a wipe.
 pub fn tell(line: impl std::fmt::Display) {
-    writeln!(std::io::stderr(), "{line}").ok();
+    bars::above(format!("{line}\n"));
+}
+
+/// Where log lines go: stderr, above the bars.
+pub struct StderrLog;
+
+impl Write for StderrLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        bars::above(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for StderrLog {
+    type Writer = StderrLog;
+
+    fn make_writer(&self) -> StderrLog {
+        StderrLog
+    }
 }
 
 /// What the person asked to see.
@@ -96,12 +122,13 @@ impl Report {
     pub fn new(wanted: Wanted, devices: &[String]) -> Report {
         let show = match wanted.quiet {
             true => Show::Nothing,
-            false if std::io::stderr().is_terminal() => Show::Bars(Bars::new(devices)),
+            false if std::io::stderr().is_terminal() && !console::is_dumb() => Show::Bars(Bars::new(devices)),
             false => Show::Plain(Plain::new(devices)),
         };
-        let stdout = wanted.json.then(|| Lines::new(Box::new(std::io::stdout()), "stdout", devices));
+        let stdout = wanted.json.then(|| Lines::new(output::stdout().clone(), "stdout", devices));
         let descriptor = wanted.progress.map(|fd| {
-            Lines::new(Box::new(std::fs::File::from(fd)), "the descriptor of --progress-fd", devices)
+            let to = Output::new(std::fs::File::from(fd));
+            Lines::new(to, "the descriptor of --progress-fd", devices)
         });
         let text = !wanted.json && !wanted.quiet;
         Report {
@@ -112,21 +139,13 @@ impl Report {
             states: devices.iter().map(|device| State::new(device)).collect(),
             peers: Peers::new(devices.len()),
             metrics: wanted.metrics.map(Metrics::new),
-            service: Service::default(),
+            service: Service::new(),
         }
     }
 
     /// Where every job is, on stderr.
     pub fn tell_state(&self) {
-        let lines: Vec<String> = self.states.iter().map(State::describe).collect();
-        self.tell_lines(&lines);
-    }
-
-    fn tell_lines(&self, lines: &[String]) {
-        match &self.show {
-            Show::Bars(bars) => bars.above(lines),
-            Show::Plain(_) | Show::Nothing => lines.iter().for_each(tell),
-        }
+        self.states.iter().map(State::describe).for_each(tell);
     }
 
     pub fn states(&self) -> &[State] {
@@ -139,10 +158,9 @@ impl Report {
             Show::Plain(plain) => plain.watch(job, event),
             Show::Nothing => {}
         }
-        self.lines.iter_mut().for_each(|lines| lines.event(job, event));
+        self.lines.iter().for_each(|lines| lines.event(job, event));
         self.states[job].watch(event);
-        let slow = self.peers.now_and_then(&self.states);
-        self.tell_lines(&slow);
+        self.peers.now_and_then(&self.states).iter().for_each(tell);
         if let Some(metrics) = &mut self.metrics {
             metrics.now_and_then(&self.states);
         }
@@ -151,22 +169,27 @@ impl Report {
 
     /// The last word: what each device's job came to, and all of them together.
     /// `lost` is a record that could not be kept: then the command failed, whatever was wiped.
-    pub fn end(mut self, records: &[Record], lost: Option<&Error>) -> Verdict {
-        if let Show::Bars(bars) = &self.show {
-            bars.end();
-        }
+    /// Of `resumable` devices it is kept how far they are. All that is kept was written before: only
+    /// here the readers are waited for, for a while.
+    pub fn end(mut self, records: &[Record], lost: Option<&Error>, resumable: &[PathBuf]) -> Verdict {
+        let until = Instant::now() + READER_MAX;
         let verdicts = records.iter().map(|record| record.verdict);
         let verdict = Verdict::worst(verdicts.chain(lost.map(|_| Verdict::Failed)));
-        self.lines.iter_mut().for_each(|lines| lines.result(verdict, records));
+        self.lines.iter().for_each(|lines| lines.result(verdict, records));
         if let Some(metrics) = &mut self.metrics {
             metrics.end(&self.states, records);
         }
+        self.service.end();
+        if let Show::Bars(bars) = &self.show {
+            bars.end();
+            // They are gone before the report is written to the same terminal.
+            output::stderr().settle(soon());
+        }
         if self.text {
-            let mut stdout = std::io::stdout().lock();
             for record in records {
-                // A closed stdout changes nothing on the disk: the exit code still tells.
-                writeln!(stdout, "{}", text::render(record)).ok();
+                output::stdout().send(text::render(record) + "\n", Weight::Result);
             }
+            output::stdout().finish(until);
         }
         for record in records {
             match &record.error {
@@ -180,6 +203,22 @@ impl Report {
         if let Some(error) = lost {
             tell(format_args!("efface: {error}"));
         }
+        if self.text && matches!(verdict, Verdict::Interrupted | Verdict::Terminated) {
+            for device in resumable {
+                let device = printable(&device.to_string_lossy());
+                tell(format_args!(
+                    "efface: go on with: efface wipe {device} --resume, and the other options"
+                ));
+            }
+        }
+        self.lines.iter().for_each(|lines| lines.end(until));
+        // It has only just been sent what the others came to.
+        output::stderr().finish(until.max(soon()));
         verdict
     }
+}
+
+/// Time enough for a reader that reads.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(1)
 }

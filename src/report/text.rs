@@ -11,6 +11,7 @@ use crate::device::Signature;
 use crate::engine::job::{Before, JobReport};
 use crate::engine::step::StepReport;
 use crate::engine::survivors::Survivors;
+use crate::plan::Act;
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
 
@@ -84,7 +85,7 @@ fn render_job(text: &mut String, method: &str, job: &JobReport) {
     let area = job.plan.area;
     row(text, "area", format!("{part}: bytes {area} ({})", bytes(area.len())));
     for (number, step) in job.steps.iter().enumerate() {
-        row(text, &format!("step {}", number + 1), describe_step(step));
+        row(text, &format!("step {}", number + 1), describe_step(step, area.len()));
         if let Some(seed) = step.seed() {
             row(text, "", format!("seed {seed}"));
         }
@@ -128,9 +129,12 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-fn describe_step(step: &StepReport) -> String {
+fn describe_step(step: &StepReport, area_bytes: u64) -> String {
+    let all = matches!(step.act, Act::Write { .. } | Act::Zero | Act::Discard);
+    let cut_short = all && step.bytes + step.unusable.bytes() < area_bytes;
+    let of = if cut_short { format!(" of {}", bytes(area_bytes)) } else { String::new() };
     let mut text = format!(
-        "{}: {} in {:.1} s, {}",
+        "{}: {}{of} in {:.1} s, {}",
         step.act,
         bytes(step.bytes),
         step.milliseconds as f64 / 1000.0,

@@ -1,12 +1,15 @@
 //! Signals, and readers that go away: the disk's truth does not depend on who listens.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
-use std::process::Stdio;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::loops::Loop;
+use crate::loops::{Loop, skipped};
 use crate::program::efface;
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -77,7 +80,7 @@ fn progress_goes_to_a_descriptor_of_its_own() {
         device.node.display(),
         progress.display()
     );
-    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
     assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
     let lines = std::fs::read_to_string(progress).unwrap();
     let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -102,10 +105,10 @@ fn a_rate_is_kept() {
 }
 
 /// A wipe that takes a while, under a shell's prefix such as nohup.
-fn long_wipe(device: &Loop, prefix: &[&str]) -> std::process::Child {
+fn long_wipe(device: &Loop, prefix: &[&str]) -> Child {
     let program = env!("CARGO_BIN_EXE_efface");
     let words = [prefix, &[program, "wipe", device.node.to_str().unwrap()]].concat();
-    std::process::Command::new(words[0])
+    Command::new(words[0])
         .args(&words[1..])
         .args(["--yes", "--json", "--rate", "16MiB/s", "--verify", "none"])
         .stdin(Stdio::null())
@@ -115,7 +118,7 @@ fn long_wipe(device: &Loop, prefix: &[&str]) -> std::process::Child {
         .unwrap()
 }
 
-fn wait_for_progress(child: &mut std::process::Child) {
+fn wait_for_progress(child: &mut Child) {
     let mut line = String::new();
     let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
     while !line.contains("\"progress\"") {
@@ -212,4 +215,215 @@ fn systemd_is_told_how_far_it_is() {
     let told = String::from_utf8_lossy(&told[..length]).into_owned();
     let status = format!("STATUS={}: ", device.node.display());
     assert!([&status, "WATCHDOG=1", "READY=1"].iter().all(|words| told.contains(*words)), "{told}");
+}
+
+/// A pipe that is full; its end to read from is kept, and not read.
+fn full_pipe() -> (OwnedFd, OwnedFd) {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while nix::unistd::write(&writer, &[b'x'; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    (reader, writer)
+}
+
+/// A wipe whose stdout, stderr and --progress-fd lead there. The certificate is written before any
+/// reader is waited for, and what was wiped is a success.
+fn is_wiped_without_a_reader(to: &OwnedFd, options: &[&str]) {
+    let Some(device) = Loop::new(&vec![b'x'; 8 << 20], &[]) else { return };
+    let kept = tempfile::tempdir().unwrap();
+    let end = || Stdio::from(to.try_clone().unwrap());
+    let mut child = Command::new("sh")
+        .args(["-c", "exec \"$0\" \"$@\" 7>&2", env!("CARGO_BIN_EXE_efface"), "wipe"])
+        .arg(&device.node)
+        .args(["--yes", "--progress-fd", "7", "--rate", "16MiB/s", "--certificate-to"])
+        .arg(kept.path())
+        .args(options)
+        .stdin(Stdio::null())
+        .stdout(end())
+        .stderr(end())
+        .spawn()
+        .unwrap();
+    // However loaded the machine is: it ends by itself, half a minute after its work.
+    let patience = Instant::now() + Duration::from_secs(90);
+    let is_kept = || {
+        let mut entries = std::fs::read_dir(kept.path()).unwrap().flatten();
+        entries.any(|entry| entry.path().extension().is_some_and(|kind| kind == "json"))
+    };
+    let mut kept_before_the_end = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        kept_before_the_end |= is_kept();
+        if Instant::now() > patience {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it never ends; certificate: {}", is_kept());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(status.code(), Some(0));
+    assert!(kept_before_the_end, "the certificate does not wait for a reader");
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_pipe_that_no_process_reads_stops_neither_the_wipe_nor_its_record() {
+    let (_reader, writer) = full_pipe();
+    is_wiped_without_a_reader(&writer, &["--json"]);
+}
+
+#[test]
+fn a_terminal_that_is_paused_stops_neither_the_wipe_nor_its_record() {
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    // Ctrl-S
+    nix::unistd::write(&terminal.master, &[0x13]).unwrap();
+    is_wiped_without_a_reader(&terminal.slave, &[]);
+}
+
+/// As timeout(1) sends it: to its child, and to the group that its child is in.
+#[test]
+fn the_same_signal_twice_within_a_second_is_one() {
+    for (signal, number, word) in [(Signal::SIGINT, 2, "interrupted"), (Signal::SIGTERM, 15, "terminated")] {
+        let Some(device) = Loop::new(&vec![b'x'; 64 << 20], &[]) else { return };
+        let mut child = long_wipe(&device, &[]);
+        wait_for_progress(&mut child);
+        let pid = Pid::from_raw(child.id() as i32);
+        kill(pid, signal).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+        // It may have ended by now.
+        kill(pid, signal).ok();
+        let output = child.wait_with_output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let result: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+        assert_eq!((&result["event"], &result["verdict"]), (&"result".into(), &word.into()));
+        assert_eq!(output.status.signal(), Some(number));
+    }
+}
+
+/// Whether a process has a handler for a signal.
+fn handles(child: &Child, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    caught & (1 << (signal as u64 - 1)) != 0
+}
+
+#[test]
+fn sigusr1_does_not_end_what_waits_for_a_device() {
+    let Some(device) = Loop::new(&vec![b'x'; 1 << 20], &[]) else { return };
+    let lock = Flock::lock(File::open(&device.node).unwrap(), FlockArg::LockExclusive).unwrap();
+    let mut command = efface();
+    command.arg("wipe").arg(&device.node).args(["--yes", "--quiet", "--wait", "60"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !handles(&child, Signal::SIGUSR1) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGUSR1).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "efface: waiting: nothing has been written yet\n");
+    drop(lock);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(device.content().iter().all(|byte| *byte == 0));
+}
+
+/// efface under limits that a shell sets.
+fn limited(limits: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limits} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_efface")]);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_with_a_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    std::fs::write(&image, vec![b'x'; 4 << 20]).unwrap();
+    let image = image.to_str().unwrap();
+    let arguments = ["wipe", image, "--image", "--yes", "--verify", "none"];
+    let output = limited("ulimit -f 2048", &arguments).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("File too large") && stderr.contains("ulimit -f"), "{stderr}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("FAILED (exit code 1)"));
+}
+
+#[test]
+fn an_ordinary_user_who_may_lock_no_memory_wipes_one_io_at_a_time() {
+    if !nix::unistd::geteuid().is_root() {
+        skipped::<()>("only root can run efface as another user");
+        return;
+    }
+    const USER: u32 = 65534;
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    std::fs::write(&image, vec![b'x'; 1 << 20]).unwrap();
+    for path in [folder.path(), &image] {
+        std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    let state = folder.path().join("state");
+    let arguments = ["wipe", image.to_str().unwrap(), "--image", "--yes", "--json", "--state-dir"];
+    let mut command = limited("ulimit -l 0", &[&arguments[..], &[state.to_str().unwrap()]].concat());
+    let output = command.uid(USER).gid(USER).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let result: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    let path = &result["devices"][0]["job"]["io_path"];
+    // Kernels before 5.12, and those that count the ring itself, have no ring; others lose less.
+    let fallbacks = path["fallbacks"].to_string();
+    assert!(fallbacks.contains("Cannot allocate memory"), "{path}");
+    assert!(std::fs::read(&image).unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn no_job_writes_a_core_dump() {
+    let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
+    let arguments = ["wipe", device.node.to_str().unwrap(), "--yes", "--json", "--rate", "16MiB/s"];
+    let mut child = limited("ulimit -c unlimited", &arguments).spawn().unwrap();
+    wait_for_progress(&mut child);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let core = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    let core: Vec<&str> = core.split_whitespace().take(2).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(core, ["1", "1"], "the one limit that programs which collect dumps keep to");
+}
+
+#[test]
+fn an_interruption_says_how_far_it_is_and_how_to_go_on() {
+    let Some(device) = Loop::new(&vec![b'x'; 64 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    let node = device.node.to_str().unwrap();
+    let arguments = ["wipe", node, "--yes", "--state-dir", state.path().to_str().unwrap(), "--rate"];
+    let child = limited("true", &[&arguments[..], &["16MiB/s"]].concat()).spawn().unwrap();
+    let at_work = || {
+        let output = efface().args(["jobs", "--json", "--state-dir"]).arg(state.path()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().contains("\"act\": \"overwrite 0x00\"")
+    };
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !at_work() && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    // The report is wrapped.
+    let report = String::from_utf8_lossy(&output.stdout);
+    let report = report.split_whitespace().collect::<Vec<&str>>().join(" ");
+    let step = report.split("step 2 overwrite 0x00: ").nth(1).unwrap_or(&report);
+    let step = step.split(" claim ").next().unwrap_or_default();
+    assert!(step.contains(" MiB of 64.00 MiB in ") && step.contains("MB/s, flushed"), "{step}");
+    assert!(stderr.contains(&format!("go on with: efface wipe {node} --resume")), "{stderr}");
+
+    // Without it a warning is logged, and not in colours where no terminal is.
+    let arguments = [&arguments[..], &["1GiB/s"]].concat();
+    let output = limited("unset CLICOLOR_FORCE", &arguments).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("begins anew (--resume goes on)") && !stderr.contains('\x1b'), "{stderr:?}");
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
 }

@@ -25,7 +25,7 @@ fn a_wrong_command_leaves_the_device_as_it_was() {
     let content = vec![b'x'; (1 << 20) + 512];
     let Some(device) = Loop::new(&content, &[]) else { return };
     let node = device.node.to_str().unwrap();
-    let cases: [(&[&str], i32, &str); 19] = [
+    let cases: [(&[&str], i32, &str); 20] = [
         (&[], 3, "nobody confirmed"),
         (&["--yes", "--size", "2MiB"], 2, "beyond the end"),
         (&["--yes", "--offset", "100"], 2, "logical blocks"),
@@ -42,6 +42,7 @@ fn a_wrong_command_leaves_the_device_as_it_was() {
         (&["--yes", "--block-size", "1GiB", "--queue-depth", "1024"], 2, "memory"),
         (&["--yes", "--method", "dod3", "--verify", "none"], 2, "includes a check"),
         (&["--yes", "--method", "random", "--zero-with", "offload"], 2, "no pass of zeroes"),
+        (&["--yes", "--wait", "18446744073709551615"], 2, "wait"),
         (&["--yes", "--image"], 3, "block device"),
         (&["--yes", "--progress-fd", "99"], 2, "descriptor"),
         (&["--yes", "/no/such/device"], 2, "/no/such/device"),
@@ -52,6 +53,8 @@ fn a_wrong_command_leaves_the_device_as_it_was() {
         assert!(stderr.contains(word), "{options:?}: {stderr}");
         assert!(device.content() == content, "{options:?}: something was written");
     }
+    let (answered, stderr) = refuse(&["destroy-key", node, "--yes", "--wait", "18446744073709551615"]);
+    assert!(answered == 2 && stderr.contains("wait"), "{answered}: {stderr}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What survives a crash: how far each wipe has come, in a folder that is never on the device.
 //!
 //! Two files a disk, named after what the disk is and never after its path. `KEY.journal` is replaced
-//! whole after each epoch and each step, behind the flush; its first line is the SHA-256 of the rest.
+//! whole after each epoch and each step, behind the flush; its first line is the HMAC of the rest, by
+//! a key that only its owner reads (`journal.key`).
 //! `KEY.running` is locked as long as the job runs, so that the lock dies with it, and holds its live
 //! state. A journal that is damaged costs the progress, never the truth.
+
+mod key;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -16,10 +19,11 @@ use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::device::identity::Identity;
+use self::key::Key;
+use crate::device::identity::{Identity, Kind};
 use crate::device::{Tree, WriteCounter, printable};
 use crate::engine::fleet::Keep;
-use crate::engine::job::{Progress, Resume};
+use crate::engine::job::{Process, Progress, Resume};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::report::destination::write_whole;
@@ -28,7 +32,7 @@ use crate::report::state::State;
 use crate::verdict::Verdict;
 
 /// Another version may mean something else.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Longer ones are none of ours.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Of the wipes that have ended so many stay listed.
@@ -50,16 +54,19 @@ pub struct Entry {
     pub written: Timestamp,
     /// How things were when this was written.
     closed: Circumstances,
+    /// Whose work the progress is.
+    process: Process,
     progress: Progress,
     /// None as long as it runs, or where it was killed.
     pub verdict: Option<Verdict>,
 }
 
-/// Where all of these are the same, nobody has written to the disk in between.
+/// Where all of these are known and the same, nobody has written to the disk in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Circumstances {
     boot_id: String,
     disk_sequence: Option<u64>,
+    /// None where others can write past the disk's counter.
     written_bytes: Option<u64>,
 }
 
@@ -68,7 +75,9 @@ impl Circumstances {
         Circumstances {
             boot_id: Tree::real().boot_id(),
             disk_sequence: identity.disk_sequence,
-            written_bytes: counter.and_then(WriteCounter::changed_bytes),
+            written_bytes: counter
+                .filter(|_| counts_every_write(&Tree::real(), identity))
+                .and_then(WriteCounter::changed_bytes),
         }
     }
 
@@ -76,6 +85,33 @@ impl Circumstances {
         let known = !self.boot_id.is_empty() && self.disk_sequence.is_some() && self.written_bytes.is_some();
         known && self == now
     }
+}
+
+/// Whether all writes to a disk go through this kernel, and so through its counter: not so of a loop's
+/// file, of what lies below a mapping, of a disk that several hosts can reach (FC, iSCSI, NVMe over
+/// fabrics or with several controllers, SAS with its two ports), and of any disk of a virtual machine,
+/// whose host can write to it.
+fn counts_every_write(tree: &Tree, identity: &Identity) -> bool {
+    let cpus = fs::read_to_string(tree.proc.join("cpuinfo")).unwrap_or_default();
+    if cpus.is_empty()
+        || cpus.contains("hypervisor")
+        || !matches!(identity.kind, Kind::Disk | Kind::Partition)
+    {
+        return false;
+    }
+    match identity.transport.as_deref() {
+        Some("sata" | "usb" | "mmc") => true,
+        Some("nvme") => identity.number.is_some_and(|number| {
+            let folder = tree.sys.join(format!("dev/block/{number}")).canonicalize().unwrap_or_default();
+            let is_in = |name: &str| folder.components().any(|component| component.as_os_str() == name);
+            is_in("nvme") && !is_in("virtual")
+        }),
+        _ => false,
+    }
+}
+
+fn this_process() -> Process {
+    Process { pid: std::process::id(), boot_id: Tree::real().boot_id() }
 }
 
 impl Entry {
@@ -199,7 +235,7 @@ impl Folder {
         };
         match file.and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)) {
             Err(error) => Kept::Damaged(error.to_string()),
-            Ok(_) => decode(&text).map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry))),
+            Ok(_) => self.decode(key, &text).map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry))),
         }
     }
 
@@ -273,16 +309,31 @@ impl Summary {
     }
 }
 
-fn decode(text: &str) -> std::result::Result<Entry, String> {
-    let (sum, rest) = text.split_once('\n').ok_or("it ends early")?;
-    if sum != sha256(rest.as_bytes()) {
-        return Err("its sum is wrong".into());
+impl Folder {
+    fn decode(&self, key: &str, text: &str) -> std::result::Result<Entry, String> {
+        let (seal, rest) = text.split_once('\n').ok_or("it ends early")?;
+        if !Key::read(&self.0).map_err(|error| error.to_string())?.fits(seal, rest.as_bytes()) {
+            return Err("its seal is wrong: it was changed, or written with another key".into());
+        }
+        let entry: Entry = serde_json::from_str(rest).map_err(|error| error.to_string())?;
+        if entry.efface_journal != VERSION {
+            return Err(format!("it is of version {}, not {VERSION}", entry.efface_journal));
+        }
+        if name_of(&entry.disk) != key {
+            return Err("it is another disk's".into());
+        }
+        Ok(entry)
     }
-    let entry: Entry = serde_json::from_str(rest).map_err(|error| error.to_string())?;
-    match entry.efface_journal {
-        VERSION => Ok(entry),
-        other => Err(format!("it is of version {other}, not {VERSION}")),
+
+    fn encode(&self, entry: &Entry) -> io::Result<String> {
+        let json = serde_json::to_string(entry).map_err(io::Error::other)?;
+        Ok(format!("{}\n{json}", Key::open(&self.0)?.seal(json.as_bytes())))
     }
+}
+
+/// What the files of a disk are called.
+fn name_of(disk: &BTreeMap<String, String>) -> String {
+    sha256(format!("{disk:?}").as_bytes())[..32].to_string()
 }
 
 /// What a journal is about.
@@ -323,7 +374,7 @@ impl Folder {
         let (Some(marks), None) = (subject.identity.enduring(), &plan.keys) else { return Ok(None) };
         let disk: BTreeMap<String, String> =
             marks.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
-        let key = sha256(format!("{disk:?}").as_bytes())[..32].to_string();
+        let key = name_of(&disk);
         let device = printable(&subject.device.to_string_lossy());
         let closed = Circumstances::now(subject.identity, subject.counter.as_ref());
         let fresh = Entry {
@@ -335,9 +386,14 @@ impl Folder {
             begun: Timestamp::now(),
             written: Timestamp::now(),
             closed,
+            process: this_process(),
             progress: Progress::default(),
             verdict: None,
         };
+        if let Err(error) = Key::open(&self.0) {
+            no_journal(&fresh.device, &error);
+            return Ok(None);
+        }
         let earlier = match self.read(&key) {
             Kept::Entry(entry) if entry.is_resumable() => Some(*entry),
             Kept::Entry(_) | Kept::Nothing => None,
@@ -369,7 +425,12 @@ impl Folder {
         let Some(running) = self.lock(&key, &entry.device) else { return Ok(None) };
         // What was true when the earlier process wrote it is all that counts, until the job has looked.
         let (identity, counter) = (subject.identity.clone(), subject.counter);
-        let resume = believed.map(|believed| Resume { progress: entry.progress.clone(), believed });
+        let resume = believed.map(|believed| Resume {
+            progress: entry.progress.clone(),
+            believed,
+            earlier: entry.process.clone(),
+            now: this_process(),
+        });
         let plan = entry.plan.clone();
         let mut open = Open { folder: self.clone(), key, entry, identity, counter, running, broken: false };
         open.write_as_it_was();
@@ -461,15 +522,15 @@ impl Open {
     /// Behind the flush, and before anything is written to the disk again.
     fn write(&mut self) {
         self.entry.closed = Circumstances::now(&self.identity, self.counter.as_ref());
+        self.entry.process = this_process();
         self.write_as_it_was();
     }
 
     fn write_as_it_was(&mut self) {
         self.entry.written = Timestamp::now();
-        let json = serde_json::to_string(&self.entry).map_err(io::Error::other);
         let path = self.folder.file(&self.key, "journal");
-        let written = json
-            .and_then(|json| write_whole(&path, format!("{}\n{json}", sha256(json.as_bytes())).as_bytes()));
+        let text = self.folder.encode(&self.entry);
+        let written = text.and_then(|text| write_whole(&path, text.as_bytes()));
         if let Err(error) = written
             && !std::mem::replace(&mut self.broken, true)
         {
@@ -568,12 +629,71 @@ mod tests {
     #[test]
     fn a_journal_of_another_version_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        let begun = begin(&Folder::at(folder.path()), &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
-        let entry = serde_json::to_string(&begun.journal.open().entry).unwrap();
-        let read = |entry: &str| decode(&format!("{}\n{entry}", sha256(entry.as_bytes())));
+        let at = Folder::at(folder.path());
+        let begun = begin(&at, &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
+        let (entry, name) = {
+            let open = begun.journal.open();
+            (serde_json::to_string(&open.entry).unwrap(), open.key.clone())
+        };
+        let key = Key::read(folder.path()).unwrap();
+        let read = |entry: &str| at.decode(&name, &format!("{}\n{entry}", key.seal(entry.as_bytes())));
         assert!(read(&entry).is_ok());
-        let error = read(&entry.replace("\"efface_journal\":1", "\"efface_journal\":2")).unwrap_err();
-        assert!(error.contains("version 2"), "{error}");
+        let error = read(&entry.replace("\"efface_journal\":2", "\"efface_journal\":3")).unwrap_err();
+        assert!(error.contains("version 3"), "{error}");
+        let error = read(&entry.replace("Z1", "Z2")).unwrap_err();
+        assert!(error.contains("another disk's"), "{error}");
+        let hash = sha256(entry.as_bytes());
+        for text in [format!("{hash}\n{entry}"), entry.clone(), format!("\n{entry}")] {
+            assert!(at.decode(&name, &text).is_err(), "who has no key can compute no seal");
+        }
+    }
+
+    /// A tree with one disk of this sysfs path.
+    fn tree_of(path: &str) -> (tempfile::TempDir, Tree) {
+        let root = tempfile::tempdir().unwrap();
+        let sys = root.path().canonicalize().unwrap().join("sys");
+        fs::create_dir_all(sys.join("dev/block")).unwrap();
+        fs::create_dir_all(sys.join(path)).unwrap();
+        std::os::unix::fs::symlink(sys.join(path), sys.join("dev/block/259:0")).unwrap();
+        let proc = root.path().join("proc");
+        fs::create_dir(&proc).unwrap();
+        fs::write(proc.join("cpuinfo"), "flags\t\t: fpu vme de\n").unwrap();
+        (root, Tree { sys, proc, ..Tree::real() })
+    }
+
+    #[test]
+    fn only_the_counter_of_a_drive_of_this_host_alone_counts_every_write() {
+        let (_root, pcie) = tree_of("devices/pci0000:00/0000:00:1d.0/nvme/nvme0/nvme0n1");
+        let identity = |kind: &str, transport: Option<&str>| -> Identity {
+            serde_json::from_value(serde_json::json!({
+                "path": "/dev/x", "node": "/dev/x", "kind": kind, "number": "259:0", "size_bytes": 1 << 20,
+                "transport": transport
+            }))
+            .unwrap()
+        };
+        for transport in ["sata", "usb", "mmc", "nvme"] {
+            assert!(counts_every_write(&pcie, &identity("disk", Some(transport))), "{transport}");
+            assert!(counts_every_write(&pcie, &identity("partition", Some(transport))), "{transport}");
+        }
+        for kind in ["loop", "device_mapper", "md", "image"] {
+            assert!(!counts_every_write(&pcie, &identity(kind, Some("sata"))), "{kind}");
+        }
+        for transport in
+            [None, Some("virtio"), Some("xen"), Some("fc"), Some("iscsi"), Some("sas"), Some("new")]
+        {
+            assert!(!counts_every_write(&pcie, &identity("disk", transport)), "{transport:?}");
+        }
+        for path in [
+            "devices/virtual/nvme-fabrics/ctl/nvme0/nvme0n1",
+            "devices/virtual/nvme-subsystem/nvme-subsys0/nvme0n1",
+        ] {
+            let (_root, tree) = tree_of(path);
+            assert!(!counts_every_write(&tree, &identity("disk", Some("nvme"))), "{path}");
+        }
+        fs::write(pcie.proc.join("cpuinfo"), "flags\t\t: fpu vme de hypervisor\n").unwrap();
+        assert!(!counts_every_write(&pcie, &identity("disk", Some("sata"))), "in a virtual machine");
+        fs::remove_file(pcie.proc.join("cpuinfo")).unwrap();
+        assert!(!counts_every_write(&pcie, &identity("disk", Some("sata"))), "where nothing is known");
     }
 
     #[test]

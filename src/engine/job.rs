@@ -19,7 +19,7 @@ mod report;
 mod resume;
 
 pub use report::{Before, JobReport, Verification};
-pub use resume::{Progress, Resume, Resumption};
+pub use resume::{Process, Progress, Resume, Resumption};
 use resume::{Rest, Running};
 
 /// What a job needs besides its disk and its plan.

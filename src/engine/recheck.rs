@@ -11,7 +11,7 @@ use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
 
 /// So that no sum of two sizes overflows.
-const SIZE_MAX: u64 = 1 << 62;
+pub const SIZE_MAX: u64 = 1 << 62;
 
 type Checked = Result<(), String>;
 
@@ -80,7 +80,8 @@ impl JobReport {
         }
         let resumed = self.resumed.iter().all(|each| {
             let inside = (self.plan.area.start..=self.plan.area.end).contains(&each.upto);
-            inside && each.step < planned.len() && self.plan.keys.is_none()
+            let fewer = each.fewer_passes_bytes <= self.plan.area.len();
+            inside && fewer && each.step < planned.len() && self.plan.keys.is_none()
         });
         hold(resumed, "it went on where its plan has nothing")?;
         let before = self

@@ -7,7 +7,7 @@ use super::text::{bytes, share};
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Effect, Force, Layer, Thin};
-use crate::engine::job::{JobReport, Resumption, Verification};
+use crate::engine::job::{JobReport, Process, Resumption, Verification};
 use crate::pattern::Pattern;
 use crate::plan::{Act, KeyPlan, Plan, Sample};
 use crate::verdict::Verdict;
@@ -81,7 +81,15 @@ fn technique(job: &JobReport, area: &str) -> String {
     let overwritten = acts.iter().all(|act| matches!(act, Act::Write { .. }));
     let verb = if overwritten { "overwritten and flushed" } else { "treated and flushed" };
     let times = if passes.len() == 1 { "once".into() } else { format!("{} times", passes.len()) };
-    format!("All of {area} was {verb} {times}: {}.", passes.join(", "))
+    let fewer = job.resumed.iter().fold(0u64, |sum, each| sum.saturating_add(each.fewer_passes_bytes));
+    let but = match fewer.min(job.plan.area.len()) {
+        0 => String::new(),
+        fewer => format!(
+            ", but {} of it, for all that is known, only by the passes since it went on",
+            bytes(fewer)
+        ),
+    };
+    format!("All of {area} was {verb} {times}{but}: {}.", passes.join(", "))
 }
 
 /// Only what was found was written; the discard behind the check is no technique.
@@ -104,7 +112,7 @@ fn on_thin(job: &JobReport, area: &str, found_bytes: u64) -> String {
 /// did, is held by somebody else too.
 pub fn pool(before: &Thin, after: &Thin) -> String {
     let returned = before.mapped_bytes.saturating_sub(after.mapped_bytes);
-    let kept = (after.pool_used_bytes + returned).saturating_sub(before.pool_used_bytes);
+    let kept = after.pool_used_bytes.saturating_add(returned).saturating_sub(before.pool_used_bytes);
     let shared = if kept == 0 {
         String::new()
     } else {
@@ -307,9 +315,12 @@ fn went_on(each: &Resumption, steps: usize) -> String {
             "nobody had written since, and the last {} of what was done before were read again",
             bytes(each.reread_bytes)
         ),
+        (false, _) if each.reread_bytes == 0 => {
+            "whether anybody had written since is not known, so that step began again".into()
+        }
         (false, _) => {
             "whether anybody had written since is not known, so all that this step had done was read again; \
-             what others wrote in between went through no earlier step"
+                what others wrote in between went through no earlier step"
                 .into()
         }
     };
@@ -317,10 +328,20 @@ fn went_on(each: &Resumption, steps: usize) -> String {
         0 => "nothing of it differed".into(),
         some => format!("{} differed and were done anew", bytes(some)),
     };
+    let fewer = match each.fewer_passes_bytes {
+        0 => String::new(),
+        some => format!("; {} did not hold what the passes before had left", bytes(some)),
+    };
+    let process = |process: &Option<Process>| match process {
+        Some(Process { pid, boot_id }) => format!(" (process {pid} of boot {boot_id})"),
+        None => String::new(),
+    };
     format!(
-        "The job ended early in step {} of {steps}, and went on from byte {}: {below}; {differing}.",
+        "The job ended early in step {} of {steps}{}, and went on from byte {}{}: {below}; {differing}{fewer}.",
         each.step + 1,
-        each.upto
+        process(&each.earlier),
+        each.upto,
+        process(&each.now)
     )
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run_on, settings};
 use efface::engine::Stop;
-use efface::engine::job::{JobReport, Progress, Resume};
+use efface::engine::job::{JobReport, Process, Progress, Resume};
 use efface::io::sim::{Faults, SimDisk};
 use efface::pattern::Seed;
 use efface::plan::{Method, Plan, Policy};
@@ -47,7 +47,12 @@ struct Left {
 
 fn resumed(journal: &Option<String>, believed: bool) -> Option<Resume> {
     let text = journal.as_ref()?;
-    Some(Resume { progress: serde_json::from_str(text).unwrap(), believed })
+    Some(resume(serde_json::from_str(text).unwrap(), believed))
+}
+
+fn resume(progress: Progress, believed: bool) -> Resume {
+    let [earlier, now] = [1, 2].map(|pid| Process { pid, boot_id: "test".into() });
+    Resume { progress, believed, earlier, now }
 }
 
 fn work(content: Vec<u8>, plan: &Plan, faults: Faults, cut: Cut, seed: u64, resume: Option<Resume>) -> Left {
@@ -104,6 +109,12 @@ fn sweep(method: &Method, faults: &Faults, seed: u64) -> usize {
         let end = work(image, &plan, faults.clone(), Cut::Never, seed + 1, resume);
         assert!(matches!(end.report.verdict, Verdict::Wiped | Verdict::Residue), "{told}: {:?}", end.report);
         judge(&end, &plan, &told);
+        // Whatever had not been flushed: this disk went through every pass.
+        assert!(
+            end.report.resumed.iter().all(|each| each.fewer_passes_bytes == 0),
+            "{told}: {:?}",
+            end.report
+        );
     }
     cuts.len()
 }
@@ -127,7 +138,7 @@ fn whatever_a_power_cut_leaves_is_wiped_to_the_end() {
 #[test]
 fn seeded_ends_and_resumes() {
     let methods = ["zero", "shred", "random", "nnsa"].map(|name| Method::named(name).unwrap());
-    let (mut went_on, mut differed, mut believed_once) = (0, 0, 0);
+    let (mut went_on, mut differed, mut believed_once, mut fewer_seen) = (0, 0, 0, 0);
     for seed in 0..seeds() {
         let mut rng = rng(seed);
         let plan = plan(&methods[seed as usize % methods.len()], Policy::Full, SIZE as u64);
@@ -138,16 +149,20 @@ fn seeded_ends_and_resumes() {
         let (transient, short) = (some(&mut rng, 200), some(&mut rng, 200));
         let faults = Faults { transient, short, bad_writes, ..Faults::default() };
         let (mut content, mut resume) = (vec![SECRET; SIZE], None);
+        let mut foreign = false;
         for end in 0..1 + rng.next_u64() % 3 {
             let cut = match rng.next_u64() % 3 {
                 0 => Cut::Journal((rng.next_u64() % 12) as usize),
                 _ => Cut::Disk(rng.next_u64() % 120),
             };
+            let earlier = resume.as_ref().map_or(0, |resume: &Resume| resume.progress.resumed.len());
             let left = work(content, &plan, faults.clone(), cut, seed * 4 + end, resume);
             judge(&left, &plan, &format!("seed {seed}, {cut:?}"));
+            fewer_seen += judge_passes(&left.report, earlier, foreign, &plan);
             let quiet = left.report.verdict == Verdict::Failed && rng.next_u64() & 1 == 0;
             content = left.disk.durable().to_vec();
-            if !quiet {
+            foreign = !quiet;
+            if foreign {
                 let at = (rng.next_u64() % (SIZE as u64 / LOGICAL - 8) * LOGICAL) as usize;
                 content[at..at + 4 * LOGICAL as usize].fill(b'X');
             }
@@ -158,14 +173,27 @@ fn seeded_ends_and_resumes() {
             resume = resumed(&left.journal, believed);
         }
         went_on += u64::from(resume.is_some());
+        let earlier = resume.as_ref().map_or(0, |resume| resume.progress.resumed.len());
         let end = work(content, &plan, faults, Cut::Never, seed * 4 + 3, resume);
         let told = format!("seed {seed}: {:?}", end.report);
         assert!(matches!(end.report.verdict, Verdict::Wiped | Verdict::Residue), "{told}");
         judge(&end, &plan, &told);
+        fewer_seen += judge_passes(&end.report, earlier, foreign, &plan);
         differed += u64::from(end.report.resumed.iter().any(|each| each.differing_bytes > 0));
     }
     let (went_on, differed) = (went_on * 10 / seeds(), differed * 10 / seeds());
     assert!(went_on >= 5 && differed >= 1 && believed_once > 0, "one-sided: {went_on}, {differed}");
+    assert!(fewer_seen > 0, "no foreign write was ever met in a later pass");
+}
+
+/// What others wrote in between went through fewer passes, and is counted: four blocks of theirs, of
+/// which one may be residue. Says whether there was such a case.
+fn judge_passes(report: &JobReport, earlier: usize, foreign: bool, plan: &Plan) -> u64 {
+    let [last] = &report.resumed[earlier.min(report.resumed.len())..] else { return 0 };
+    let later_pass = plan.steps[..last.step].iter().any(|act| act.writes());
+    let met = foreign && later_pass;
+    assert!(!met || last.fewer_passes_bytes >= 3 * LOGICAL, "{last:?}");
+    u64::from(met)
 }
 
 /// The journal of a zero wipe that was asked to stop after its second epoch.
@@ -182,10 +210,10 @@ fn stopped_early(faults: Faults) -> (Vec<u8>, Plan, Progress) {
 fn what_is_believed_is_read_from_the_last_epoch_on_and_the_rest_in_full() {
     let (content, plan, progress) = stopped_early(Faults::default());
     for (believed, reread) in [(true, 32768), (false, 65536)] {
-        let resume = Some(Resume { progress: progress.clone(), believed });
+        let resume = Some(resume(progress.clone(), believed));
         let end = work(content.clone(), &plan, Faults::default(), Cut::Never, 2, resume);
         assert_eq!(end.report.verdict, Verdict::Wiped);
-        let [resumption] = end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
+        let [resumption] = &end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
         assert_eq!((resumption.reread_bytes, resumption.differing_bytes), (reread, 0));
         assert!(!resumption.lost_flushed);
         let written = &end.report.steps[1];
@@ -196,31 +224,95 @@ fn what_is_believed_is_read_from_the_last_epoch_on_and_the_rest_in_full() {
 #[test]
 fn a_disk_that_lost_what_it_had_flushed_is_read_from_the_start_and_it_is_said() {
     let (_, plan, progress) = stopped_early(Faults::default());
-    let resume = Some(Resume { progress, believed: true });
+    let resume = Some(resume(progress, true));
     // Nothing of it has stayed.
     let end = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Never, 2, resume);
-    let [resumption] = end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
+    let [resumption] = &end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
     assert!(resumption.lost_flushed && resumption.differing_bytes == 65536, "{resumption:?}");
     assert_eq!(end.report.verdict, Verdict::Wiped);
     judge(&end, &plan, "all of it is there in the end");
 }
 
-#[test]
-fn a_full_check_goes_on_only_where_it_is_believed() {
-    let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
-    // Of the survey and of the pass four epochs and the end, of the check two epochs.
-    let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(12), 1, None);
+/// Where an interrupted full check had come to the end of its second epoch.
+fn stopped_in_the_check(method: &str) -> (Vec<u8>, Plan, Progress) {
+    let plan = plan(&Method::named(method).unwrap(), Policy::Full, SIZE as u64);
+    // Of the survey and of each pass four epochs and the end, of the check two epochs.
+    let passes = plan.steps.iter().filter(|act| act.writes()).count();
+    let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(7 + 5 * passes), 1, None);
     let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
     let running = progress.running.as_ref().unwrap();
     assert!(running.report.act.expects().is_some() && running.upto > 0, "{running:?}");
-    let content = left.disk.durable().to_vec();
+    (left.disk.durable().to_vec(), plan, progress)
+}
+
+#[test]
+fn a_full_check_begins_again_even_where_the_disk_is_believed() {
+    let (content, plan, progress) = stopped_in_the_check("zero");
     for believed in [true, false] {
-        let resume = Some(Resume { progress: progress.clone(), believed });
-        let end = work(content.clone(), &plan, Faults::default(), Cut::Never, 2, resume);
+        let end = work(
+            content.clone(),
+            &plan,
+            Faults::default(),
+            Cut::Never,
+            2,
+            Some(resume(progress.clone(), believed)),
+        );
         assert_eq!(end.report.verdict, Verdict::Wiped);
+        assert_eq!(end.report.steps[2].bytes, SIZE as u64);
         assert_eq!(end.report.verification.as_ref().unwrap().bytes_read, SIZE as u64);
-        let expected = if believed { 0 } else { SIZE as u64 };
-        assert_eq!(end.report.resumed[0].reread_bytes, expected);
+        let reread = if believed { progress.epoch.unwrap().len() } else { SIZE as u64 };
+        assert_eq!(end.report.resumed[0].reread_bytes, reread);
+    }
+}
+
+/// Past the disk's own counter: whether it is believed or not, old data below the mark is found.
+#[test]
+fn old_data_below_the_mark_of_an_interrupted_check_is_found_or_overwritten() {
+    let (mut content, plan, progress) = stopped_in_the_check("zero");
+    content[4 * LOGICAL as usize..8 * LOGICAL as usize].fill(SECRET);
+    for (believed, verdict) in [(true, Verdict::Surviving), (false, Verdict::Wiped)] {
+        let end = work(
+            content.clone(),
+            &plan,
+            Faults::default(),
+            Cut::Never,
+            2,
+            Some(resume(progress.clone(), believed)),
+        );
+        assert_eq!(end.report.verdict, verdict, "believed: {believed}");
+        judge(&end, &plan, "old data is never claimed to be gone");
+    }
+}
+
+#[test]
+fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
+    let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
+    // Of the survey and of two passes four epochs and the end, of the third two epochs.
+    let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(17), 1, None);
+    let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
+    assert_eq!((progress.steps.len(), progress.running.as_ref().unwrap().upto), (3, 65536));
+    let own = left.disk.durable().to_vec();
+    let mut changed = own.clone();
+    for at in [8, 150] {
+        changed[at * LOGICAL as usize..(at + 2) * LOGICAL as usize].fill(b'X');
+    }
+    for (content, fewer, words) in [
+        (own, 0, "overwritten and flushed 3 times: "),
+        (
+            changed,
+            4 * LOGICAL,
+            "3 times, but 2.00 KiB of it, for all that is known, only by the passes since",
+        ),
+        (vec![b'X'; SIZE], SIZE as u64, "3 times, but 96.50 KiB of it"),
+    ] {
+        let end =
+            work(content, &plan, Faults::default(), Cut::Never, 2, Some(resume(progress.clone(), false)));
+        assert_eq!(end.report.verdict, Verdict::Wiped);
+        judge(&end, &plan, words);
+        let [resumption] = &end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
+        assert_eq!(resumption.fewer_passes_bytes, fewer, "{resumption:?}");
+        let claim = efface::report::claim::claim(&end.report);
+        assert!(claim.contains(words), "{claim}");
     }
 }
 
@@ -229,7 +321,7 @@ fn a_full_check_goes_on_only_where_it_is_believed() {
 fn the_sweep_would_see_a_journal_that_is_ahead_of_the_disk() {
     let (_, plan, mut progress) = stopped_early(Faults::default());
     progress.running.as_mut().unwrap().upto = SIZE as u64;
-    let resume = Some(Resume { progress, believed: false });
+    let resume = Some(resume(progress, false));
     let plan = Plan { steps: plan.steps[..2].to_vec(), ..plan };
     let end = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Never, 2, resume);
     assert_eq!(end.report.resumed[0].differing_bytes, SIZE as u64, "it is not believed, but read");

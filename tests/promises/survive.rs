@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hmac::{Hmac, KeyInit, Mac};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -101,11 +102,12 @@ fn a_wipe_that_is_killed_again_and_again_comes_to_its_end() {
         .flat_map(|folder| fs::read_dir(folder).unwrap())
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert!(left.iter().all(|name| name.ends_with(".journal") || name.ends_with(".json")), "{left:?}");
+    let kept = |name: &String| name == "journal.key" || name.ends_with(".journal") || name.ends_with(".json");
+    assert!(left.iter().all(kept), "{left:?}");
 }
 
 #[test]
-fn a_signal_leaves_a_journal_that_is_believed_and_without_resume_it_begins_anew() {
+fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() {
     let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     let slow = ["--method", "random", "--epoch-size", "4MiB", "--rate", "16MiB/s"];
@@ -114,10 +116,11 @@ fn a_signal_leaves_a_journal_that_is_believed_and_without_resume_it_begins_anew(
         wait_for(&mut child, "\"checkpoint\",\"step\":1");
         let running = jobs(state.path());
         assert!(running.iter().any(|job| job["state"] == "running" && job["total_bytes"].as_u64() > Some(0)));
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-        finish(child).0
+        let pid = child.id();
+        kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
+        (finish(child).0, pid)
     };
-    let first = stop(&slow);
+    let (first, pid) = stop(&slow);
     assert_eq!(first["verdict"], "terminated");
     assert_eq!(jobs(state.path())[0]["state"], "resumable");
 
@@ -126,11 +129,21 @@ fn a_signal_leaves_a_journal_that_is_believed_and_without_resume_it_begins_anew(
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(seed_of_the_last_pass(&result), seed_of_the_last_pass(&first), "the same stream goes on");
     let resumed = &job(&result)["resumed"][0];
-    assert_eq!((&resumed["believed"], &resumed["differing_bytes"]), (&true.into(), &0.into()), "{resumed}");
+    assert_eq!((&resumed["believed"], &resumed["differing_bytes"]), (&false.into(), &0.into()), "{resumed}");
     assert!(resumed["upto"].as_u64().unwrap() >= 4 << 20);
-    assert_eq!(resumed["reread_bytes"], 4 << 20, "the last epoch");
+    assert_eq!(resumed["reread_bytes"], resumed["upto"], "its file can be written to past a loop's counter");
+    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert_eq!(
+        (&resumed["earlier"]["pid"], &resumed["now"]["boot_id"]),
+        (&pid.into(), &boot_id.trim().into())
+    );
+    let limitations = result["devices"][0]["limitations"].to_string();
+    for process in [&resumed["earlier"]["pid"], &resumed["now"]["pid"]] {
+        let words = format!("(process {process} of boot {})", boot_id.trim());
+        assert!(limitations.contains(&words), "{limitations}");
+    }
 
-    let second = stop(&slow);
+    let (second, _) = stop(&slow);
     let (result, code, stderr) = run(&device.node, state.path(), &["--method", "random"]);
     assert_eq!(code, Some(0));
     assert!(stderr.contains("begins anew (--resume goes on)"), "{stderr}");
@@ -208,13 +221,76 @@ fn journal(state: &Path) -> PathBuf {
     files.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "journal")).unwrap()
 }
 
-/// A journal that was changed, with the sum that belongs to it.
+/// A journal that root changed, who has its key.
 fn change(journal: &Path, old: &str, new: &str) {
     let text = fs::read_to_string(journal).unwrap();
     let (_, rest) = text.split_once('\n').unwrap();
     assert!(rest.contains(old), "{old}");
     let rest = rest.replace(old, new);
-    fs::write(journal, format!("{}\n{rest}", hex::encode(Sha256::digest(rest.as_bytes())))).unwrap();
+    let key = fs::read(journal.with_file_name("journal.key")).unwrap();
+    let seal = Hmac::<Sha256>::new_from_slice(&key).unwrap().chain_update(&rest).finalize().into_bytes();
+    fs::write(journal, format!("{}\n{rest}", hex::encode(seal))).unwrap();
+}
+
+/// The name that belongs to the disk in a journal.
+fn name_of(journal: &Path) -> PathBuf {
+    let text = fs::read_to_string(journal).unwrap();
+    let entry: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+    let disk: std::collections::BTreeMap<String, String> =
+        serde_json::from_value(entry["disk"].clone()).unwrap();
+    let name = &hex::encode(Sha256::digest(format!("{disk:?}")))[..32];
+    journal.with_file_name(format!("{name}.journal"))
+}
+
+/// Stopped in the full check behind the pass.
+fn stopped_in_the_check(device: &Loop, state: &TempDir) {
+    let options = ["--rate", "24MiB/s", "--epoch-size", "4MiB", "--verify", "full"];
+    let mut child = command(&device.node, state.path(), &options).spawn().unwrap();
+    wait_for(&mut child, "\"checkpoint\",\"step\":2,\"upto\":16777216");
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(finish(child).0["verdict"], "terminated");
+}
+
+/// Through the loop's file, which no counter of the loop device sees.
+fn write_old_data_below_the_mark(device: &Loop) {
+    let file = fs::File::options().write(true).open(&device.image).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![b'x'; 4 << 20], 8 << 20).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn old_data_that_comes_back_below_the_mark_of_a_check_is_overwritten() {
+    let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    stopped_in_the_check(&device, &state);
+    write_old_data_below_the_mark(&device);
+    let options = ["--resume", "--verify", "full", "--epoch-size", "4MiB"];
+    let (result, code, stderr) = run(&device.node, state.path(), &options);
+    let clean = device.content().iter().all(|byte| *byte == 0);
+    assert!(clean || code != Some(0), "old data is left: {result}");
+    assert_eq!((clean, code), (true, Some(0)), "{stderr}");
+    let resumed = &job(&result)["resumed"][0];
+    assert_eq!((&resumed["believed"], &resumed["differing_bytes"]), (&false.into(), &(4 << 20).into()));
+    assert_eq!(job(&result)["verification"]["bytes_read"], 32 << 20);
+}
+
+/// Who can write to the folder has no key to it: a hash that fits is not enough.
+#[test]
+fn a_journal_that_was_changed_without_its_key_is_not_believed() {
+    let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
+    let state = tempfile::tempdir().unwrap();
+    stopped_in_the_check(&device, &state);
+    write_old_data_below_the_mark(&device);
+    let file = journal(state.path());
+    let text = fs::read_to_string(&file).unwrap();
+    let rest = text.split_once('\n').unwrap().1.replace("\"written_bytes\":null", "\"written_bytes\":0");
+    fs::write(&file, format!("{}\n{rest}", hex::encode(Sha256::digest(&rest)))).unwrap();
+    assert_eq!(jobs(state.path())[0]["state"], "damaged");
+    let (result, code, stderr) = run(&device.node, state.path(), &["--resume", "--verify", "full"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("its journal is damaged (its seal is wrong"), "{stderr}");
+    assert!(job(&result)["resumed"].as_array().unwrap().is_empty(), "it began again");
+    assert!(device.content().iter().all(|byte| *byte == 0));
 }
 
 fn interrupted(device: &Loop, state: &TempDir) {
@@ -238,10 +314,13 @@ fn another_disk_at_the_same_path_and_other_work_are_refused() {
             "{code:?} {stderr}"
         );
     }
-    // Another one by its name, under the name of the file that the other disk's journal would have.
+    // Another one by its marks, under the name of the file that the other disk's journal would have.
     let old = journal(state.path());
-    let other = state.path().join("00112233445566778899aabbccddeeff.journal");
-    fs::rename(&old, &other).unwrap();
+    let text = fs::read_to_string(&old).unwrap();
+    let (_, mark) = text.split_once("\"disk_sequence\":\"").unwrap();
+    let mark = format!("\"disk_sequence\":\"{}\"", mark.split_once('"').unwrap().0);
+    change(&old, &mark, "\"disk_sequence\":\"0\"");
+    fs::rename(&old, name_of(&old)).unwrap();
     let (_, code, stderr) = run(&device.node, state.path(), &["--resume"]);
     assert!(code == Some(3) && stderr.contains("it is another disk"), "{code:?} {stderr}");
     assert!(device.content() == before, "nothing was written");
@@ -276,7 +355,7 @@ fn a_damaged_journal_costs_the_progress_and_a_clock_that_was_set_back_nothing() 
     change(&file, &format!("\"begun\":\"{year}"), "\"begun\":\"2199");
     let (result, code, stderr) = run(&device.node, state.path(), &["--resume"]);
     assert_eq!(code, Some(0), "{stderr}");
-    assert_eq!(job(&result)["resumed"][0]["believed"], true);
+    assert_eq!(job(&result)["resumed"][0]["differing_bytes"], 0);
 }
 
 /// In a mount namespace of its own, with a small file system for the journals.

@@ -2,13 +2,15 @@
 //!
 //! What lies below the watermark was flushed, so an honest disk holds it still. It is believed only
 //! where the caller knows that nobody can have written since, and even then the last epoch is read
-//! again; else all of it is. What differs is written again.
+//! again; else all of it is, and what lies above is compared with what the pass before left there, so
+//! that no pass is claimed of bytes that this disk does not show it for. What differs is written
+//! again. What another process read is never believed: a check begins again.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Before, Halt, Job, Last, Verification};
+use super::{Before, Halt, Job, Last};
 use crate::engine::event::Event;
 use crate::engine::step::StepReport;
 use crate::pattern::Pattern;
@@ -24,11 +26,7 @@ pub struct Progress {
     pub running: Option<Running>,
     /// The last epoch that was written and flushed, of whatever step.
     pub epoch: Option<Extent>,
-    pub residue_unreadable: ExtentSet,
-    /// Of a thin volume: what was not zero.
-    pub found: Option<ExtentSet>,
     pub before: Option<Before>,
-    pub verification: Option<Verification>,
     pub resumed: Vec<Resumption>,
 }
 
@@ -40,18 +38,31 @@ pub struct Running {
     pub upto: u64,
 }
 
+/// A process, on any boot of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Process {
+    pub pid: u32,
+    pub boot_id: String,
+}
+
 /// Where another process left off, and what it is worth.
 #[derive(Clone, Debug)]
 pub struct Resume {
     pub progress: Progress,
     /// Nobody can have written since: the machine, the disk and its count of writes are as they were.
     pub believed: bool,
+    pub earlier: Process,
+    pub now: Process,
 }
 
 /// That a job went on after it had ended too early.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resumption {
     pub at: Timestamp,
+    /// The process whose work was gone on with; none in a record of version 2.
+    pub earlier: Option<Process>,
+    /// The process that went on.
+    pub now: Option<Process>,
     /// The step that went on, from 0.
     pub step: usize,
     pub upto: u64,
@@ -61,6 +72,10 @@ pub struct Resumption {
     /// Of these: not what they should have been, or not readable. What the next pass had begun before
     /// it was journaled counts too.
     pub differing_bytes: u64,
+    /// Of the area: what did not show that the passes before this step had been there. Of these bytes
+    /// only the passes from this step on are known.
+    #[serde(default)]
+    pub fewer_passes_bytes: u64,
     /// The last epoch had been flushed, nobody had written since, and it was something else: the
     /// disk does not keep what it says that it has.
     pub lost_flushed: bool,
@@ -78,43 +93,28 @@ impl Job<'_> {
             steps: self.steps.clone(),
             running,
             epoch: self.epoch,
-            residue_unreadable: self.residue_unreadable.clone(),
-            found: self.found.clone(),
             before: self.before,
-            verification: self.verification.clone(),
             resumed: self.resumed.clone(),
         }
     }
 
     /// Goes back to where the earlier process was; gives the step to go on with.
     pub(super) fn take_up(&mut self, acts: &[Act], resume: Resume) -> Result<usize, Halt> {
-        let Resume { progress, believed } = resume;
-        let Progress { mut steps, mut running, epoch, .. } = progress;
-        (self.before, self.resumed) = (progress.before, progress.resumed);
-        if !believed && acts.contains(&Act::Find) {
+        let mut resumption = Resumption::of(&resume, self.area.start);
+        let Progress { mut steps, running, epoch, before, resumed } = resume.progress;
+        (self.before, self.resumed) = (before, resumed);
+        if acts.contains(&Act::Find) {
             // What others wrote in between lies where nothing was found.
-            self.resumed.push(Resumption::of(0, self.area.start, believed));
+            self.resumed.push(resumption);
             return Ok(0);
         }
-        self.found = progress.found;
-        let reads_on = running.as_ref().is_some_and(|running| {
-            let all = matches!(running.report.act, Act::Check { sample: Sample::Full, .. });
-            believed && all && running.report.differing.is_empty()
-        });
-        if !reads_on && !running.as_ref().is_some_and(|running| running.report.act.writes()) {
-            // Reading begins anew; what it is to read was written before.
-            running = None;
-            if let Some(last) = steps.iter().rposition(|step| step.act.writes()) {
-                steps.truncate(last + 1);
-                running = steps.pop().map(|report| Running { report, upto: self.area.end });
-            }
-        }
-        let step = steps.len();
-        if reads_on {
-            self.residue_unreadable = progress.residue_unreadable;
-        }
-        if steps.iter().any(|step| step.act.expects().is_some()) {
-            self.verification = progress.verification;
+        let mut running = running.filter(|running| running.report.act.writes());
+        if running.is_none()
+            && let Some(last) = steps.iter().rposition(|step| step.act.writes())
+        {
+            // Reading begins again; what it is to read was written before.
+            steps.truncate(last + 1);
+            running = steps.pop().map(|report| Running { report, upto: self.area.end });
         }
         // What a survey could not read is nobody's loss.
         for step in steps.iter().filter(|step| !matches!(step.act, Act::Survey { .. })) {
@@ -122,92 +122,144 @@ impl Job<'_> {
             step.unusable.iter().for_each(|extent| found.insert(extent));
         }
         self.last = steps.iter().rev().find(|step| step.act.writes()).map(Last::of).unwrap_or_default();
-        (self.steps, self.epoch) = (steps, epoch);
-        let Some(Running { report, upto }) = running else { return Ok(step) };
-        if reads_on {
-            let (_, rest) = self.area.split(upto.clamp(self.area.start, self.area.end));
-            self.rest = Some(Rest { before: report, area: rest.into() });
-            self.resumed.push(Resumption::of(step, upto, believed));
-        } else if let Some(expect) = left_by(&acts[step]) {
-            let epoch = self.epoch.unwrap_or(self.area);
-            self.rest =
-                Some(self.read_again(step, acts, &expect, believed.then_some(epoch), report, upto)?);
+        let step = steps.len();
+        (self.steps, self.epoch, resumption.step) = (steps, epoch, step);
+        match running {
+            Some(running) => self.look_again(acts, running, &mut resumption)?,
+            None if step == 0 => return Ok(0),
+            None => {}
         }
+        self.resumed.push(resumption);
         Ok(step)
     }
 
-    /// Reads what was written below the watermark, or its last epoch; gives what is left to be written.
-    fn read_again(
+    /// Reads what the earlier process wrote, as far as it is not believed, and leaves to the step what
+    /// it still has to write.
+    fn look_again(
         &mut self,
-        step: usize,
         acts: &[Act],
-        expect: &Pattern,
-        epoch: Option<Extent>,
-        before: StepReport,
-        upto: u64,
-    ) -> Result<Rest, Halt> {
+        running: Running,
+        resumption: &mut Resumption,
+    ) -> Result<(), Halt> {
+        let Running { report: before, upto } = running;
+        let step = resumption.step;
+        resumption.upto = upto;
         let all = self.area_of(&acts[step]);
         let part = |from: u64, to: u64| all.clone().intersect(&Extent::new(from.min(to), to).into());
-        let (done, rest) = (part(0, upto), part(upto, self.area.end));
-        let mut resumption = Resumption::of(step, upto, epoch.is_some());
-        let (early, late) = match epoch {
-            Some(epoch) => (part(0, epoch.start.min(upto)), part(epoch.start, upto)),
-            None => (ExtentSet::new(), done),
-        };
-        let known = &before.unusable;
-        let mut again = self.differing(step, acts, expect, late, known, &mut resumption)?;
-        if !again.is_empty() && !early.is_empty() {
-            resumption.lost_flushed = true;
-            let more = self.differing(step, acts, expect, early, known, &mut resumption)?;
-            more.iter().for_each(|extent| again.insert(extent));
+        let (done, rest) = (part(0, upto).without(&before.unusable), part(upto, self.area.end));
+
+        let own = left_by(&acts[step]);
+        let next = acts[step + 1..].iter().find(|act| act.writes()).and_then(left_by);
+        let late_from = self.epoch.unwrap_or(self.area).start.min(upto);
+        let late_from = if resumption.believed && own.is_some() { late_from } else { 0 };
+        let (early, late) =
+            (done.clone().intersect(&part(0, late_from)), done.intersect(&part(late_from, upto)));
+        let mut seen = self.read_again(acts, own.as_ref(), next.as_ref(), late, resumption)?;
+        resumption.lost_flushed = resumption.believed && resumption.differing_bytes > 0;
+        if resumption.lost_flushed {
+            seen.add(self.read_again(acts, own.as_ref(), next.as_ref(), early, resumption)?);
         }
-        known.iter().chain(rest.iter()).for_each(|extent| again.insert(extent));
-        let again = again.intersect(&all);
-        self.resumed.push(resumption);
-        let kept = all.without(&again).bytes();
-        let before = StepReport { bytes: kept, unusable: ExtentSet::new(), ..before };
-        Ok(Rest { before, area: again })
+        let earlier_pass = acts[..step].iter().rev().find(|act| act.writes());
+        if let Some(earlier_pass) = earlier_pass.filter(|_| !resumption.believed || resumption.lost_flushed) {
+            let above = rest.clone().without(&self.residue);
+            let differed = resumption.differing_bytes;
+            let left = left_by(earlier_pass);
+            seen.unknown_bytes +=
+                self.read_again(acts, left.as_ref(), own.as_ref(), above, resumption)?.unknown_bytes;
+            // It was to be written in any case.
+            resumption.differing_bytes = differed;
+            resumption.fewer_passes_bytes = seen.unknown_bytes;
+        }
+        let mut again = seen.differing;
+        before.unusable.iter().chain(rest.iter()).for_each(|extent| again.insert(extent));
+        let area = again.intersect(&all);
+        let kept = all.without(&area).bytes();
+        self.rest =
+            Some(Rest { before: StepReport { bytes: kept, unusable: ExtentSet::new(), ..before }, area });
+        Ok(())
     }
 
-    /// The transfers of `range` that hold something else than they should, or cannot be read.
-    fn differing(
+    /// Reads `range` for what does not hold `expect`, and counts of it what `or` does not explain: the
+    /// pattern of the pass that was writing next, whose last blocks may be torn and hold some of each.
+    fn read_again(
         &mut self,
-        step: usize,
         acts: &[Act],
-        expect: &Pattern,
+        expect: Option<&Pattern>,
+        or: Option<&Pattern>,
         range: ExtentSet,
-        known: &ExtentSet,
         resumption: &mut Resumption,
-    ) -> Result<ExtentSet, Halt> {
+    ) -> Result<Seen, Halt> {
+        let Some(expect) = expect.filter(|_| !range.is_empty()) else {
+            return Ok(Seen { unknown_bytes: range.bytes(), differing: range });
+        };
         let act = Act::Check { expect: expect.clone(), sample: Sample::Full };
-        let range = range.without(known);
-        let steps = acts.len();
+        let (step, steps) = (resumption.step, acts.len());
         self.emitter.emit(Event::StepStarted { step, steps, act: RESUMING.into(), bytes: range.bytes() });
         let (chunk, area) = (self.settings.chunk_bytes, self.area);
-        let mut differing = ExtentSet::new();
-        let see = &mut |block: Extent, _: &[u8]| differing.insert(block.widen(chunk).intersect(area));
+        let mut seen = Seen::default();
+        let see = &mut |block: Extent, bytes: &[u8]| {
+            seen.differing.insert(block.widen(chunk).intersect(area));
+            let known = or.is_some_and(|or| holds_some_of_each([expect, or], block.start, bytes));
+            seen.unknown_bytes += if known { 0 } else { block.len() };
+        };
         let (read, halt) = self.quietly(step, &act, &range, see);
         resumption.reread_bytes += read.bytes;
         resumption.differing_bytes += read.differing.bytes + read.unusable.bytes();
-        read.unusable.iter().for_each(|extent| differing.insert(extent));
-        halt.map_or(Ok(differing), Err)
+        seen.unknown_bytes += read.unusable.bytes();
+        read.unusable.iter().for_each(|extent| seen.differing.insert(extent));
+        halt.map_or(Ok(seen), Err)
     }
 }
 
 /// What a person is told while the work of the earlier process is looked at.
 const RESUMING: &str = "read again what was written";
 
+/// What reading again found.
+#[derive(Default)]
+struct Seen {
+    /// The transfers that hold something else than they should, or cannot be read.
+    differing: ExtentSet,
+    /// Of their blocks: what no pass of the plan has left there.
+    unknown_bytes: u64,
+}
+
+impl Seen {
+    fn add(&mut self, more: Seen) {
+        more.differing.iter().for_each(|extent| self.differing.insert(extent));
+        self.unknown_bytes += more.unknown_bytes;
+    }
+}
+
+fn holds_some_of_each(patterns: [&Pattern; 2], at: u64, bytes: &[u8]) -> bool {
+    let [one, other] = patterns.map(|pattern| {
+        let mut filled = vec![0; bytes.len()];
+        pattern.fill(at, &mut filled);
+        filled
+    });
+    bytes.iter().zip(one.iter().zip(&other)).all(|(byte, (one, other))| byte == one || byte == other)
+}
+
 impl Resumption {
-    fn of(step: usize, upto: u64, believed: bool) -> Resumption {
-        let at = Timestamp::now();
-        Resumption { at, step, upto, believed, reread_bytes: 0, differing_bytes: 0, lost_flushed: false }
+    fn of(resume: &Resume, upto: u64) -> Resumption {
+        Resumption {
+            at: Timestamp::now(),
+            earlier: Some(resume.earlier.clone()),
+            now: Some(resume.now.clone()),
+            step: 0,
+            upto,
+            believed: resume.believed,
+            reread_bytes: 0,
+            differing_bytes: 0,
+            fewer_passes_bytes: 0,
+            lost_flushed: false,
+        }
     }
 }
 
 /// What can be read again where this act was; none where nothing certain can.
 fn left_by(act: &Act) -> Option<Pattern> {
     match act {
-        Act::Write { pattern } | Act::WriteFound { pattern } => Some(pattern.clone()),
+        Act::Write { pattern } => Some(pattern.clone()),
         Act::Zero => Some(Pattern::zero()),
         _ => None,
     }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::report::certificate::{Certificate as File, Signed};
-use crate::report::sign::PublicKey;
+use crate::report::sign::PublicKeys;
 use crate::report::{Record, html, print, tell, text};
 use crate::verdict::{EXIT_CODES, Verdict};
 
@@ -33,9 +33,13 @@ struct Verify {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// They have to be signed by this key
-    #[arg(long, value_name = "FILE")]
-    public_key: Option<PathBuf>,
+    /// They have to be signed by this key, or by one of this folder's (*.pub)
+    #[arg(long, value_name = "PATH")]
+    public_key: Vec<PathBuf>,
+
+    /// Accept files that are not signed, or whose signature no key is given for
+    #[arg(long, conflicts_with = "public_key")]
+    unsigned_ok: bool,
 }
 
 #[derive(Args)]
@@ -47,9 +51,9 @@ struct Render {
     #[arg(long)]
     html: bool,
 
-    /// Check the signatures with this key
-    #[arg(long, value_name = "FILE")]
-    public_key: Option<PathBuf>,
+    /// They have to be signed by this key, or by one of this folder's (*.pub)
+    #[arg(long, value_name = "PATH")]
+    public_key: Vec<PathBuf>,
 }
 
 impl Certificate {
@@ -63,22 +67,20 @@ impl Certificate {
 }
 
 impl Verify {
-    /// Every file is told of; the worst one gives the exit code.
+    /// Each file is reported; the worst one gives the exit code.
     fn run(self) -> Result<Verdict> {
-        let key = self.public_key.as_deref().map(PublicKey::read).transpose()?;
+        let keys = PublicKeys::read(&self.public_key)?;
         let mut verdicts = Vec::new();
         for path in &self.files {
-            let checked = File::read(path)
-                .and_then(|file| Ok((file.verify(key.as_ref()).map_err(|error| error.on(path))?, file)));
-            match checked {
-                Ok((signed, file)) => {
-                    let Record { id, device, verdict, claim, .. } = &file.record;
+            match File::read(path, &keys).and_then(|file| self.accept(file).map_err(|error| error.on(path))) {
+                Ok(File { record, signed }) => {
+                    let Record { id, device, verdict, claim, .. } = &record;
                     print(&format!(
                         "{}: certificate {id}, {signed}\n  {device}: {}\n  {claim}\n",
                         path.display(),
                         verdict.word()
                     ))?;
-                    if let Some(unchecked) = file.record.unchecked() {
+                    if let Some(unchecked) = record.unchecked() {
                         print(&format!("  {unchecked}\n"))?;
                     }
                     verdicts.push(Verdict::Shown);
@@ -91,17 +93,24 @@ impl Verify {
         }
         Ok(Verdict::worst(verdicts))
     }
+
+    /// Who wrote it has to be known, where that is not waived.
+    fn accept(&self, file: File) -> Result<File> {
+        let way_out = match &file.signed {
+            Signed::By(_) => return Ok(file),
+            _ if self.unsigned_ok => return Ok(file),
+            Signed::No => "ask for the signed original, or accept unsigned files with --unsigned-ok",
+            Signed::Unchecked(_) => "or accept unchecked signatures with --unsigned-ok",
+        };
+        Err(Error::failed(file.signed.to_string()).way_out(way_out))
+    }
 }
 
 impl Render {
     /// All of them or none: a page with a certificate missing would say too much.
     fn run(self) -> Result<Verdict> {
-        let key = self.public_key.as_deref().map(PublicKey::read).transpose()?;
-        let read = |path: &PathBuf| {
-            let file = File::read(path)?;
-            let signed = file.verify(key.as_ref()).map_err(|error| error.on(path))?;
-            Ok((file.record, signed))
-        };
+        let keys = PublicKeys::read(&self.public_key)?;
+        let read = |path: &PathBuf| File::read(path, &keys).map(|file| (file.record, file.signed));
         let records = self.files.iter().map(read).collect::<Result<Vec<_>>>()?;
         let page = if self.html {
             html::page(&records)

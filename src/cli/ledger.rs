@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::report::ledger::{Review, review};
-use crate::report::sign::PublicKey;
+use crate::report::sign::PublicKeys;
 use crate::report::{print, tell};
 use crate::verdict::{EXIT_CODES, Verdict};
 
@@ -28,9 +28,9 @@ struct Verify {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
-    /// Every record has to be signed by this key
-    #[arg(long, value_name = "FILE")]
-    public_key: Option<PathBuf>,
+    /// Every record has to be signed by this key, or by one of this folder's (*.pub)
+    #[arg(long, value_name = "PATH")]
+    public_key: Vec<PathBuf>,
 
     /// The hash of a last record, noted earlier, that has to be in the chain
     #[arg(long, value_name = "SHA256")]
@@ -40,11 +40,11 @@ struct Verify {
 impl Ledger {
     pub fn run(self) -> Result<Verdict> {
         let Command::Verify(Verify { folder, public_key, noted }) = self.command;
-        let key = public_key.as_deref().map(PublicKey::read).transpose()?;
-        let Review { records, signed, head, problems } = review(&folder, key.as_ref(), noted.as_deref())?;
+        let keys = PublicKeys::read(&public_key)?;
+        let Review { records, signed, head, problems } = review(&folder, &keys, noted.as_deref())?;
         let head = head.map_or("none".into(), |head| format!("{} {}", head.sequence, head.sha256));
         print(&format!("{}: {records} records, {signed} of them signed\nlast {head}\n", folder.display()))?;
-        if key.is_none() && problems.is_empty() {
+        if keys.is_empty() && problems.is_empty() {
             print(
                 "the chain is whole; who wrote it is not checked without --public-key, and that its end was not \
                    cut off shows --noted with the last hash that you wrote down elsewhere\n",

@@ -11,6 +11,8 @@ pub mod sampling;
 pub mod step;
 pub mod survivors;
 
+pub use recheck::SIZE_MAX;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

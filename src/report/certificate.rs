@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use super::Record;
 use super::record::{VERSION, VERSION_MIN};
-use super::sign::{Envelope, PAYLOAD_TYPE, PublicKey, SecretKey};
+use super::sign::{Envelope, PAYLOAD_TYPE, PublicKeys, SecretKey};
+use crate::device::printable;
 use crate::error::{Error, Result};
 
 /// Ours are below 1 MiB.
@@ -35,7 +36,7 @@ pub enum Signed {
 impl fmt::Display for Signed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Signed::No => f.write_str("not signed: whoever had this file could have written it"),
+            Signed::No => f.write_str("NOT SIGNED: whoever had this file could have written it"),
             Signed::Unchecked(key) => {
                 write!(f, "signed by key {key}, NOT CHECKED: give the key with --public-key")
             }
@@ -44,18 +45,25 @@ impl fmt::Display for Signed {
     }
 }
 
-/// A file that was read, and is in its one form.
+/// A file that was read, and holds: its signature where there was a key to check it with, its form,
+/// and what it claims.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     pub record: Record,
-    envelope: Option<Envelope>,
-    payload: Vec<u8>,
+    pub signed: Signed,
 }
 
-/// The bytes of a record's file.
-pub fn encode(record: &Record, key: Option<&SecretKey>) -> Vec<u8> {
+/// The bytes of a record's file, which were read as a stranger will read them: what would not hold
+/// then is not written.
+pub fn encode(record: &Record, key: Option<&SecretKey>) -> Result<Vec<u8>> {
     let payload = canonical(record);
-    key.map_or(payload.clone(), |key| canonical(&key.seal(&payload)))
+    let bytes = key.map_or(payload.clone(), |key| canonical(&key.seal(&payload)));
+    let keys = key.map_or_else(PublicKeys::default, |key| key.public().into());
+    match Certificate::parse(&bytes, &keys) {
+        Ok(_) => Ok(bytes),
+        Err(why) => Err(Error::failed(format!("its record would not hold, and is not kept: {}", why.what()))
+            .way_out("this is a mistake of efface: report it, with the record as --json prints it")),
+    }
 }
 
 fn canonical(value: &impl Serialize) -> Vec<u8> {
@@ -65,7 +73,7 @@ fn canonical(value: &impl Serialize) -> Vec<u8> {
 }
 
 impl Certificate {
-    pub fn read(path: &Path) -> Result<Certificate> {
+    pub fn read(path: &Path, keys: &PublicKeys) -> Result<Certificate> {
         let read = || {
             let unreadable = |error| Error::usage("the certificate cannot be read").because(error);
             let file = File::open(path).map_err(unreadable)?;
@@ -75,75 +83,69 @@ impl Certificate {
                 return Err(Error::usage("it is too large for a certificate: more than 64 MiB")
                     .way_out("give the file that efface wrote"));
             }
-            Certificate::parse(&bytes)
+            Certificate::parse(&bytes, keys)
         };
         read().map_err(|error: Error| error.on(path))
     }
 
-    pub fn parse(bytes: &[u8]) -> Result<Certificate> {
-        /// What tells the two forms apart, and their versions.
-        #[derive(Deserialize)]
-        struct Form {
-            #[serde(rename = "payloadType")]
-            payload_type: Option<String>,
-            efface_record: Option<u32>,
-        }
-        let form: Form = serde_json::from_slice(bytes).map_err(no_json)?;
-        match (form.payload_type, form.efface_record) {
-            (Some(_), _) => {
-                let envelope: Envelope = in_one_form(bytes)?;
-                if envelope.payload_type != PAYLOAD_TYPE {
-                    return Err(bad(format!("it holds something else: {}", envelope.payload_type)));
-                }
-                let payload =
-                    STANDARD.decode(&envelope.payload).map_err(|_| bad("its payload is not base64"))?;
-                let inner = Certificate::parse(&payload)?;
-                if inner.envelope.is_some() {
-                    return Err(bad("an envelope lies in the envelope"));
-                }
-                Ok(Certificate { envelope: Some(envelope), ..inner })
-            }
-            (None, Some(version @ VERSION_MIN..=VERSION)) => {
-                let document: Value = in_one_form(bytes)?;
-                if !steers_nothing(&document) {
-                    return Err(bad("it holds control characters, which efface never writes"));
-                }
-                let record: Record = match version {
-                    VERSION => in_one_form(bytes)?,
-                    _ => serde_json::from_slice(bytes).map_err(no_json)?,
-                };
-                Ok(Certificate { record, envelope: None, payload: bytes.to_vec() })
-            }
-            (None, Some(version)) => Err(Error::unsupported(format!(
-                "it is a record of version {version}, and this efface reads versions {VERSION_MIN} to {VERSION}"
-            ))
-            .way_out("read it with the efface that wrote it, or a newer one")),
-            (None, None) => Err(bad("it is no record of efface")),
-        }
+    /// First the signature, then what was signed, then what it claims: computed again.
+    pub fn parse(bytes: &[u8], keys: &PublicKeys) -> Result<Certificate> {
+        let (payload, signed) = opened(bytes, keys)?;
+        let record = record(&payload)?;
+        record.check().map_err(bad)?;
+        Ok(Certificate { record, signed })
     }
 
     pub fn is_signed(&self) -> bool {
-        self.envelope.is_some()
+        self.signed != Signed::No
     }
+}
 
-    /// Checks the signature where there is a key to do it with, and computes the claims again.
-    pub fn verify(&self, key: Option<&PublicKey>) -> Result<Signed> {
-        let signed = match (&self.envelope, key) {
-            (None, None) => Signed::No,
-            (None, Some(_)) => return Err(bad("it is not signed")),
-            (Some(envelope), None) => {
-                let [signature] = &envelope.signatures[..] else {
-                    return Err(bad(format!("it has {} signatures, and not one", envelope.signatures.len())));
-                };
-                Signed::Unchecked(signature.keyid.clone())
-            }
-            (Some(envelope), Some(key)) => {
-                key.check(envelope, &self.payload).map_err(bad)?;
-                Signed::By(key.id())
-            }
-        };
-        self.record.check().map_err(bad)?;
-        Ok(signed)
+/// The record's bytes, out of the envelope where they are in one. Nothing of the envelope is read but
+/// what its signature needs.
+fn opened(bytes: &[u8], keys: &PublicKeys) -> Result<(Vec<u8>, Signed)> {
+    #[derive(Deserialize)]
+    struct Form {
+        #[serde(rename = "payloadType")]
+        payload_type: Option<String>,
+    }
+    let form: Form = serde_json::from_slice(bytes).map_err(no_json)?;
+    if form.payload_type.is_none() {
+        return if keys.is_empty() { Ok((bytes.to_vec(), Signed::No)) } else { Err(bad("it is not signed")) };
+    }
+    let envelope: Envelope = in_one_form(bytes)?;
+    if envelope.payload_type != PAYLOAD_TYPE {
+        return Err(bad(format!("it holds something else: {}", printable(&envelope.payload_type))));
+    }
+    let payload = STANDARD.decode(&envelope.payload).map_err(|_| bad("its payload is not base64"))?;
+    let signer = printable(envelope.signer().map_err(bad)?);
+    if keys.is_empty() {
+        return Ok((payload, Signed::Unchecked(signer)));
+    }
+    keys.check(&envelope, &payload).map_err(|why| bad(printable(&why)))?;
+    Ok((payload, Signed::By(signer)))
+}
+
+fn record(payload: &[u8]) -> Result<Record> {
+    #[derive(Deserialize)]
+    struct Form {
+        efface_record: Option<u32>,
+    }
+    let form: Form = serde_json::from_slice(payload).map_err(no_json)?;
+    let version = form.efface_record.ok_or_else(|| bad("it is no record of efface"))?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        return Err(Error::unsupported(format!(
+            "it is a record of version {version}, and this efface reads versions {VERSION_MIN} to {VERSION}"
+        ))
+        .way_out("read it with the efface that wrote it, or a newer one"));
+    }
+    let document: Value = in_one_form(payload)?;
+    if !steers_nothing(&document) {
+        return Err(bad("it holds control characters, which efface never writes"));
+    }
+    match version {
+        VERSION => in_one_form(payload),
+        _ => serde_json::from_slice(payload).map_err(no_json),
     }
 }
 
@@ -159,7 +161,7 @@ fn in_one_form<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result
 /// Text that somebody wrote must not steer the terminal of whoever reads it.
 fn steers_nothing(value: &Value) -> bool {
     match value {
-        Value::String(text) => !text.contains(char::is_control),
+        Value::String(text) => printable(text) == *text,
         Value::Array(values) => values.iter().all(steers_nothing),
         Value::Object(fields) => {
             fields.iter().all(|(name, value)| !name.contains(char::is_control) && steers_nothing(value))
@@ -179,4 +181,39 @@ fn no_json(error: serde_json::Error) -> Error {
 /// A certificate that must not be believed.
 fn bad(what: impl Into<String>) -> Error {
     Error::failed(what).way_out("do not rely on this certificate; ask for the original")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::Ledger;
+    use super::super::record::Assignment;
+    use super::*;
+    use crate::error::Kind;
+
+    fn refused() -> Record {
+        let error = Error::refused("it is in use");
+        Record::of_error(&Assignment::default(), Path::new("/dev/x"), None, jiff::Timestamp::now(), error)
+    }
+
+    /// Whatever door such text came in by: a void certificate would end the ledger that it is in.
+    #[test]
+    fn a_record_that_would_not_hold_is_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path()).unwrap();
+        let void: [fn(&mut Record); 3] = [
+            |record| record.host.name = "host\u{1b}[2J".into(),
+            |record| record.claim = "All of it was wiped.".into(),
+            |record| record.id = "of another form".into(),
+        ];
+        for make_void in void {
+            let mut record = refused();
+            make_void(&mut record);
+            let error = encode(&record, None).unwrap_err();
+            assert!(error.kind == Kind::Failed && error.what().contains("is not kept"), "{error}");
+            assert!(ledger.append(&mut record, None).is_err());
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is in the ledger");
+        ledger.append(&mut refused(), None).unwrap();
+        assert!(folder.path().join("00000001.json").exists());
+    }
 }

@@ -23,9 +23,9 @@ impl Evidence {
             Some(Ok(bytes)) => (bytes, Ok(())),
             Some(Err(error)) => {
                 record.chain = None;
-                (encode(record, self.key.as_ref()), Err(error))
+                (encode(record, self.key.as_ref())?, Err(error))
             }
-            None => (encode(record, self.key.as_ref()), Ok(())),
+            None => (encode(record, self.key.as_ref())?, Ok(())),
         };
         if let Some(destination) = &mut self.destination {
             destination.write(record, &bytes)?;

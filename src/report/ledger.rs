@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::{Certificate, FILE_BYTES_MAX, encode};
 use super::destination::{Reserved, write_whole};
 use super::record::{Link, Record, sha256};
-use super::sign::{PublicKey, SecretKey};
+use super::sign::{PublicKeys, SecretKey};
 use crate::error::{Error, Result};
 
 /// The last record, and SHA-256 of its file.
@@ -62,7 +62,7 @@ impl Ledger {
         let head = self.head()?;
         let sequence = head.as_ref().map_or(1, |head| head.sequence + 1);
         record.chain = Some(Link { sequence, previous: head.map(|head| head.sha256) });
-        let bytes = encode(record, key);
+        let bytes = encode(record, key)?;
         Reserved::in_folder(&self.folder)
             .and_then(|reserved| reserved.write(&bytes, &self.folder.join(file_name(sequence))))
             .map_err(failed)?;
@@ -121,9 +121,9 @@ pub struct Review {
     pub problems: Vec<String>,
 }
 
-/// Reads every record: its form, its claims, its signature where there is a key, its place in the
+/// Reads every record: its form, its claims, its signature where there are keys, its place in the
 /// chain. `noted` is the hash of a head of some earlier day, which must be in it.
-pub fn review(folder: &Path, key: Option<&PublicKey>, noted: Option<&str>) -> Result<Review> {
+pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<Review> {
     let unreadable = |error| Error::usage("the ledger cannot be read").because(error).on(folder);
     let numbers = numbers(folder).map_err(unreadable)?;
     let mut review = Review { records: 0, signed: 0, head: None, problems: Vec::new() };
@@ -139,7 +139,7 @@ pub fn review(folder: &Path, key: Option<&PublicKey>, noted: Option<&str>) -> Re
         let length = fs::metadata(&path).map_err(unreadable)?.len();
         let bytes = if length > FILE_BYTES_MAX { Vec::new() } else { fs::read(&path).map_err(unreadable)? };
         let before = review.head.take();
-        match check(&bytes, sequence, before.as_ref(), key) {
+        match check(&bytes, sequence, before.as_ref(), keys) {
             Ok(signed) => review.signed += u64::from(signed),
             Err(problem) => review.problems.push(format!("record {sequence}: {problem}")),
         }
@@ -174,10 +174,9 @@ fn check(
     bytes: &[u8],
     sequence: u64,
     before: Option<&Head>,
-    key: Option<&PublicKey>,
+    keys: &PublicKeys,
 ) -> std::result::Result<bool, String> {
-    let certificate = Certificate::parse(bytes).map_err(|error| error.to_string())?;
-    certificate.verify(key).map_err(|error| error.to_string())?;
+    let certificate = Certificate::parse(bytes, keys).map_err(|error| error.to_string())?;
     let chain = certificate.record.chain.as_ref().ok_or("it was not written for a ledger")?;
     if chain.sequence != sequence {
         return Err(format!("it was written as record {}", chain.sequence));

@@ -18,8 +18,10 @@ use super::details::Details;
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, printable};
+use crate::engine::SIZE_MAX;
 use crate::engine::job::JobReport;
 use crate::error::Error;
+use crate::io::Geometry;
 use crate::plan::Act;
 use crate::verdict::Verdict;
 
@@ -145,6 +147,12 @@ impl Tool {
 
 pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+/// Whether a job's disk has the size and the blocks of what was identified.
+fn fits(identity: &Identity, geometry: &Geometry) -> bool {
+    let block = identity.logical_block.unwrap_or(geometry.logical_block);
+    (identity.size_bytes, block) == (geometry.size, geometry.logical_block)
 }
 
 /// What follows from the rest of a record.
@@ -323,8 +331,15 @@ impl Record {
         if !hex(&self.id, 32) {
             return Err("its id is not one of ours".into());
         }
+        let identity = self.identity.as_ref();
+        if identity.is_some_and(|identity| identity.size_bytes > SIZE_MAX) {
+            return Err("its device is larger than any".into());
+        }
         if let Some(job) = &self.job {
             job.check()?;
+            if identity.is_some_and(|identity| !fits(identity, &job.geometry)) {
+                return Err("the size of its device, or of its blocks, is not that of its job".into());
+            }
             let findings = self.findings.as_ref().ok_or("it has a job and no findings")?;
             if verdict(job, findings) != self.verdict {
                 return Err("its verdict is not that of its job".into());

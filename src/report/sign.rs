@@ -2,7 +2,7 @@
 //!
 //! Keys are PEM files as openssl reads and writes them: PKCS #8 for the secret one, SPKI for the public.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,16 @@ pub struct EnvelopeSignature {
     pub keyid: String,
     /// Base64 of the Ed25519 signature over the pre-authentication encoding.
     pub sig: String,
+}
+
+impl Envelope {
+    /// The id of the one key that it says to be signed by.
+    pub fn signer(&self) -> std::result::Result<&str, String> {
+        match &self.signatures[..] {
+            [signature] => Ok(&signature.keyid),
+            signatures => Err(format!("it has {} signatures, and not one", signatures.len())),
+        }
+    }
 }
 
 /// `DSSEv1 LEN(type) type LEN(body) body`
@@ -135,13 +145,12 @@ impl PublicKey {
 
     /// Whether the envelope holds exactly one signature, and that is this key's over its payload.
     pub fn check(&self, envelope: &Envelope, payload: &[u8]) -> std::result::Result<(), String> {
-        let [signature] = &envelope.signatures[..] else {
-            return Err(format!("it has {} signatures, and not one", envelope.signatures.len()));
-        };
-        if signature.keyid != self.id() {
-            return Err(format!("it is signed by another key: {}", signature.keyid));
+        let signer = envelope.signer()?;
+        if signer != self.id() {
+            return Err(format!("it is signed by another key: {signer}"));
         }
-        let bytes = STANDARD.decode(&signature.sig).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+        let sig = &envelope.signatures[0].sig;
+        let bytes = STANDARD.decode(sig).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
         let signed = pre_authentication_encoding(&envelope.payload_type, payload);
         match bytes.map(|signature| self.0.verify_strict(&signed, &signature)) {
             Some(Ok(())) => Ok(()),
@@ -151,6 +160,60 @@ impl PublicKey {
             }
         }
     }
+}
+
+/// The keys that a signature may be by: an old key stays in a folder beside the one that followed it.
+#[derive(Clone, Debug, Default)]
+pub struct PublicKeys(Vec<PublicKey>);
+
+impl PublicKeys {
+    /// Each path is a key, or a folder with keys of the name `*.pub`.
+    pub fn read(paths: &[PathBuf]) -> Result<PublicKeys> {
+        let mut keys = Vec::new();
+        for path in paths {
+            if path.is_dir() {
+                keys.extend(keys_in(path)?);
+            } else {
+                keys.push(PublicKey::read(path)?);
+            }
+        }
+        Ok(PublicKeys(keys))
+    }
+
+    /// No key was given to check with.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the envelope holds exactly one signature, and that is one of these keys' over its payload.
+    pub fn check(&self, envelope: &Envelope, payload: &[u8]) -> std::result::Result<(), String> {
+        let signer = envelope.signer()?;
+        match self.0.iter().find(|key| key.id() == signer) {
+            Some(key) => key.check(envelope, payload),
+            None => Err(format!("it is signed by another key: {signer}")),
+        }
+    }
+}
+
+impl From<PublicKey> for PublicKeys {
+    fn from(key: PublicKey) -> PublicKeys {
+        PublicKeys(vec![key])
+    }
+}
+
+fn keys_in(folder: &Path) -> Result<Vec<PublicKey>> {
+    let unreadable = |error| Error::usage("the folder of keys cannot be read").because(error).on(folder);
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<std::io::Result<Vec<_>>>());
+    let mut paths: Vec<PathBuf> =
+        entries.map_err(unreadable)?.into_iter().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "pub"));
+    paths.sort();
+    if paths.is_empty() {
+        return Err(Error::usage("no public key is in this folder")
+            .way_out("put the files there that efface key new wrote: FILE.pub")
+            .on(folder));
+    }
+    paths.iter().map(|path| PublicKey::read(path)).collect()
 }
 
 fn public_path(path: &Path) -> PathBuf {
@@ -203,7 +266,13 @@ mod tests {
         assert!(other.check(&envelope, b"payload").unwrap_err().contains("another key"));
 
         assert_eq!(SecretKey::create(&path).unwrap_err().kind, Kind::Usage, "never written over");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        let keys = PublicKeys::read(&[folder.path().to_path_buf()]).unwrap();
+        assert_eq!(keys.check(&envelope, b"payload"), Ok(()), "of a folder the key that signed it");
+        assert!(PublicKeys::from(other).check(&envelope, b"payload").unwrap_err().contains("another key"));
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(PublicKeys::read(&[empty.path().to_path_buf()]).unwrap_err().kind, Kind::Usage);
+
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
         assert_eq!(SecretKey::read(&path).err().unwrap().kind, Kind::Refused);
         assert_eq!(SecretKey::read(&public_path(&path)).err().unwrap().kind, Kind::Refused);
         assert_eq!(PublicKey::read(&path).unwrap_err().kind, Kind::Usage);

@@ -15,7 +15,7 @@ use crate::loops::{Loop, skipped};
 use crate::program::efface;
 use efface::report::certificate::Certificate;
 use efface::report::ledger::review;
-use efface::report::sign::PublicKey;
+use efface::report::sign::{PublicKey, PublicKeys};
 
 const MIB: usize = 1 << 20;
 
@@ -66,8 +66,8 @@ impl Office {
         self.path("c.json")
     }
 
-    pub fn key(&self) -> PublicKey {
-        PublicKey::read(&self.path("key.pub")).unwrap()
+    pub fn keys(&self) -> PublicKeys {
+        PublicKey::read(&self.path("key.pub")).unwrap().into()
     }
 }
 
@@ -123,7 +123,76 @@ fn a_stranger_checks_the_signature_with_other_tools() {
         .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
         .expect(0)
         .says(&["unchanged"]);
-    office.run(&["certificate", "verify", "c.json"]).expect(0).says(&["NOT CHECKED"]);
+}
+
+/// A script sees the exit code alone.
+#[test]
+fn a_certificate_holds_only_with_the_key_that_signed_it_or_a_waiver() {
+    let office = Office::new();
+    office.certificate(MIB);
+    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    let verify = |options: &[&str]| office.run(&[&["certificate", "verify"], options].concat());
+    verify(&["c.json"]).expect(1).says(&["NOT CHECKED", "--public-key", "--unsigned-ok"]);
+    verify(&["plain.json"]).expect(1).says(&["NOT SIGNED", "--unsigned-ok"]);
+    verify(&["c.json", "plain.json", "--unsigned-ok"]).expect(0).says(&["NOT CHECKED", "NOT SIGNED"]);
+    verify(&["c.json", "--unsigned-ok", "--public-key", "key.pub"]).expect(2);
+
+    // Keys follow one another: each signature is by one of them.
+    office.run(&["key", "new", "next"]).expect(0);
+    let keep = ["--certificate-to", "next.json", "--sign-key", "next"];
+    office.wipe("disk.img", &keep).expect(0);
+    fs::create_dir(office.path("keys")).unwrap();
+    verify(&["c.json", "--public-key", "keys"]).expect(2).says(&["no public key is in this folder"]);
+    for key in ["key.pub", "next.pub"] {
+        fs::copy(office.path(key), office.path("keys").join(key)).unwrap();
+    }
+    verify(&["c.json", "next.json", "--public-key", "keys"]).expect(0).says(&["unchanged since"]);
+    verify(&["c.json", "next.json", "--public-key", "next.pub", "--public-key", "key.pub"]).expect(0);
+    fs::remove_file(office.path("keys/key.pub")).unwrap();
+    verify(&["c.json", "--public-key", "keys"]).expect(1).says(&["another key"]);
+    verify(&["plain.json", "--public-key", "keys"]).expect(1).says(&["it is not signed"]);
+
+    // What only shows it, or holds a device to it, says so.
+    office.run(&["certificate", "render", "plain.json"]).expect(0).says(&["NOT SIGNED"]);
+    office.run(&["certificate", "render", "--html", "plain.json"]).expect(0).says(&["NOT SIGNED"]);
+    office
+        .run(&["verify", "disk.img", "--image", "--certificate", "next.json"])
+        .expect(0)
+        .says(&["NOT CHECKED"]);
+}
+
+#[test]
+fn a_signature_is_checked_before_what_it_signs_is_read() {
+    let office = Office::new();
+    let mut envelope: Value = serde_json::from_slice(&fs::read(office.certificate(MIB)).unwrap()).unwrap();
+    for payload in ["{\"efface_record\": 99}", "no JSON at all"] {
+        envelope["payload"] = STANDARD.encode(payload).into();
+        fs::write(office.path("c.json"), serde_json::to_string_pretty(&envelope).unwrap() + "\n").unwrap();
+        office
+            .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
+            .expect(1)
+            .says(&["its signature does not fit"]);
+    }
+}
+
+#[test]
+fn a_device_of_another_size_than_its_job_is_refused() {
+    let office = Office::new();
+    office.image("disk.img", MIB);
+    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    office.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
+    let plain = fs::read_to_string(office.path("plain.json")).unwrap();
+    for (from, to) in [
+        ("\"size_bytes\": 1048576", "\"size_bytes\": 4000000000000"),
+        ("\"size_bytes\": 1048576", "\"size_bytes\": 18446744073709551615"),
+        ("\"logical_block\": null", "\"logical_block\": 16384"),
+    ] {
+        let changed = plain.replacen(from, to, 1);
+        assert_ne!(changed, plain, "{from}");
+        fs::write(office.path("changed.json"), changed).unwrap();
+        let verify = ["certificate", "verify", "changed.json", "--unsigned-ok"];
+        office.run(&verify).expect(1).says(&["its device"]);
+    }
 }
 
 /// Signed by an earlier efface, whose records were of version 2.
@@ -146,8 +215,8 @@ fn a_changed_record_of_version_2_is_refused() {
     let envelope: Value = serde_json::from_slice(&fs::read(kept).unwrap()).unwrap();
     let text = String::from_utf8(STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap()).unwrap();
     let check = |text: &str| {
-        let parsed = Certificate::parse(text.as_bytes()).map_err(|error| error.to_string())?;
-        parsed.record.check()
+        let parsed = Certificate::parse(text.as_bytes(), &PublicKeys::default());
+        parsed.map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(check(&text), Ok(()));
     for (from, to, why) in [
@@ -173,8 +242,8 @@ fn a_changed_record_of_version_2_is_refused() {
 fn one_flipped_byte_anywhere_in_a_signed_certificate_is_found() {
     let office = Office::new();
     let bytes = fs::read(office.certificate(MIB)).unwrap();
-    let key = office.key();
-    let believed = |bytes: &[u8]| Certificate::parse(bytes).and_then(|file| file.verify(Some(&key))).is_ok();
+    let keys = office.keys();
+    let believed = |bytes: &[u8]| Certificate::parse(bytes, &keys).is_ok();
     assert!(believed(&bytes));
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
@@ -196,7 +265,7 @@ fn one_flipped_byte_in_an_unsigned_ledger_is_found() {
         office.wipe(name, &["--ledger", "ledger"]).expect(0);
     }
     let folder = office.path("ledger");
-    assert_eq!(review(&folder, None, None).unwrap().problems, Vec::<String>::new());
+    assert_eq!(review(&folder, &PublicKeys::default(), None).unwrap().problems, Vec::<String>::new());
     for name in ["00000001.json", "00000002.json"] {
         let path = folder.join(name);
         let bytes = fs::read(&path).unwrap();
@@ -204,7 +273,10 @@ fn one_flipped_byte_in_an_unsigned_ledger_is_found() {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << (at % 7);
             fs::write(&path, changed).unwrap();
-            assert!(!review(&folder, None, None).unwrap().problems.is_empty(), "byte {at} of {name}");
+            assert!(
+                !review(&folder, &PublicKeys::default(), None).unwrap().problems.is_empty(),
+                "byte {at} of {name}"
+            );
         }
         fs::write(&path, bytes).unwrap();
     }
@@ -365,7 +437,7 @@ fn a_part_and_a_wipe_without_a_check_are_held_to_their_certificates_too() {
         office.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
         office.run(&["verify", "disk.img", "--image", "--certificate", name]).expect(0).says(&["verified"]);
     }
-    office.run(&["certificate", "verify", "part.json", "full.json"]).expect(0);
+    office.run(&["certificate", "verify", "--unsigned-ok", "part.json", "full.json"]).expect(0);
 }
 
 #[test]
@@ -429,7 +501,10 @@ fn refused_and_interrupted_jobs_have_their_records() {
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
-            office.run(&["certificate", "verify", path.to_str().unwrap()]).expect(0).says(&["not signed"]);
+            office
+                .run(&["certificate", "verify", "--unsigned-ok", path.to_str().unwrap()])
+                .expect(0)
+                .says(&["NOT SIGNED"]);
             let record = record(&path);
             assert!(!record["limitations"].as_array().unwrap().is_empty());
             let word = |name: &str| record[name].as_str().unwrap().to_string();
@@ -461,7 +536,7 @@ fn refused_and_interrupted_jobs_have_their_records() {
     nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGINT).unwrap();
     long.wait().unwrap();
     assert_eq!(record(&office.path("long.json"))["verdict"], "interrupted");
-    office.run(&["certificate", "verify", "long.json"]).expect(0);
+    office.run(&["certificate", "verify", "--unsigned-ok", "long.json"]).expect(0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use crate::evidence::Office;
 use efface::report::certificate::Certificate;
+use efface::report::sign::PublicKeys;
 use efface::report::{html, text};
 use serde_json::Value;
 
@@ -27,9 +28,10 @@ fn samples() -> &'static [Vec<u8>; 2] {
 
 /// Reads it as a stranger would, and shows what was believed.
 fn read(bytes: &[u8]) -> bool {
-    let Ok(file) = Certificate::parse(bytes) else { return false };
-    let Ok(signed) = file.verify(None) else { return false };
-    let shown = text::render(&file.record) + &html::page(&[(file.record, signed)]);
+    let Ok(Certificate { record, signed }) = Certificate::parse(bytes, &PublicKeys::default()) else {
+        return false;
+    };
+    let shown = text::render(&record) + &html::page(&[(record, signed)]);
     !shown.is_empty()
 }
 
@@ -73,7 +75,9 @@ fn changed_values_are_read_as_a_certificate() {
             }
             // In the one form: the order of fields is that of the type.
             if let Ok(record) = serde_json::from_value::<efface::report::Record>(record) {
-                read(&efface::report::certificate::encode(&record, None));
+                // What does not hold is not even written; what is written is read.
+                let written = efface::report::certificate::encode(&record, None);
+                assert!(written.is_err() || read(&written.unwrap()));
             }
         },
     );

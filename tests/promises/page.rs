@@ -67,7 +67,7 @@ fn a_browser_shows_the_verdict_and_the_map() {
         (
             "serial",
             serial,
-            &["Wiped, and what was read back", "not signed", "&lt;script&gt;"],
+            &["Wiped, and what was read back", "NOT SIGNED", "&lt;script&gt;"],
             [true, true, false],
         ),
         ("batch", batch, &["1 of 2 devices as they should be", "DATA SURVIVES"], [true, true, true]),

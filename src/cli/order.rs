@@ -1,7 +1,7 @@
 //! What is ordered of a device: the same for `wipe` and for `plan`, and kept in a plan's file.
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::arguments::{share_ppb, share_ppm, size};
@@ -56,6 +56,7 @@ pub struct Order {
 
 /// Which part of the device, and whether it is one.
 #[derive(Args, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Part {
     /// Begin at this byte (100MiB)
     #[arg(long, value_parser = size, value_name = "BYTES")]
@@ -94,6 +95,7 @@ pub enum Verification {
 
 /// How much to read, by what it shall prove.
 #[derive(Args, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Bound {
     /// Read as many probes as it takes to say this: with such confidence (0.999) …
     #[arg(long, value_name = "SHARE", value_parser = share_ppm, requires = "max_unwiped")]
@@ -155,6 +157,11 @@ impl From<ForceKind> for Force {
     }
 }
 
+/// As it is written on the command line.
+fn name(value: &impl ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|value| value.get_name().into())
+}
+
 fn methods() -> String {
     let line = |scheme: &crate::plan::Scheme| format!("  {:13} {}", scheme.name, scheme.about);
     let lines: Vec<String> = SCHEMES.iter().map(line).collect();
@@ -174,6 +181,47 @@ pub fn device(geometry: &Geometry) -> Device {
 }
 
 impl Order {
+    /// Of an order that was read from a file: whether the same could be given on a command line.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let command = Order::augment_args(Command::new("order").no_binary_name(true));
+        let read = command
+            .try_get_matches_from(self.arguments())
+            .and_then(|matches| Order::from_arg_matches(&matches))
+            .map_err(|error| {
+                let text = error.to_string();
+                text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
+            })?;
+        // What cannot be said together is not said here either.
+        if serde_json::to_value(&read).ok() != serde_json::to_value(self).ok() {
+            return Err("its options exclude one another".into());
+        }
+        Ok(())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let Order { method, passes, final_zero, zero_with, verify, bound, prefer_key, part, force } = self;
+        let share = |parts: &u64, digits: u32| {
+            let whole = 10_u64.pow(digits);
+            format!("{}.{:0width$}", parts / whole, parts % whole, width = digits as usize)
+        };
+        let mut options = vec![
+            ("passes", passes.clone()),
+            ("zero-with", name(zero_with)),
+            ("confidence", bound.confidence.map(|ppm| share(&ppm, 6))),
+            ("max-unwiped", bound.max_unwiped.map(|ppb| share(&ppb, 9))),
+            ("offset", part.offset.map(|bytes| bytes.to_string())),
+            ("size", part.size.map(|bytes| bytes.to_string())),
+        ];
+        options.extend(passes.is_none().then(|| ("method", Some(method.clone()))));
+        options.extend(bound.confidence.is_none().then(|| ("verify", name(verify))));
+        options.extend(force.iter().map(|kind| ("force", name(kind))));
+        let options =
+            options.into_iter().filter_map(|(option, value)| Some(format!("--{option}={}", value?)));
+        let flags = [("final-zero", final_zero), ("prefer-key", prefer_key), ("image", &part.image)];
+        let flags = flags.into_iter().filter(|(_, set)| **set).map(|(flag, _)| format!("--{flag}"));
+        options.chain(flags).collect()
+    }
+
     pub fn method(&self) -> Result<Method> {
         let mut method = match &self.passes {
             Some(list) => Method::from_list(list)?,

@@ -2,8 +2,9 @@
 //! `efface wipe --plan` to carry out.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,7 +16,7 @@ use super::order::{Expect, Order};
 use super::wipe::{Claimed, selected};
 use crate::device::guard::{self, Claim, Examined, Findings, Request};
 use crate::device::identity::{Expected, Identity, difference};
-use crate::device::{Tree, select};
+use crate::device::{Tree, printable, select};
 use crate::engine::estimate::{read_rate, seconds};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Method, Plan as Steps};
@@ -50,8 +51,10 @@ impl Plan {
 
 /// The file's version: another one may mean something else.
 const VERSION: u32 = 1;
-/// Nobody plans that much.
+/// Of thousands of devices.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Of what a file says an error repeats no more.
+const REPEATED_CHARS_MAX: usize = 400;
 
 /// What is approved and carried out.
 #[derive(Serialize, Deserialize)]
@@ -202,21 +205,25 @@ impl PlanFile {
                 .because(error)
                 .way_out("give the file that efface plan --json wrote")
         };
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
-            .map_err(|error| unreadable(error).on(path))?;
+        let text = read_own(path).map_err(|error| unreadable(error).on(path))?;
         let wrong = |what: String| Error::usage(what).way_out("make it anew: efface plan --json").on(path);
-        let file: PlanFile =
-            serde_json::from_str(&text).map_err(|error| wrong(format!("this is no plan: {error}")))?;
+        let file: PlanFile = serde_json::from_str(&text)
+            .map_err(|error| wrong(format!("this is no plan: {}", shown(&error.to_string()))))?;
         if file.efface_plan != VERSION {
             return Err(wrong(format!("it is a plan of version {}, not {VERSION}", file.efface_plan)));
         }
-        if let Some(refused) = file.refused.first() {
-            return Err(wrong(format!("its {} was refused: {}", refused.device.display(), refused.error)));
+        if let Some(Refused { device, error, .. }) = file.refused.first() {
+            let (device, error) = (shown(&device.to_string_lossy()), shown(error));
+            return Err(wrong(format!("its {device} was refused: {error}")));
         }
         if file.devices.is_empty() {
             return Err(wrong("it has no device".into()));
+        }
+        let order = file.order.check();
+        order.map_err(|why| wrong(format!("its order is not one that can be given: {}", shown(&why))))?;
+        if let Some(Planned { device, .. }) = file.devices.iter().find(|planned| !planned.is_printable()) {
+            let device = shown(&device.to_string_lossy());
+            return Err(wrong(format!("of its {device} it says what would steer a terminal")));
         }
         Ok(file)
     }
@@ -268,7 +275,42 @@ impl PlanFile {
     }
 }
 
+/// Who may write to the file decides what is wiped: that must be this user, or root.
+fn read_own(path: &Path) -> io::Result<String> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    let trusted = [0, nix::unistd::geteuid().as_raw()];
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if !trusted.contains(&metadata.uid()) || metadata.mode() & 0o022 != 0 {
+        return Err(io::Error::other(format!(
+            "others can write to it: its owner is user {}, its mode {:o}",
+            metadata.uid(),
+            metadata.mode() & 0o7777
+        )));
+    }
+    if metadata.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is too large for a plan"));
+    }
+    let mut text = String::new();
+    File::take(file, FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Of what somebody wrote, as much as a terminal may show.
+fn shown(text: &str) -> String {
+    printable(text).chars().take(REPEATED_CHARS_MAX).collect()
+}
+
 impl Planned {
+    /// What of it a message may repeat steers no terminal.
+    fn is_printable(&self) -> bool {
+        let device = self.device.to_string_lossy();
+        let marks = self.must_hold.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+        marks.chain([&*device]).all(|text| printable(text) == text)
+    }
+
     /// By its own name where it has one; disks change places between a plan and its wipe.
     fn find(&self, tree: &Tree) -> PathBuf {
         let whole = !self.must_hold.contains_key("partition_start");

@@ -495,6 +495,102 @@ fn a_file_that_is_no_plan_is_a_mistake_of_the_command_line() {
     assert_eq!(code, 2, "and its method");
 }
 
+/// A plan of an image, and what carrying out a changed one comes to.
+fn changed_plan(folder: &TempDir, change: impl FnOnce(&mut serde_json::Value)) -> (i32, String) {
+    let [image, file] = ["disk.img", "plan.json"].map(|name| folder.path().join(name));
+    let content = vec![b'x'; 8 << 20];
+    std::fs::write(&image, &content).unwrap();
+    let (code, stdout, stderr) = run(&["plan", "--json", "--image", text(&image)]);
+    assert_eq!(code, 0, "{stderr}");
+    let mut plan: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    change(&mut plan);
+    std::fs::write(&file, plan.to_string()).unwrap();
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", "--plan", text(&file)]);
+    assert!(code == 0 || std::fs::read(&image).unwrap() == content, "nothing was written: {stderr}");
+    (code, stderr)
+}
+
+#[test]
+fn a_plan_file_is_checked_as_a_command_line_is() {
+    use serde_json::json;
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    assert_eq!(changed_plan(&folder, |_| {}).0, 0);
+    let bound =
+        |confidence: u64, max_unwiped: u64| json!({"confidence": confidence, "max_unwiped": max_unwiped});
+    let esc = "\u{1b}]0;title\u{7}\u{1b}[2J";
+    let one = bound(999_000, 1_000_000);
+    let whole = bound(999_000, 1_000_000_000);
+    for (place, value, words) in [
+        ("/order/bound", bound(1, 1_000_000_000), "max-unwiped"),
+        ("/order/bound", whole, "max-unwiped"),
+        ("/order/bound", bound(1_000_000, 1), "confidence"),
+        ("/order/bound", bound(0, 1), "confidence"),
+        ("/order/bound", bound(u64::MAX, u64::MAX), "confidence"),
+        ("/order/bound", json!({"confidence": 999_000, "max_unwiped": null}), "required"),
+        ("/order/method", json!("no-such"), "no-such"),
+        ("/order/method", json!(esc), "order"),
+        ("/order/passes", json!("0x00,no-such"), "no-such"),
+        ("/order/force", json!([esc]), "no plan"),
+        ("/order/part", json!({"offset": 0, "size": 1, "image": true, "\u{1b}[2J": 1}), "no plan"),
+        ("/refused", json!([{"device": esc, "error": esc, "exit_code": 3}]), "was refused"),
+        ("/devices/0/must_hold/serial", json!(esc), "terminal"),
+        ("/devices/0/device", json!(esc), "terminal"),
+    ] {
+        let (code, stderr) = changed_plan(&folder, |plan| match plan.pointer_mut(place) {
+            Some(old) => *old = value.clone(),
+            None => plan["devices"][0]["must_hold"]["serial"] = value.clone(),
+        });
+        assert_eq!(code, 2, "{place} {value}: {stderr}");
+        assert!(stderr.contains(words), "{place} {value}: {stderr}");
+        assert!(
+            !stderr.trim_end().contains(|letter: char| letter.is_control() && letter != '\n'),
+            "{stderr:?}"
+        );
+    }
+    // What excludes one another on a command line does so in a file.
+    for change in [
+        |order: &mut serde_json::Value| order["prefer_key"] = json!(true),
+        |order: &mut serde_json::Value| order["verify"] = json!("full"),
+    ] {
+        let (code, stderr) = changed_plan(&folder, |plan| {
+            plan["order"]["part"]["size"] = json!(1 << 20);
+            plan["order"]["bound"] = one.clone();
+            change(&mut plan["order"]);
+        });
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("its order is not one that can be given"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_plan_file_that_others_can_write_is_not_read() {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    assert_eq!(changed_plan(&folder, |_| {}).0, 0);
+    let file = folder.path().join("plan.json");
+    let refused = |path: &Path, words: &str| {
+        let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", "--plan", text(path)]);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("the plan cannot be read") && stderr.contains(words), "{stderr}");
+    };
+    for mode in [0o666, 0o620, 0o602] {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        refused(&file, "others can write to it");
+    }
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    if nix::unistd::geteuid().is_root() {
+        chown(&file, Some(65534), None).unwrap();
+        refused(&file, "its owner is user 65534");
+    }
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
+    refused(&fifo, "no regular file");
+    refused(folder.path(), "no regular file");
+    let large = std::fs::File::create(folder.path().join("large")).unwrap();
+    large.set_len(1 << 30).unwrap();
+    refused(&folder.path().join("large"), "too large");
+}
+
 #[test]
 fn a_disk_is_what_it_is_expected_to_be() {
     let Some(device) = device(MIB) else { return };
@@ -541,7 +637,7 @@ fn a_disk_that_changes_under_the_wipe_is_no_success() {
     assert!(stderr.contains("not the disk any more") && stderr.contains("9437184"), "{stderr}");
 
     // A job that failed has its record too, and claims nothing.
-    let (code, stdout, stderr) = run(&["certificate", "verify", text(&certificate)]);
+    let (code, stdout, stderr) = run(&["certificate", "verify", "--unsigned-ok", text(&certificate)]);
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("FAILED") && stdout.contains("Nothing is claimed"), "{stdout}");
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::printable::{printable, printable_path, shortened};
 use crate::range::Extent;
 
 /// The answer that an error leads to; each kind has one exit code (see [`crate::verdict`]).
@@ -21,6 +22,9 @@ pub enum Kind {
     Failed,
 }
 
+/// What failed can repeat what a file holds, and files of others can be long.
+const WHAT_CHARS_MAX: usize = 1000;
+
 /// One failure, told once: `device: what at range: why; way out`.
 #[derive(Debug, thiserror::Error)]
 pub struct Error {
@@ -36,7 +40,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     fn new(kind: Kind, what: impl Into<String>) -> Error {
-        Error { kind, what: what.into(), device: None, at: None, source: None, way_out: None }
+        let what = shortened(&what.into(), WHAT_CHARS_MAX);
+        Error { kind, what, device: None, at: None, source: None, way_out: None }
     }
 
     pub fn usage(what: impl Into<String>) -> Error {
@@ -81,7 +86,7 @@ impl Error {
     }
 
     pub fn way_out(mut self, way_out: impl Into<String>) -> Error {
-        self.way_out = Some(way_out.into());
+        self.way_out = Some(printable(&way_out.into()));
         self
     }
 }
@@ -89,14 +94,14 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(device) = &self.device {
-            write!(f, "{}: ", device.display())?;
+            write!(f, "{}: ", printable_path(device))?;
         }
         f.write_str(&self.what)?;
         if let Some(at) = self.at {
             write!(f, " at bytes {at}")?;
         }
         if let Some(source) = &self.source {
-            write!(f, ": {source}")?;
+            write!(f, ": {}", printable(&source.to_string()))?;
         }
         if let Some(way_out) = &self.way_out {
             write!(f, "; {way_out}")?;

@@ -21,11 +21,12 @@ use serde::{Deserialize, Serialize};
 
 use self::key::Key;
 use crate::device::identity::{Identity, Kind};
-use crate::device::{Tree, WriteCounter, printable};
+use crate::device::{Tree, WriteCounter};
 use crate::engine::fleet::Keep;
 use crate::engine::job::{Process, Progress, Resume};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::printable::printable_path;
 use crate::report::destination::write_whole;
 use crate::report::record::sha256;
 use crate::report::state::State;
@@ -267,7 +268,7 @@ impl Folder {
         jobs.sort_by_key(|job| match job {
             Job::Running(live) => (0, live.device.clone()),
             Job::Resumable(summary) => (1, summary.device.clone()),
-            Job::Damaged { file } => (2, file.display().to_string()),
+            Job::Damaged { file } => (2, printable_path(file)),
             Job::Ended(summary) => (3, summary.written.to_string()),
         });
         Ok(jobs)
@@ -375,7 +376,7 @@ impl Folder {
         let disk: BTreeMap<String, String> =
             marks.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
         let key = name_of(&disk);
-        let device = printable(&subject.device.to_string_lossy());
+        let device = printable_path(&subject.device);
         let closed = Circumstances::now(subject.identity, subject.counter.as_ref());
         let fresh = Entry {
             efface_journal: VERSION,

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod luks;
 pub mod pattern;
 pub mod plan;
+pub mod printable;
 pub mod range;
 pub mod report;
 pub mod verdict;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::printable::printable_path;
 use crate::report::certificate::{Certificate as File, Signed};
 use crate::report::sign::PublicKeys;
 use crate::report::{Record, html, print, tell, text};
@@ -77,7 +78,7 @@ impl Verify {
                     let Record { id, device, verdict, claim, .. } = &record;
                     print(&format!(
                         "{}: certificate {id}, {signed}\n  {device}: {}\n  {claim}\n",
-                        path.display(),
+                        printable_path(path),
                         verdict.word()
                     ))?;
                     if let Some(unchecked) = record.unchecked() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::error::Result;
+use crate::printable::printable_path;
 use crate::report::print;
 use crate::report::sign::SecretKey;
 use crate::verdict::Verdict;
@@ -28,7 +29,7 @@ impl Key {
     pub fn run(self) -> Result<Verdict> {
         let Command::New { file } = self.command;
         let public = SecretKey::create(&file)?;
-        print(&format!("{}\nkey {}\n", file.display(), public.id()))?;
+        print(&format!("{}\nkey {}\n", printable_path(&file), public.id()))?;
         Ok(Verdict::Shown)
     }
 }

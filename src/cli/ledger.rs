@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::printable::printable_path;
 use crate::report::ledger::{Review, review};
 use crate::report::sign::PublicKeys;
 use crate::report::{print, tell};
@@ -43,7 +44,10 @@ impl Ledger {
         let keys = PublicKeys::read(&public_key)?;
         let Review { records, signed, head, problems } = review(&folder, &keys, noted.as_deref())?;
         let head = head.map_or("none".into(), |head| format!("{} {}", head.sequence, head.sha256));
-        print(&format!("{}: {records} records, {signed} of them signed\nlast {head}\n", folder.display()))?;
+        print(&format!(
+            "{}: {records} records, {signed} of them signed\nlast {head}\n",
+            printable_path(&folder)
+        ))?;
         if keys.is_empty() && problems.is_empty() {
             print(
                 "the chain is whole; who wrote it is not checked without --public-key, and that its end was not \
@@ -51,7 +55,7 @@ impl Ledger {
             )?;
         }
         for problem in &problems {
-            tell(format_args!("efface: {}: {problem}", folder.display()));
+            tell(format_args!("efface: {}: {problem}", printable_path(&folder)));
         }
         if problems.is_empty() {
             return Ok(Verdict::Shown);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::journal::{Folder, no_journal};
+use crate::printable::printable_path;
 
 #[derive(Args)]
 pub struct StateDir {
@@ -21,7 +22,7 @@ impl StateDir {
     /// None, said aloud, where no journal can be kept: that is no reason not to wipe.
     pub fn open(&self) -> Option<Folder> {
         let path = self.path();
-        Folder::open(&path).map_err(|error| no_journal(&path.display().to_string(), &error)).ok()
+        Folder::open(&path).map_err(|error| no_journal(&printable_path(&path), &error)).ok()
     }
 }
 

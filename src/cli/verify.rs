@@ -15,6 +15,7 @@ use crate::engine::fleet::{Opener, Parallel};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::plan::Plan;
+use crate::printable::printable_path;
 use crate::report::certificate::Certificate;
 use crate::report::record::{Assignment, Subject};
 use crate::report::sign::PublicKeys;
@@ -110,9 +111,9 @@ impl Verify {
     /// an unsigned certificate fits proves the device, and not who wrote the certificate.
     fn replay(&self, file: &Path, certificate: &Certificate, target: &Examined) -> Result<Plan> {
         if !self.output.is_quiet() {
-            tell(format_args!("{}: {}", file.display(), certificate.signed));
+            tell(format_args!("{}: {}", printable_path(file), certificate.signed));
             if let Some(unchecked) = certificate.record.unchecked() {
-                tell(format_args!("{}: {unchecked}", file.display()));
+                tell(format_args!("{}: {unchecked}", printable_path(file)));
             }
         }
         let record = &certificate.record;

@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::io::Geometry;
 use crate::journal::{self, Begun, Folder, Journal};
 use crate::plan::Plan;
+use crate::printable::printable_path;
 use crate::report::evidence::Evidence;
 use crate::report::record::{Assignment, Subject};
 use crate::report::state::State;
@@ -308,7 +309,7 @@ pub fn run_jobs(
     shared: Shared,
 ) -> Verdict {
     let Shared { assignment, parallel, settings, stop, wanted, mut evidence } = shared;
-    let names: Vec<String> = jobs.iter().map(|job| job.subject.device.display().to_string()).collect();
+    let names: Vec<String> = jobs.iter().map(|job| printable_path(&job.subject.device)).collect();
     let mut report = Report::new(wanted, &names);
     let started = Timestamp::now();
     let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());

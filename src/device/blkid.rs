@@ -16,7 +16,9 @@ use libloading::Library;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One recognised signature. Text from the device is what it is: whoever shows it must escape it.
+use crate::printable::printable;
+
+/// One recognised signature.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Signature {
     /// libblkid's name of it: `ext4`, `LVM2_member`, `crypto_LUKS`, `gpt`.
@@ -169,7 +171,7 @@ impl<'a> Probe<'a> {
             return None;
         }
         // SAFETY: values are C strings that live until the probe goes on.
-        let text = unsafe { CStr::from_ptr(data) }.to_string_lossy().trim().to_string();
+        let text = printable(unsafe { CStr::from_ptr(data) }.to_string_lossy().trim());
         (!text.is_empty()).then_some(text)
     }
 }

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::media;
 use super::select::same;
 use super::sysfs::Block;
-use super::{DeviceNumber, Signature, Thin, Tree, lossy, printable};
+use super::{DeviceNumber, Signature, Thin, Tree};
 use crate::error::{Error, Result};
 use crate::io::Medium;
+use crate::printable::{lossy, printable, printable_path};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -240,7 +241,7 @@ impl Identity {
 
     /// What stays with a medium, wherever it hangs and whatever it is called.
     pub fn medium(&self) -> BTreeMap<&'static str, String> {
-        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let file = |path: &Option<PathBuf>| path.as_deref().map(printable_path);
         let marks = [
             ("kind", Some(self.kind.word().into())),
             ("size_bytes", Some(self.size_bytes.to_string())),
@@ -265,7 +266,7 @@ impl Identity {
         let named = self.has_name();
         let number = |value: Option<u64>| value.map(|value| value.to_string());
         let inode = self.inode.map(|inode| format!("{} on device {}", inode.inode, inode.device));
-        let node = self.node.display().to_string();
+        let node = printable_path(&self.node);
         let marks = [
             ("logical_block", number(self.logical_block)),
             ("physical_block", number(self.physical_block)),
@@ -292,7 +293,7 @@ impl Identity {
 
     /// What a person types to confirm.
     pub fn name(&self) -> String {
-        let node = || self.node.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let node = || printable_path(Path::new(self.node.file_name().unwrap_or_default()));
         self.dm_name.clone().unwrap_or_else(node)
     }
 
@@ -308,14 +309,14 @@ impl Identity {
     pub fn describe(&self) -> String {
         let medium = self.rotational.filter(|_| self.kind == Kind::Disk);
         let facts = [
-            Some(format!("{}: {}", self.node.display(), self.kind.word())),
+            Some(format!("{}: {}", printable_path(&self.node), self.kind.word())),
             self.dm_name.clone(),
             Some(BinaryBytes(self.size_bytes).to_string()),
             self.model.clone(),
             self.serial.as_ref().map(|serial| format!("serial {serial}")),
             self.transport.as_ref().map(|transport| transport.to_string()),
             medium.map(|rotational| if rotational { "rotational" } else { "flash" }.into()),
-            self.backing_file.as_ref().map(|file| format!("over {}", file.display())),
+            self.backing_file.as_ref().map(|file| format!("over {}", printable_path(file))),
         ];
         facts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

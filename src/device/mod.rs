@@ -11,6 +11,8 @@ use nix::sys::stat::{major, makedev, minor};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::printable::printable;
+
 mod blkid;
 mod graph;
 pub mod guard;
@@ -95,26 +97,6 @@ impl Tree {
     pub fn boot_id(&self) -> String {
         let file = self.proc.join("sys/kernel/random/boot_id");
         std::fs::read_to_string(file).unwrap_or_default().trim().to_string()
-    }
-}
-
-/// Text that a device or another process chose must not steer the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
-}
-
-/// A path in a record: what of it is not UTF-8 or steers a terminal is replaced.
-mod lossy {
-    use std::path::{Path, PathBuf};
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&super::printable(&path.to_string_lossy()))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
-        String::deserialize(deserializer).map(PathBuf::from)
     }
 }
 
@@ -266,11 +248,6 @@ mod tests {
             assert_eq!(text.parse::<DeviceNumber>().unwrap().to_string(), text);
         }
         assert!("7".parse::<DeviceNumber>().is_err());
-    }
-
-    #[test]
-    fn hostile_text_steers_no_terminal() {
-        assert_eq!(printable("a\u{1b}[2Jb\n\u{9b}c é"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c é");
     }
 
     #[test]

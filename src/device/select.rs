@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Tree;
 use super::identity::Identity;
 use crate::error::{Error, Result};
+use crate::printable::printable_path;
 
 /// The path of the one whole disk with this serial number or world wide name; any other text is a
 /// path already.
@@ -30,7 +31,7 @@ pub fn select(tree: &Tree, target: &str) -> Result<PathBuf> {
         [disk] => Ok(disk.node.clone()),
         [] => Err(Error::usage("no disk is called that").way_out("see which there are: efface list")),
         _ => {
-            let nodes: Vec<String> = found.iter().map(|disk| disk.node.display().to_string()).collect();
+            let nodes: Vec<String> = found.iter().map(|disk| printable_path(&disk.node)).collect();
             Err(Error::refused(format!("{} disks are called that: {}", nodes.len(), nodes.join(", ")))
                 .way_out("name one of them by its path (of a multipath disk its map)"))
         }

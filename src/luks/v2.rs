@@ -7,6 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256, Sha512};
 
 use super::{Content, HEADER_BYTES, Keyslot, KeyslotKind, Read, SECOND_OFFSETS, big_endian_64, text};
+use crate::printable::excerpt;
 use crate::range::Extent;
 
 const CHECKSUM_AT: usize = 448;
@@ -112,7 +113,7 @@ fn content(whole: &[u8], size: u64) -> Result<Content, String> {
     let json = &whole[HEADER_BYTES as usize..];
     let end = json.iter().position(|byte| *byte == 0).unwrap_or(json.len());
     let metadata: Metadata = serde_json::from_slice(&json[..end])
-        .map_err(|error| format!("its JSON is not understood: {error}"))?;
+        .map_err(|error| format!("its JSON is not understood: {}", excerpt(&error.to_string())))?;
     let keyslots_start = 2 * header_bytes;
     let keyslots_bytes = number(&metadata.config.keyslots_size)?;
     if number(&metadata.config.json_size)? != header_bytes - HEADER_BYTES

@@ -18,8 +18,8 @@ use serde_json::Value;
 use super::Record;
 use super::record::{VERSION, VERSION_MIN};
 use super::sign::{Envelope, PAYLOAD_TYPE, PublicKeys, SecretKey};
-use crate::device::printable;
 use crate::error::{Error, Result};
+use crate::printable::{excerpt, is_printable};
 
 /// Ours are below 1 MiB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -38,7 +38,7 @@ impl fmt::Display for Signed {
         match self {
             Signed::No => f.write_str("NOT SIGNED: whoever had this file could have written it"),
             Signed::Unchecked(key) => {
-                write!(f, "signed by key {key}, NOT CHECKED: give the key with --public-key")
+                write!(f, "signed by key {}, NOT CHECKED: give the key with --public-key", excerpt(key))
             }
             Signed::By(key) => write!(f, "signed by key {key}, and unchanged since"),
         }
@@ -161,10 +161,10 @@ fn in_one_form<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result
 /// Text that somebody wrote must not steer the terminal of whoever reads it.
 fn steers_nothing(value: &Value) -> bool {
     match value {
-        Value::String(text) => printable(text) == *text,
+        Value::String(text) => is_printable(text),
         Value::Array(values) => values.iter().all(steers_nothing),
         Value::Object(fields) => {
-            fields.iter().all(|(name, value)| !name.contains(char::is_control) && steers_nothing(value))
+            fields.iter().all(|(name, value)| is_printable(name) && steers_nothing(value))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
     }

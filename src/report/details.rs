@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::{Error, Result};
+use crate::printable::is_printable;
 
 /// The fields that NIST SP 800-88 Rev. 2's sample form and R2v3 ask for beyond what a drive tells.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -63,8 +64,9 @@ impl Details {
             set(&mut table, value)?;
         }
         let texts = table.values().filter_map(Value::as_table).flat_map(Table::values);
-        if texts.filter_map(Value::as_str).any(|text| text.contains(char::is_control)) {
-            return Err(Error::usage("the details hold control characters").way_out("write each on one line"));
+        if texts.filter_map(Value::as_str).any(|text| !is_printable(text)) {
+            return Err(Error::usage("the details hold control or formatting characters")
+                .way_out("write each on one line, in plain text"));
         }
         Details::deserialize(table).map_err(|error| {
             let first = error.message().lines().next().unwrap_or_default().to_string();

@@ -5,6 +5,7 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use jiff::tz::TimeZone;
 
 use crate::journal::{Job, Live, Summary};
+use crate::printable::printable_path;
 
 /// One row a wipe.
 pub fn jobs_table(jobs: &[Job]) -> String {
@@ -28,7 +29,7 @@ pub fn jobs_table(jobs: &[Job]) -> String {
                 row(summary, Cell::new(summary.verdict.map_or("ended", |verdict| verdict.word())))
             }
             Job::Damaged { file } => [
-                Cell::new(file.display()),
+                Cell::new(printable_path(file)),
                 Cell::new("damaged").fg(Color::Red),
                 Cell::new("begins anew"),
                 Cell::new(""),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::destination::write_whole;
 use super::state::State;
 use super::{Record, tell};
+use crate::printable::printable_path;
 
 /// Prometheus asks every 15 seconds, usually.
 const NOW_AND_THEN: Duration = Duration::from_secs(5);
@@ -76,7 +77,10 @@ impl Metrics {
         if let Err(error) = write_whole(&self.path, text.as_bytes())
             && !std::mem::replace(&mut self.broken, true)
         {
-            tell(format_args!("efface: no metrics: {}: {error}; the work goes on", self.path.display()));
+            tell(format_args!(
+                "efface: no metrics: {}: {error}; the work goes on",
+                printable_path(&self.path)
+            ));
         }
     }
 }

@@ -33,7 +33,7 @@ pub use record::Record;
 pub use table::inventory_table;
 pub use text::{bytes, rate};
 
-use crate::device::printable;
+use crate::printable::printable;
 use crate::engine::event::Event;
 use crate::error::Error;
 use crate::verdict::Verdict;

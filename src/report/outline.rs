@@ -12,6 +12,7 @@ use crate::device::Signature;
 use crate::device::guard::Findings;
 use crate::device::identity::Identity;
 use crate::plan::{Method, Plan};
+use crate::printable::printable_path;
 use crate::range::Extent;
 
 #[derive(Debug, Serialize)]
@@ -61,7 +62,7 @@ impl Outline {
 
     pub fn render(&self) -> String {
         let mut text = String::new();
-        writeln!(text, "{}: would be wiped", console::style(self.device.display()).bold()).ok();
+        writeln!(text, "{}: would be wiped", console::style(printable_path(&self.device)).bold()).ok();
         row(&mut text, "device", self.identity.describe());
         let found: Vec<String> = self.findings.signatures.iter().map(Signature::describe).collect();
         row(

@@ -17,12 +17,13 @@ use super::claim::{Category, changed_layers, claim, copies, limitations, measure
 use super::details::Details;
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
-use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, printable};
+use crate::device::{Layer, Proof, Thin, Tree, WriteCounter};
 use crate::engine::SIZE_MAX;
 use crate::engine::job::JobReport;
 use crate::error::Error;
 use crate::io::Geometry;
 use crate::plan::Act;
+use crate::printable::{printable, printable_path};
 use crate::verdict::Verdict;
 
 /// The version of the form: a field that is added, or changes its meaning, raises it.
@@ -112,7 +113,10 @@ pub struct Host {
 impl Host {
     fn this() -> Host {
         let kernel = Tree::real().proc.join("sys/kernel");
-        let read = |name| fs::read_to_string(kernel.join(name)).unwrap_or_default().trim().to_string();
+        let read = |name| {
+            let bytes = fs::read(kernel.join(name)).unwrap_or_default();
+            printable(String::from_utf8_lossy(&bytes).trim())
+        };
         Host {
             name: read("hostname"),
             kernel: read("osrelease"),
@@ -213,7 +217,10 @@ impl Record {
             layers_after: layers_after(&identity, &findings),
             method: job.plan.method.clone(),
             verdict: verdict(&job, &findings),
-            error: job.error.as_ref().map(|error| printable(&format!("{}: {error}", device.display()))),
+            error: job
+                .error
+                .as_ref()
+                .map(|error| printable(&format!("{}: {error}", printable_path(&device)))),
             identity: Some(identity),
             findings: Some(findings),
             job: Some(job),
@@ -234,18 +241,12 @@ impl Record {
         let (identity, findings) = subject.map(|subject| (subject.identity, subject.findings)).unzip();
         let blank = Record::blank(assignment, device, started);
         let error = error.on(device);
-        Record {
-            verdict: error.kind.into(),
-            error: Some(printable(&error.to_string())),
-            identity,
-            findings,
-            ..blank
-        }
-        .concluded()
+        Record { verdict: error.kind.into(), error: Some(error.to_string()), identity, findings, ..blank }
+            .concluded()
     }
 
     fn blank(assignment: &Assignment, device: &Path, started: Timestamp) -> Record {
-        let (host, device) = (Host::this(), printable(&device.to_string_lossy()));
+        let (host, device) = (Host::this(), printable_path(device));
         let id = sha256(format!("{} {} {started} {device}", host.boot_id, std::process::id()).as_bytes());
         Record {
             efface_record: VERSION,

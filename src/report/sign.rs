@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::record::sha256;
 use crate::error::{Error, Result};
 use crate::pattern::Seed;
+use crate::printable::printable_path;
 
 /// What the payload of our envelopes is.
 pub const PAYLOAD_TYPE: &str = "application/vnd.efface.record+json";
@@ -94,7 +95,10 @@ impl SecretKey {
                 "others may use this key: its mode is {:o}",
                 metadata.mode() & 0o7777
             ))
-            .way_out(format!("chmod 600 {}, and make a new one if others could have read it", path.display()))
+            .way_out(format!(
+                "chmod 600 {}, and make a new one if others could have read it",
+                printable_path(path)
+            ))
             .on(path));
         }
         let text = read_pem(file).map_err(unreadable)?;

@@ -7,6 +7,7 @@ use indicatif::BinaryBytes;
 use crate::device::Signature;
 use crate::device::identity::Kind;
 use crate::device::inventory::Entry;
+use crate::printable::printable_path;
 
 /// From this width on there is room for what identifies a drive.
 const WIDE: u16 = 150;
@@ -50,7 +51,7 @@ fn rows(table: &mut Table, entry: &Entry, branch: &str, stem: &str, wide: bool) 
     ];
     if wide {
         let blocks = [identity.logical_block, identity.physical_block].map(|block| block.unwrap_or_default());
-        let link = entry.links.first().map(|link| link.display().to_string());
+        let link = entry.links.first().map(|link| printable_path(link));
         row.push(Cell::new(format!("{}/{}", blocks[0], blocks[1])));
         let names = [identity.firmware.clone(), identity.wwn.clone(), link];
         row.extend(names.map(|name| Cell::new(name.unwrap_or_default())));
@@ -68,7 +69,7 @@ fn what(entry: &Entry) -> String {
     let identity = &entry.identity;
     let partition = identity.partition_start.is_some();
     let medium = identity.rotational.map(|rotational| if rotational { "rotational" } else { "flash" });
-    let file = identity.backing_file.as_ref().map(|file| format!("over {}", file.display()));
+    let file = identity.backing_file.as_ref().map(|file| format!("over {}", printable_path(file)));
     let drive = [
         identity.model.clone(),
         identity.serial.clone(),
@@ -85,7 +86,7 @@ fn what(entry: &Entry) -> String {
 
 fn holds(entry: &Entry) -> String {
     let signatures = entry.signatures.iter().flatten().map(Signature::describe);
-    let mounts = entry.mounts.iter().map(|point| format!("on {}", point.display()));
+    let mounts = entry.mounts.iter().map(|point| format!("on {}", printable_path(point)));
     let swap = entry.swap.then(|| "swapped to".into());
     signatures.chain(mounts).chain(swap).collect::<Vec<String>>().join(", ")
 }

@@ -71,6 +71,7 @@ impl Office {
     }
 }
 
+#[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub stdout: String,

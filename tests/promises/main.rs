@@ -3,6 +3,7 @@
 mod documents;
 mod evidence;
 mod faults;
+mod foreign_text;
 mod fuzz;
 mod house;
 mod interrupts;

@@ -1,0 +1,157 @@
+//! Text that a device, a file or a person chose steers no terminal and no page, voids no record, and
+//! is never repeated at length; a name is what the file system has, in UTF-8 or not.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use serde_json::Value;
+
+use crate::evidence::{Office, record};
+use crate::loops::Loop;
+use crate::program::efface;
+
+const MIB: usize = 1 << 20;
+
+/// What steers a terminal or a page, in UTF-8.
+const STEERING: [char; 9] =
+    ['\u{80}', '\u{85}', '\u{9b}', '\u{ad}', '\u{202e}', '\u{2066}', '\u{2028}', '\u{feff}', '\u{e0041}'];
+
+/// An ext2 superblock with this label, as `tune2fs -L` writes it.
+fn labelled(label: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; MIB];
+    bytes[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+    bytes[0x468..0x478].copy_from_slice(&[0x11; 16]);
+    bytes[0x478..][..label.len()].copy_from_slice(label);
+    bytes
+}
+
+/// Every string in a document.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        Value::Object(fields) => fields.values().flat_map(texts).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn steers(text: &str) -> bool {
+    text.contains(|letter: char| letter.is_control() || STEERING.contains(&letter))
+}
+
+#[test]
+fn a_label_of_any_bytes_leaves_the_certificate_and_the_ledger_whole() {
+    let office = Office::new();
+    let bytes = (1..0x20).chain(0x7f..=0x9f).map(|byte| [b"p", &[byte][..], b"w"].concat());
+    let letters = STEERING.iter().map(|letter| format!("p{letter}w").into_bytes());
+    let labels: Vec<Vec<u8>> = bytes.chain(letters).collect();
+    let count = labels.len();
+    for (number, label) in labels.into_iter().enumerate() {
+        let (image, certificate) = (format!("{number}.img"), format!("{number}.json"));
+        fs::write(office.path(&image), labelled(&label)).unwrap();
+        let keep = ["--certificate-to", &certificate, "--ledger", "ledger", "--sign-key", "key"];
+        office.wipe(&image, &keep).expect(0);
+        let found = record(&office.path(&certificate))["findings"].clone();
+        assert_eq!(found["signatures"][0]["kind"], "ext2", "{label:?}");
+        assert!(!texts(&found).iter().any(|text| steers(text)), "{label:?}: {found}");
+        office.run(&["certificate", "verify", &certificate, "--public-key", "key.pub"]).expect(0);
+    }
+    let records = format!("{count} records");
+    office.run(&["ledger", "verify", "ledger", "--public-key", "key.pub"]).expect(0).says(&[&records]);
+}
+
+#[test]
+fn a_label_on_a_loop_device_steers_no_terminal() {
+    let office = Office::new();
+    let Some(device) = Loop::new(&labelled("p\u{1b}]0;x\u{7}\u{202e}w".as_bytes()), &[]) else { return };
+    let node = device.node.to_str().unwrap();
+    let plan = office.run(&["plan", node]).expect(0).says(&["ext2"]);
+    assert!(!plan.stdout.lines().any(steers), "{:?}", plan.stdout);
+    let keep = ["--certificate-to", "c.json", "--sign-key", "key"];
+    let wiped = office.run(&[&["wipe", node, "--yes"][..], &keep].concat()).expect(0);
+    assert!(!format!("{}{}", wiped.stdout, wiped.stderr).lines().any(steers), "{:?}", wiped.stderr);
+    office
+        .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
+        .expect(0)
+        .says(&["unchanged"]);
+}
+
+#[test]
+fn a_path_that_steers_is_shown_replaced() {
+    let office = Office::new();
+    let name = "disk\u{202e}\u{1b}[2J.img";
+    office.image(name, MIB);
+    let shown = "disk\u{fffd}\u{fffd}[2J.img";
+    for (command, code) in [
+        (&["plan", name, "--image"][..], 0),
+        (&["wipe", name, "--image", "--yes", "--certificate-to", "c.json"], 0),
+        (&["wipe", name, "--yes", "--certificate-to", "refused.json"], 3),
+        (&["plan", name], 3),
+    ] {
+        let ran = office.run(command).expect(code).says(&[shown]);
+        assert!(!format!("{}{}", ran.stdout, ran.stderr).lines().any(steers), "{command:?}: {ran:?}");
+    }
+    for file in ["c.json", "refused.json"] {
+        office.run(&["certificate", "verify", file]).expect(0).says(&[shown]);
+        let page = office.run(&["certificate", "render", "--html", file]).expect(0).says(&[shown]);
+        assert!(!page.stdout.lines().any(steers), "{file}");
+    }
+    let wrong = ["wipe", name, "--image", "--yes", "--detail", "operator.name=A\u{202e}B"];
+    office.run(&wrong).expect(2).says(&["the details hold"]);
+}
+
+#[test]
+fn an_error_repeats_only_an_excerpt_of_a_file() {
+    let office = Office::new();
+    let certificate: Value = serde_json::from_slice(&fs::read(office.certificate(MIB)).unwrap()).unwrap();
+    let long = Value::from("long ".repeat(MIB));
+    let plan = office.run(&["plan", "disk.img", "--image", "--json"]).expect(0).stdout;
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let plain = record(&office.path("c.json"));
+    let with = |document: &Value, at: &str| {
+        let mut changed = document.clone();
+        *changed.pointer_mut(at).unwrap() = long.clone();
+        serde_json::to_string_pretty(&changed).unwrap() + "\n"
+    };
+    let verify = ["certificate", "verify", "bad", "--public-key", "key.pub"];
+    let carry_out = ["wipe", "--plan", "bad", "--yes"];
+    for (document, command) in [
+        (with(&certificate, "/payloadType"), &verify[..]),
+        (with(&certificate, "/signatures/0/keyid"), &verify),
+        (with(&certificate, "/signatures/0/keyid"), &verify[..3]),
+        (with(&plain, "/efface_record"), &verify),
+        (with(&plain, "/verdict"), &verify),
+        (with(&plan, "/made"), &carry_out),
+        (with(&plan, "/order/verify"), &carry_out),
+        (with(&plan, "/devices/0/must_hold/area"), &carry_out),
+    ] {
+        fs::write(office.path("bad"), document).unwrap();
+        let ran = office.run(command);
+        assert!(ran.code != 0 || command == &verify[..3], "{}", ran.code);
+        let told = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(told.len() < 8000, "{command:?}: {} bytes: {:.300}", told.len(), told);
+    }
+}
+
+#[test]
+fn a_file_whose_name_is_not_utf_8_is_planned_wiped_and_verified() {
+    let office = Office::new();
+    let name = OsStr::from_bytes(b"disk\xff.img");
+    let run = |arguments: &[&str]| {
+        let folder = office.path("");
+        let output = efface().args(arguments).arg("--image").arg(name).current_dir(folder).output().unwrap();
+        let told = format!("{output:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}");
+        assert!(String::from_utf8(output.stdout).is_ok(), "{arguments:?}");
+    };
+    fs::write(office.path("").join(name), labelled(b"x")).unwrap();
+    run(&["plan"]);
+    run(&["wipe", "--yes", "--method", "random", "--certificate-to", "c.json"]);
+    assert_eq!(record(&office.path("c.json"))["device"], "disk\u{fffd}.img");
+    run(&["verify", "--certificate", "c.json"]);
+    run(&["wipe", "--yes"]);
+    run(&["verify", "--expect", "zero"]);
+    let image = office.path("").join(name);
+    assert!(fs::read(image).unwrap().iter().all(|byte| *byte == 0));
+}

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::media;
 use super::select::same;
-use super::sysfs::Block;
+use super::sysfs::{Block, attribute};
 use super::{DeviceNumber, Signature, Thin, Tree};
 use crate::error::{Error, Result};
 use crate::io::Medium;
@@ -195,6 +195,7 @@ impl Identity {
             model: first(&["device/model", "device/name"]).or_else(|| udev(&["ID_MODEL"])),
             serial: first(&["serial", "device/serial"])
                 .or_else(|| unit_serial_number(&disk))
+                .or_else(|| usb_serial_number(&disk))
                 .or_else(|| udev(&["ID_SCSI_SERIAL", "ID_SERIAL_SHORT"])),
             wwn: first(&["wwid", "device/wwid"]).or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"])),
             firmware: first(&["device/firmware_rev", "device/rev", "device/fwrev"]),
@@ -355,6 +356,13 @@ fn unit_serial_number(disk: &Block) -> Option<String> {
     (!serial.is_empty()).then_some(serial)
 }
 
+/// The serial number of the USB device that a disk hangs on: of the nearest one above it, since those
+/// above that are hubs.
+fn usb_serial_number(disk: &Block) -> Option<String> {
+    let device = disk.folder().ancestors().find(|folder| folder.join("idVendor").exists())?;
+    attribute(device, "serial")
+}
+
 /// What udev found out about a disk, where it runs: /run/udev/data/b8:0, `E:NAME=value` a line.
 fn udev_property(tree: &Tree, disk: DeviceNumber, names: &[&str]) -> Option<String> {
     let text = fs::read_to_string(tree.run.join(format!("udev/data/b{disk}"))).ok()?;
@@ -375,6 +383,7 @@ fn transport(folder: &Path) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::super::fake::{FakeTree, SDA};
+    use super::super::select;
     use super::*;
 
     fn identity(fake: &FakeTree, number: DeviceNumber) -> Identity {
@@ -477,6 +486,26 @@ mod tests {
             (found.serial.as_deref(), found.model.as_deref(), found.wwn),
             (Some("123"), Some("Stick"), None)
         );
+    }
+
+    #[test]
+    fn a_usb_disk_has_the_serial_number_of_its_device_and_not_of_a_hub() {
+        let fake = FakeTree::new();
+        let hub = "pci0000:00/0000:00:14.0/usb2/2-1";
+        let folder = format!("{hub}/2-1.3/2-1.3:1.0/host6/target6:0:0/6:0:0:0/block/sdb");
+        let disk = fake.device(&folder, "8:16");
+        let write = |name: &str, content: &[u8]| fake.write(&format!("sys/devices/{name}"), content);
+        write(&format!("{hub}/idVendor"), b"1d6b\n");
+        write(&format!("{hub}/serial"), b"HUB0001\n");
+        write(&format!("{hub}/2-1.3/idVendor"), b"0781\n");
+        assert_eq!(identity(&fake, disk).serial, None);
+        write(&format!("{hub}/2-1.3/serial"), b"USBSER\x1b7\n");
+        let found = identity(&fake, disk);
+        assert_eq!(found.serial.as_deref(), Some("USBSER\u{fffd}7"));
+        assert!(found.enduring().is_some(), "a resume finds it again");
+        assert_eq!(select(&fake.tree, "serial:USBSER\u{fffd}7").unwrap(), fake.tree.dev.join("sdb"));
+        write(&format!("{folder}/device/vpd_pg80"), b"\0\x80\0\x04OWN7");
+        assert_eq!(identity(&fake, disk).serial.as_deref(), Some("OWN7"), "the drive's own comes first");
     }
 
     #[test]

@@ -248,7 +248,7 @@ pub(super) fn entries(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// Without the padding; none where it is missing or empty.
-fn attribute(folder: &Path, name: &str) -> Option<String> {
+pub fn attribute(folder: &Path, name: &str) -> Option<String> {
     let bytes = fs::read(folder.join(name)).ok()?;
     let text = printable(String::from_utf8_lossy(&bytes).trim());
     (!text.is_empty()).then_some(text)

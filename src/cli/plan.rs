@@ -20,7 +20,7 @@ use crate::device::{Tree, select};
 use crate::engine::estimate::{read_rate, seconds};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Method, Plan as Steps};
-use crate::printable::printable_path;
+use crate::printable::{excerpt, is_printable};
 use crate::report::outline::{Estimate, Outline};
 use crate::report::record::{Assignment, Subject};
 use crate::report::{Record, print, tell};
@@ -54,8 +54,6 @@ impl Plan {
 const VERSION: u32 = 1;
 /// Of thousands of devices.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// Of what a file says an error repeats no more.
-const REPEATED_CHARS_MAX: usize = 400;
 
 /// What is approved and carried out.
 #[derive(Serialize, Deserialize)]
@@ -209,21 +207,21 @@ impl PlanFile {
         let text = read_own(path).map_err(|error| unreadable(error).on(path))?;
         let wrong = |what: String| Error::usage(what).way_out("make it anew: efface plan --json").on(path);
         let file: PlanFile = serde_json::from_str(&text)
-            .map_err(|error| wrong(format!("this is no plan: {}", shown(&error.to_string()))))?;
+            .map_err(|error| wrong(format!("this is no plan: {}", excerpt(&error.to_string()))))?;
         if file.efface_plan != VERSION {
             return Err(wrong(format!("it is a plan of version {}, not {VERSION}", file.efface_plan)));
         }
         if let Some(Refused { device, error, .. }) = file.refused.first() {
-            let (device, error) = (shown(&device.to_string_lossy()), shown(error));
+            let (device, error) = (excerpt(&device.to_string_lossy()), excerpt(error));
             return Err(wrong(format!("its {device} was refused: {error}")));
         }
         if file.devices.is_empty() {
             return Err(wrong("it has no device".into()));
         }
         let order = file.order.check();
-        order.map_err(|why| wrong(format!("its order is not one that can be given: {}", shown(&why))))?;
+        order.map_err(|why| wrong(format!("its order is not one that can be given: {}", excerpt(&why))))?;
         if let Some(Planned { device, .. }) = file.devices.iter().find(|planned| !planned.is_printable()) {
-            let device = shown(&device.to_string_lossy());
+            let device = excerpt(&device.to_string_lossy());
             return Err(wrong(format!("of its {device} it says what would steer a terminal")));
         }
         Ok(file)
@@ -299,17 +297,12 @@ fn read_own(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Of what somebody wrote, as much as a terminal may show.
-fn shown(text: &str) -> String {
-    printable(text).chars().take(REPEATED_CHARS_MAX).collect()
-}
-
 impl Planned {
     /// What of it a message may repeat steers no terminal.
     fn is_printable(&self) -> bool {
         let device = self.device.to_string_lossy();
         let marks = self.must_hold.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-        marks.chain([&*device]).all(|text| printable(text) == text)
+        marks.chain([&*device]).all(|text| is_printable(text))
     }
 
     /// By its own name where it has one; disks change places between a plan and its wipe.

@@ -135,7 +135,7 @@ fn holding(holder: &Block) -> (String, String) {
     };
     let uuid = holder.attribute("dm/uuid").unwrap_or_default();
     let (what, close) = match uuid.split('-').next() {
-        Some("CRYPT") => ("the open crypt mapping", format!("close it: cryptsetup close {map}")),
+        Some("CRYPT") => crypt(&uuid, &map),
         Some("LVM") => {
             ("the logical volume", format!("deactivate it: lvchange --activate n /dev/mapper/{map}"))
         }
@@ -145,6 +145,22 @@ fn holding(holder: &Block) -> (String, String) {
         _ => ("the device-mapper device", format!("remove it: dmsetup remove {map}")),
     };
     (format!("{what} {map} ({upper})"), close)
+}
+
+/// What cryptsetup's tools make, by the word behind `CRYPT-` in its UUID (lib/utils_dm.h of
+/// cryptsetup), and how to end it.
+fn crypt(uuid: &str, map: &str) -> (&'static str, String) {
+    match uuid.split('-').nth(1) {
+        Some("INTEGRITY") => {
+            ("the open dm-integrity mapping", format!("close it: integritysetup close {map}"))
+        }
+        Some("VERITY") => ("the open dm-verity mapping", format!("close it: veritysetup close {map}")),
+        Some("SUBDEV") => (
+            "a part of an open crypt mapping",
+            "close that mapping: dmsetup ls --tree, cryptsetup close".into(),
+        ),
+        _ => ("the open crypt mapping", format!("close it: cryptsetup close {map}")),
+    }
 }
 
 /// What cannot be read is not taken for empty.

@@ -46,6 +46,25 @@ fn a_device_that_nobody_uses_passes() {
     assert!(targets.iter().all(|target| refusals(&fake, *target).is_empty()));
 }
 
+#[test]
+fn each_kind_of_crypt_mapping_is_closed_by_the_tool_that_opened_it() {
+    for (kind, word, way_out) in [
+        ("CRYPT-INTEGRITY-x", "the open dm-integrity mapping x", "integritysetup close x"),
+        ("CRYPT-VERITY-0123-x", "the open dm-verity mapping x", "veritysetup close x"),
+        ("CRYPT-SUBDEV-0123-x", "a part of an open crypt mapping x", "dmsetup ls --tree"),
+        ("CRYPT-LUKS1-0123-x", "the open crypt mapping x", "cryptsetup close x"),
+        ("CRYPT-PLAIN-x", "the open crypt mapping x", "cryptsetup close x"),
+        ("CRYPT-TCRYPT-x", "the open crypt mapping x", "cryptsetup close x"),
+        ("CRYPT-BITLK-0123-x", "the open crypt mapping x", "cryptsetup close x"),
+    ] {
+        let fake = FakeTree::new();
+        let sda = fake.device(SDA, "8:0");
+        map(&fake, "x", "253:4", kind, SDA);
+        let told = crate::error::Error::from(refusals(&fake, sda).remove(0)).to_string();
+        assert!(told.contains(word) && told.contains(way_out), "{kind}: {told}");
+    }
+}
+
 type SetUp = fn(&FakeTree);
 
 /// Uses of sda or of sda1, and the words that name them and the way out.

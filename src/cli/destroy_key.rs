@@ -1,15 +1,17 @@
 //! `efface destroy-key`: the keys of a LUKS volume, instead of all its data.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::confirm::confirm;
 use super::evidence::Keep;
 use super::order::{Expect, device};
 use super::signals;
-use super::wipe::{Job, Output, Shared, Transfer, run_jobs};
+use super::wipe::{Job, Output, Refusals, Shared, Transfer, run_jobs};
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Tree, select};
 use crate::engine::fleet::Parallel;
@@ -24,7 +26,7 @@ use crate::verdict::{EXIT_CODES, Verdict};
 pub struct DestroyKey {
     /// The device with the volume, by path, serial:… or wwn:… (or a file, with --image)
     #[arg(value_name = "DEVICE")]
-    device: String,
+    device: OsString,
 
     /// The volume's header stands alone on this device or in this file: that is what is destroyed
     #[arg(long, value_name = "FILE")]
@@ -82,10 +84,11 @@ impl DestroyKey {
         let (details, evidence) = self.keep.prepare(1)?;
         let path = select(&tree, &self.device)?;
         let assignment = Assignment { method: DESTROY_KEY.into(), details };
-        let claimed = self.claim(&tree, &path);
         let (mut jobs, mut refused, mut _data_device) = (Vec::new(), Vec::new(), None);
         let asked = self.header.clone().unwrap_or_else(|| path.clone());
-        let settings = match claimed {
+        let image = self.header.as_ref().map_or(self.image, |header| header.is_file());
+        let refusals = Refusals { tree: &tree, assignment: &assignment, image, started: Timestamp::now() };
+        let settings = match self.claim(&tree, &path) {
             Ok((claim, data_device, plan)) => {
                 // Nobody opens the volume while its header goes.
                 _data_device = data_device;
@@ -95,13 +98,13 @@ impl DestroyKey {
             }
             Err(error) if error.kind == Kind::Usage => return Err(error),
             Err(error) => {
-                refused.push((asked.clone(), error));
+                refused.push((asked.clone(), *refusals.record(&asked, error)));
                 self.transfer.settings([].into_iter())?
             }
         };
         let stop = signals::listen();
         let shared = Shared {
-            assignment,
+            assignment: assignment.clone(),
             parallel: Parallel::default(),
             settings: &settings,
             stop: &stop,

@@ -2,6 +2,7 @@
 //! `efface wipe --plan` to carry out.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Expect, Order};
-use super::wipe::{Claimed, selected};
+use super::wipe::{Claimed, Refusals, selected};
 use crate::device::guard::{self, Claim, Examined, Findings, Request};
 use crate::device::identity::{Expected, Identity, difference};
 use crate::device::{Tree, select};
@@ -31,7 +32,7 @@ use crate::verdict::{EXIT_CODES, Verdict};
 pub struct Plan {
     /// Block devices by path, serial:… or wwn:… (or files, with --image)
     #[arg(required = true, value_name = "DEVICE")]
-    devices: Vec<String>,
+    devices: Vec<OsString>,
 
     #[command(flatten)]
     order: Order,
@@ -94,10 +95,12 @@ pub struct Planning {
 }
 
 impl Planning {
-    pub fn new(tree: &Tree, devices: &[String], order: Order, expect: Expect) -> Result<Planning> {
+    pub fn new(tree: &Tree, devices: &[OsString], order: Order, expect: Expect) -> Result<Planning> {
         let method = order.method()?;
         let (force, expected) = (order.force(), expect.expected());
         let assignment = Assignment { method: method.name.clone(), ..Assignment::default() };
+        let (image, started) = (order.part.image, Timestamp::now());
+        let refusals = Refusals { tree, assignment: &assignment, image, started };
         let (mut outlines, mut refused) = (Vec::new(), Vec::new());
         let (paths, deadline) = (selected(tree, devices)?, Instant::now());
         let request = |path| Request { path, image: order.part.image, deadline, force: &force };
@@ -109,9 +112,7 @@ impl Planning {
             match outline {
                 Ok(outline) => outlines.push(outline),
                 Err(error) if error.kind == Kind::Usage => return Err(error),
-                Err(error) => {
-                    refused.push(Record::of_error(&assignment, path, None, Timestamp::now(), error))
-                }
+                Err(error) => refused.push(*refusals.record(path, error)),
             }
         }
         Ok(Planning { order, outlines, refused })
@@ -137,6 +138,11 @@ impl Planning {
     fn into_file(self) -> Result<PlanFile> {
         let planned = |(must_hold, outline): (_, Outline)| {
             let device = outline.device.clone();
+            if device.to_str().is_none() {
+                return Err(Error::usage("a plan's file holds only names in UTF-8")
+                    .way_out("name it by serial:…, by wwn:… or by a link with a name in UTF-8")
+                    .on(&device));
+            }
             let outline = serde_json::to_value(outline).map_err(|error| json_error(&error))?;
             Ok(Planned { device, must_hold, outline })
         };
@@ -231,12 +237,17 @@ impl PlanFile {
         self.order.method()
     }
 
+    pub fn image(&self) -> bool {
+        self.order.part.image
+    }
+
     pub fn devices(&self) -> usize {
         self.devices.len()
     }
 
     /// Claims each planned disk, wherever it is now, and refuses what is not as it was planned.
-    pub fn claim(&self, tree: &Tree, deadline: Instant) -> Result<Vec<Claimed>> {
+    pub fn claim(&self, deadline: Instant, refusals: &Refusals) -> Result<Vec<Claimed>> {
+        let tree = refusals.tree;
         let method = self.order.method()?;
         let paths: Vec<PathBuf> = self.devices.iter().map(|planned| planned.find(tree)).collect();
         guard::distinct(tree, &paths)?;
@@ -249,7 +260,7 @@ impl PlanFile {
             // A plan says everything: what does not fit it is no mistake of the command line.
             let claim = claim.map_err(|mut error| {
                 error.kind = if error.kind == Kind::Usage { Kind::Refused } else { error.kind };
-                error
+                refusals.record(path, error)
             });
             (path.clone(), claim)
         };

@@ -1,6 +1,7 @@
 //! By the name `shred`: GNU shred's command line, said as one of `efface wipe`. For programs that run
 //! `shred` and have no other hook (Nova's volume_clear). What it cannot mean is an error.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use clap::error::ErrorKind;
@@ -14,7 +15,7 @@ use super::arguments::some_size;
 pub struct Shred {
     /// Block devices
     #[arg(required = true, value_name = "DEVICE")]
-    devices: Vec<String>,
+    devices: Vec<OsString>,
 
     /// Changes nothing: root may write without it, and a read-only device stays refused
     #[arg(short, long)]
@@ -57,7 +58,7 @@ pub fn is_meant() -> bool {
 
 impl Shred {
     /// The words of `efface wipe` that mean the same.
-    pub fn words(&self) -> Result<Vec<String>, clap::Error> {
+    pub fn words(&self) -> Result<Vec<OsString>, clap::Error> {
         let refuse = |why: &str| Err(Shred::command().error(ErrorKind::ArgumentConflict, why));
         if self.random_source.is_some() {
             return refuse(
@@ -70,16 +71,16 @@ impl Shred {
         if self.devices.iter().any(|device| device == "-") {
             return refuse("-: only block devices are taken, not the standard output");
         }
-        let mut words: Vec<String> = ["efface", "wipe", "--yes"].map(String::from).to_vec();
+        let mut words: Vec<OsString> = ["efface", "wipe", "--yes"].map(OsString::from).to_vec();
         match (self.iterations, self.zero) {
             (0, false) => return refuse("--iterations=0 without --zero would leave everything as it is"),
             (0, true) => words.push("--method=zero".into()),
             (random, zero) => {
-                words.push(format!("--passes={}", vec!["random"; random.into()].join(",")));
+                words.push(format!("--passes={}", vec!["random"; random.into()].join(",")).into());
                 words.extend(zero.then(|| "--final-zero".into()));
             }
         }
-        words.extend(self.size.map(|size| format!("--size={size}")));
+        words.extend(self.size.map(|size| format!("--size={size}").into()));
         words.extend((!self.verbose).then(|| "--quiet".into()));
         words.push("--".into());
         words.extend(self.devices.iter().cloned());
@@ -89,12 +90,14 @@ impl Shred {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn said(line: &str) -> Result<String, String> {
         let shred = Shred::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
         let words = shred.words().map_err(|error| error.to_string())?;
-        Ok(words[3..].join(" "))
+        Ok(words[3..].join(OsStr::new(" ")).into_string().expect("the words are in UTF-8"))
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `efface verify`: reads, and says whether the device holds what is expected.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -27,7 +28,7 @@ use crate::verdict::{EXIT_CODES, Verdict};
 pub struct Verify {
     /// A block device by path, serial:… or wwn:… (or a file, with --image)
     #[arg(value_name = "DEVICE")]
-    device: String,
+    device: OsString,
 
     /// What it should hold: zero, 0x55aa, or random:SEED with the seed that the wipe reported
     #[arg(long, value_name = "PATTERN", required_unless_present = "certificate")]

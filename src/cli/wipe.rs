@@ -1,6 +1,7 @@
 //! `efface wipe`: claim, plan, ask, run, report.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -35,7 +36,7 @@ use crate::verdict::{EXIT_CODES, Verdict};
 pub struct Wipe {
     /// Block devices by path, serial:… or wwn:… (or files, with --image)
     #[arg(required_unless_present = "plan", value_name = "DEVICE")]
-    devices: Vec<String>,
+    devices: Vec<OsString>,
 
     #[command(flatten)]
     order: Order,
@@ -304,7 +305,7 @@ pub struct Shared<'a> {
 /// Runs the jobs, keeps and tells the records of all devices, in the order that they were asked for.
 pub fn run_jobs(
     jobs: Vec<Job>,
-    refused: Vec<(PathBuf, Error)>,
+    refused: Vec<(PathBuf, Record)>,
     asked: &[PathBuf],
     shared: Shared,
 ) -> Verdict {
@@ -330,18 +331,17 @@ pub fn run_jobs(
         told.now_and_then(&journals, report.states());
     });
 
-    let refused = refused.into_iter().map(|(device, error)| {
-        let record = Record::of_error(&assignment, &device, None, started, error);
-        (device, record)
-    });
-    let mut records: Vec<(PathBuf, Record)> = refused.collect();
+    let mut records = refused;
     let mut resumable = Vec::new();
     for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
         let device = subject.device.clone();
         let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
         let record = match result {
             Ok(job) => Record::of_job(&assignment, subject, started, job, written),
-            Err(error) => Record::of_error(&assignment, &device, Some(subject), started, error),
+            Err(error) => {
+                let known = (Some(subject.identity), Some(subject.findings));
+                Record::of_error(&assignment, &device, known, started, error)
+            }
         };
         if journal.is_some_and(|journal| journal.end(record.verdict)) {
             resumable.push(device.clone());
@@ -375,8 +375,23 @@ impl Told {
     }
 }
 
-/// One device that is to be wiped: claimed, or not to be had.
-pub type Claimed = (PathBuf, Result<(Claim, Plan)>);
+/// One device that is to be wiped: claimed, or not to be had, with the record of that.
+pub type Claimed = (PathBuf, std::result::Result<(Claim, Plan), Box<Record>>);
+
+/// Makes the records of devices that are not taken, at the time that they are not.
+pub struct Refusals<'a> {
+    pub tree: &'a Tree,
+    pub assignment: &'a Assignment,
+    pub image: bool,
+    pub started: Timestamp,
+}
+
+impl Refusals<'_> {
+    pub fn record(&self, device: &Path, error: Error) -> Box<Record> {
+        let known = (guard::describe(self.tree, device, self.image), None);
+        Box::new(Record::of_error(self.assignment, device, known, self.started, error))
+    }
+}
 
 impl Wipe {
     pub fn run(self) -> Result<Verdict> {
@@ -392,9 +407,12 @@ impl Wipe {
         let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?;
         let count = plan.as_ref().map_or(self.devices.len(), PlanFile::devices);
         let (details, evidence) = self.keep.prepare(count)?;
+        let assignment = Assignment { method: method.name.clone(), details };
+        let image = plan.as_ref().map_or(self.order.part.image, PlanFile::image);
+        let refusals = Refusals { tree: &tree, assignment: &assignment, image, started: Timestamp::now() };
         let claimed = match plan {
-            Some(plan) => plan.claim(&tree, deadline)?,
-            None => self.claim(&tree, deadline)?,
+            Some(plan) => plan.claim(deadline, &refusals)?,
+            None => self.claim(deadline, &refusals)?,
         };
 
         let devices: Vec<PathBuf> = claimed.iter().map(|(path, _)| path.clone()).collect();
@@ -404,30 +422,37 @@ impl Wipe {
         let (mut jobs, mut refused) = (Vec::new(), Vec::new());
         for (path, claim) in claimed {
             let job = claim.and_then(|(claim, plan)| {
-                self.confirm(&tree, &claim, &plan)?;
-                let outline = plan.outline(&method);
-                let job = Job::wipe(path.clone(), claim, plan, &settings);
-                match &folder {
-                    Some(folder) => job.journaled(folder, outline, self.resume),
-                    None => Ok(job),
-                }
+                let begun = self.confirm(&tree, &claim, &plan).and_then(|()| {
+                    let outline = plan.outline(&method);
+                    let job = Job::wipe(path.clone(), claim, plan, &settings);
+                    match &folder {
+                        Some(folder) => job.journaled(folder, outline, self.resume),
+                        None => Ok(job),
+                    }
+                });
+                begun.map_err(|error| refusals.record(&path, error))
             });
             match job {
                 Ok(job) => jobs.push(job),
-                Err(error) => refused.push((path, error)),
+                Err(record) => refused.push((path, *record)),
             }
         }
-        let (assignment, stop) = (Assignment { method: method.name, details }, signals::listen());
+        let stop = signals::listen();
         let _ticket = match self.many.slots.map(|slots| slots::take(slots, !self.no_wait, &stop)) {
             Some(Err(error)) if error.kind == Kind::Busy => {
-                let busy = |job: Job| (job.subject.device, Error::busy(error.what()).way_out(LATER));
+                let busy = |Job { subject: Subject { device, identity, findings, .. }, .. }: Job| {
+                    let (error, known) =
+                        (Error::busy(error.what()).way_out(LATER), (Some(identity), Some(findings)));
+                    let record = Record::of_error(&assignment, &device, known, refusals.started, error);
+                    (device, record)
+                };
                 refused.extend(jobs.drain(..).map(busy));
                 None
             }
             taken => taken.transpose()?.flatten(),
         };
         let shared = Shared {
-            assignment,
+            assignment: assignment.clone(),
             parallel: self.many.parallel(),
             settings: &settings,
             stop: &stop,
@@ -439,7 +464,8 @@ impl Wipe {
 
     /// Claims every device. What is wrong with the command line stops all of them; what is wrong
     /// with a device stops that one.
-    fn claim(&self, tree: &Tree, deadline: Instant) -> Result<Vec<Claimed>> {
+    fn claim(&self, deadline: Instant, refusals: &Refusals) -> Result<Vec<Claimed>> {
+        let tree = refusals.tree;
         let method = self.order.method()?;
         let (force, expected) = (self.order.force(), self.expect.expected());
         let paths = selected(tree, &self.devices)?;
@@ -454,7 +480,10 @@ impl Wipe {
             });
             match claim {
                 Err(error) if error.kind == Kind::Usage => Err(error.on(path)),
-                claim => Ok((path.clone(), claim)),
+                claim => {
+                    let claim = claim.map_err(|error| refusals.record(path, error));
+                    Ok((path.clone(), claim))
+                }
             }
         };
         paths.iter().zip(guard::claim_all(tree, &requests)).map(claim).collect()
@@ -466,7 +495,7 @@ impl Wipe {
 }
 
 /// The paths of the targets, none of them twice.
-pub fn selected(tree: &Tree, targets: &[String]) -> Result<Vec<PathBuf>> {
+pub fn selected(tree: &Tree, targets: &[OsString]) -> Result<Vec<PathBuf>> {
     let paths = targets.iter().map(|target| select(tree, target)).collect::<Result<Vec<_>>>()?;
     guard::distinct(tree, &paths)?;
     Ok(paths)

@@ -187,6 +187,11 @@ pub fn inspect_all(tree: &Tree, requests: &[Request]) -> Vec<Result<Examined>> {
     taken.into_iter().map(|taken| taken.map(|(_, examined, ..)| examined)).collect()
 }
 
+/// What a target is that was not taken, as far as it is known: nothing is opened.
+pub fn describe(tree: &Tree, path: &Path, image: bool) -> Option<Identity> {
+    Candidate::find(tree, path, image).ok().map(|candidate| candidate.identity)
+}
+
 /// Opens a target for reading only: no lock, and no question of who uses it.
 pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
     let examine = || {

@@ -1,6 +1,8 @@
 //! Targets that are named by what they are: `serial:…` and `wwn:…` instead of a path.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Tree;
@@ -10,15 +12,17 @@ use crate::printable::printable_path;
 
 /// The path of the one whole disk with this serial number or world wide name; any other text is a
 /// path already.
-pub fn select(tree: &Tree, target: &str) -> Result<PathBuf> {
+pub fn select(tree: &Tree, target: impl AsRef<OsStr>) -> Result<PathBuf> {
     type Part = fn(&Identity) -> Option<&str>;
-    let (part, wanted): (Part, &str) = if let Some(serial) = target.strip_prefix("serial:") {
+    let target = target.as_ref();
+    let (part, wanted): (Part, &[u8]) = if let Some(serial) = target.as_bytes().strip_prefix(b"serial:") {
         (|identity| identity.serial.as_deref(), serial)
-    } else if let Some(wwn) = target.strip_prefix("wwn:") {
+    } else if let Some(wwn) = target.as_bytes().strip_prefix(b"wwn:") {
         (|identity| identity.wwn.as_deref(), wwn)
     } else {
         return Ok(target.into());
     };
+    let wanted = String::from_utf8_lossy(wanted);
     let disks = disks(tree).map_err(|error| {
         Error::refused("the disks cannot be seen")
             .because(error)
@@ -26,7 +30,7 @@ pub fn select(tree: &Tree, target: &str) -> Result<PathBuf> {
             .on(Path::new(target))
     })?;
     let found: Vec<&Identity> =
-        disks.iter().filter(|disk| part(disk).is_some_and(|value| same(value, wanted))).collect();
+        disks.iter().filter(|disk| part(disk).is_some_and(|value| same(value, &wanted))).collect();
     match found[..] {
         [disk] => Ok(disk.node.clone()),
         [] => Err(Error::usage("no disk is called that").way_out("see which there are: efface list")),

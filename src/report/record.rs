@@ -230,15 +230,14 @@ impl Record {
         .concluded()
     }
 
-    /// A job that never started, or broke.
+    /// A job that never started, or broke; of its device as much as is known.
     pub fn of_error(
         assignment: &Assignment,
         device: &Path,
-        subject: Option<Subject>,
+        (identity, findings): (Option<Identity>, Option<Findings>),
         started: Timestamp,
         error: Error,
     ) -> Record {
-        let (identity, findings) = subject.map(|subject| (subject.identity, subject.findings)).unzip();
         let blank = Record::blank(assignment, device, started);
         let error = error.on(device);
         Record { verdict: error.kind.into(), error: Some(error.to_string()), identity, findings, ..blank }

@@ -257,6 +257,29 @@ fn one_flipped_byte_anywhere_in_a_signed_certificate_is_found() {
     assert!(!believed(&[&bytes[..], b"\n"].concat()) && !believed(&[b" ", &bytes[..]].concat()));
 }
 
+/// Its name in /dev can be that of another disk tomorrow.
+#[test]
+fn the_record_of_a_refused_device_says_which_it_was_and_when() {
+    let office = Office::new();
+    let Some(device) = Loop::new(&vec![0; MIB], &["--read-only"]) else { return };
+    let node = device.node.to_str().unwrap();
+    let keep = ["--yes", "--quiet", "--ledger", "ledger", "--method", "random"];
+    let Some(other) = Loop::new(&vec![0; 2 * MIB], &[]) else { return };
+    office.run(&[&["wipe", other.node.to_str().unwrap(), node][..], &keep].concat()).expect(3);
+    let [wiped, refused] =
+        ["1", "2"].map(|number| record(&office.path(&format!("ledger/0000000{number}.json"))));
+    assert_eq!((refused["identity"]["node"].as_str(), &refused["device"]), (Some(node), &Value::from(node)));
+    assert_eq!(refused["identity"]["size_bytes"], MIB);
+    assert_eq!(refused["identity"]["backing_file"], device.image.to_str().unwrap());
+    let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert!(time(&refused["ended"]) <= time(&wiped["started"]), "not the end of the whole command");
+    office.run(&["ledger", "verify", "ledger"]).expect(0);
+    // What was asked for and is no device has nothing to be known by.
+    office.image("a.img", MIB);
+    office.run(&["wipe", "a.img", "--yes", "--certificate-to", "c.json"]).expect(3);
+    assert_eq!(record(&office.path("c.json"))["identity"], Value::Null);
+}
+
 /// What is not signed can be written by anybody, but not within a ledger.
 #[test]
 fn one_flipped_byte_in_an_unsigned_ledger_is_found() {

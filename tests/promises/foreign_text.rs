@@ -147,6 +147,9 @@ fn a_file_whose_name_is_not_utf_8_is_planned_wiped_and_verified() {
     };
     fs::write(office.path("").join(name), labelled(b"x")).unwrap();
     run(&["plan"]);
+    let name_in_a_plan =
+        efface().args(["plan", "--json", "--image"]).arg(name).current_dir(office.path("")).output();
+    assert_eq!(name_in_a_plan.unwrap().status.code(), Some(2));
     run(&["wipe", "--yes", "--method", "random", "--certificate-to", "c.json"]);
     assert_eq!(record(&office.path("c.json"))["device"], "disk\u{fffd}.img");
     run(&["verify", "--certificate", "c.json"]);

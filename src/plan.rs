@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::luks::KeyArea;
+use crate::luks::data::DataSample;
 use crate::pattern::{Pattern, Seed};
 use crate::range::{Extent, ExtentSet, align_up};
 
@@ -116,6 +117,9 @@ pub struct Plan {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeyPlan {
     pub found: KeyArea,
+    /// What lies behind the header, or on the data device; none in records of before it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataSample>,
     /// Of a detached header: the device with the data.
     pub data_device: Option<String>,
     /// The name of a secret that is kept elsewhere and opens the volume.
@@ -127,7 +131,13 @@ pub struct KeyPlan {
 impl KeyPlan {
     /// Of which nobody said more.
     pub fn of(found: KeyArea) -> KeyPlan {
-        KeyPlan { found, data_device: None, external_key: None, encrypted_since_provisioning: false }
+        KeyPlan {
+            found,
+            data: None,
+            data_device: None,
+            external_key: None,
+            encrypted_since_provisioning: false,
+        }
     }
 
     /// Every range that held key material.

@@ -18,6 +18,7 @@ use crate::engine::fleet::Parallel;
 use crate::error::{Kind, Result};
 use crate::pattern::Seed;
 use crate::plan::{DESTROY_KEY, KeyPlan, Plan};
+use crate::printable::printable;
 use crate::report::record::Assignment;
 use crate::verdict::{EXIT_CODES, Verdict};
 
@@ -127,10 +128,10 @@ impl DestroyKey {
             Some(header) => (claim(header, header.is_file())?, Some(volume)),
         };
         let keys = KeyPlan {
-            found: target.keys(self.header.is_some())?,
             data_device: data_device.as_ref().map(|claim| claim.identity().describe()),
-            external_key: self.said.external_key.clone(),
+            external_key: self.said.external_key.as_deref().map(printable),
             encrypted_since_provisioning: self.said.encrypted_since_provisioning,
+            ..target.keys(data_device.as_ref())?
         };
         let plan = Plan::destroy_key(keys, self.rounds, &device(&target.geometry()), &mut Seed::from_kernel)
             .map_err(|error| error.on(&target.identity().path))?;

@@ -9,7 +9,6 @@ use crate::device::Force;
 use crate::device::identity::{Expected, Identity};
 use crate::error::{Kind, Result};
 use crate::io::Geometry;
-use crate::luks::KeyArea;
 use crate::pattern::Seed;
 use crate::plan::{Device, KeyPlan, Method, Plan, Policy, SCHEMES};
 use crate::range::Extent;
@@ -251,7 +250,7 @@ impl Order {
         method: &Method,
         identity: &Identity,
         geometry: &Geometry,
-        keys: impl FnOnce() -> Result<KeyArea>,
+        keys: impl FnOnce() -> Result<KeyPlan>,
     ) -> Result<Plan> {
         let device = device(geometry);
         let overwrite = || {
@@ -264,11 +263,11 @@ impl Order {
         };
         let plan = match self.prefer_key.then(keys) {
             None => overwrite(),
-            Some(Ok(found)) if found.version.is_none() => overwrite().map(|plan| Plan {
+            Some(Ok(keys)) if keys.found.version.is_none() => overwrite().map(|plan| Plan {
                 method: format!("{} (no key was destroyed: its LUKS header is damaged)", plan.method),
                 ..plan
             }),
-            Some(Ok(found)) => Plan::destroy_key(KeyPlan::of(found), 1, &device, &mut Seed::from_kernel),
+            Some(Ok(keys)) => Plan::destroy_key(keys, 1, &device, &mut Seed::from_kernel),
             // What has no key that could be destroyed is overwritten, and the record says why.
             Some(Err(why)) if why.kind == Kind::Unsupported => overwrite().map(|plan| Plan {
                 method: format!("{} (no key was destroyed: {})", plan.method, why.what()),

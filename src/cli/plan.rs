@@ -174,7 +174,7 @@ fn outline(
 ) -> Result<(BTreeMap<String, String>, Outline)> {
     let (identity, findings) = (target.identity().clone(), target.findings().clone());
     expected.check(&identity)?;
-    let plan = order.plan(method, &identity, &target.geometry(), || target.keys(false))?;
+    let plan = order.plan(method, &identity, &target.geometry(), || target.keys())?;
     let must_hold = must_hold(&identity, &findings, method, &plan);
     let mut disk = target.open(1 << 4)?;
     let direct = disk.io_path().direct;
@@ -274,7 +274,7 @@ impl PlanFile {
         planned: &Planned,
         path: &Path,
     ) -> Result<(Claim, Steps)> {
-        let plan = self.order.plan(method, claim.identity(), &claim.geometry(), || claim.keys(false))?;
+        let plan = self.order.plan(method, claim.identity(), &claim.geometry(), || claim.keys(None))?;
         let now = must_hold(claim.identity(), claim.findings(), method, &plan);
         match difference(&planned.must_hold, &now, ["planned", "found"]) {
             None => Ok((claim, plan)),

@@ -475,7 +475,7 @@ impl Wipe {
             let claim = claim.and_then(|claim| {
                 expected.check(claim.identity())?;
                 let plan =
-                    self.order.plan(&method, claim.identity(), &claim.geometry(), || claim.keys(false))?;
+                    self.order.plan(&method, claim.identity(), &claim.geometry(), || claim.keys(None))?;
                 Ok((claim, plan))
             });
             match claim {

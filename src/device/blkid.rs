@@ -16,14 +16,16 @@ use libloading::Library;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gpt;
 use crate::printable::printable;
+use crate::range::Extent;
 
 /// One recognised signature.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Signature {
     /// libblkid's name of it: `ext4`, `LVM2_member`, `crypto_LUKS`, `gpt`.
     pub kind: String,
-    /// `filesystem`, `raid`, `crypto`, `other`, or `partition table`.
+    /// `filesystem`, `raid`, `crypto`, `other`, `partition table`, or `partition table, too large to read`.
     pub usage: String,
     pub label: Option<String>,
     pub uuid: Option<String>,
@@ -39,6 +41,7 @@ impl Signature {
             None => self.kind.clone(),
         };
         match &self.label {
+            _ if self.usage == UNREAD => format!("{kind} (a {UNREAD})"),
             Some(label) => format!("{kind} {label:?}"),
             None => kind,
         }
@@ -51,55 +54,49 @@ const SIGNATURES_MAX: usize = 64;
 /// Partition tables count in these.
 const SECTOR_BYTES: i64 = 512;
 
+/// The usage of a table that libblkid is not asked to read.
+const UNREAD: &str = "partition table, too large to read";
+
+/// Why it is not known what lies in the partitions; none where it is.
+pub(super) fn unread(signatures: &[Signature]) -> Option<io::Error> {
+    let table = signatures.iter().find(|signature| signature.usage == UNREAD)?;
+    Some(io::Error::other(format!("its {} is too large to read", table.kind)))
+}
+
 /// Every signature on this device, and in its partitions by the table that it holds.
 pub(super) fn signatures(file: &File) -> io::Result<Vec<Signature>> {
     let library = Blkid::get()?;
-    let mut found = Vec::new();
-    for (number, start, size) in partitions(library, file)? {
-        found.extend(area(library, file, start, size, Some(number))?);
+    let whole = Extent::new(0, crate::io::size_of(file)?);
+    let mut all = area(library, file, whole, None)?;
+    if unread(&all).is_none() {
+        for (number, partition) in partitions(library, file, whole)? {
+            all.extend(area(library, file, partition, Some(number))?);
+        }
     }
-    let mut all = area(library, file, 0, 0, None)?;
-    all.append(&mut found);
     Ok(all)
 }
 
-/// What lies in one range of the device; a size of 0 goes to its end.
-fn area(
-    library: &Blkid,
-    file: &File,
-    start: i64,
-    size: i64,
-    partition: Option<u32>,
-) -> io::Result<Vec<Signature>> {
-    // BLKID_SUBLKS_ LABEL, UUID, TYPE and USAGE; BLKID_PARTS_FORCE_GPT.
-    const SUPERBLOCKS: c_int = (1 << 1) | (1 << 3) | (1 << 5) | (1 << 7);
-    const TABLES: c_int = 1 << 1;
-    let probe = Probe::new(library, file, start, size)?;
-    // SAFETY: the probe lives, and these take flags only.
-    unsafe {
-        (library.blkid_probe_enable_superblocks)(probe.handle, 1);
-        (library.blkid_probe_set_superblocks_flags)(probe.handle, SUPERBLOCKS);
-        (library.blkid_probe_enable_partitions)(probe.handle, 1);
-        (library.blkid_probe_set_partitions_flags)(probe.handle, TABLES);
+/// The signatures at the beginning and at the end of a range, without those of partition tables.
+pub(super) fn superblocks(file: &File, range: Extent) -> io::Result<Vec<Signature>> {
+    Probe::new(Blkid::get()?, file, range)?.superblocks().found(None)
+}
+
+/// What lies in one range of the device.
+fn area(library: &Blkid, file: &File, range: Extent, partition: Option<u32>) -> io::Result<Vec<Signature>> {
+    let probe = Probe::new(library, file, range)?.superblocks();
+    if !gpt::is_too_large(file, range)? {
+        return probe.tables().found(partition);
     }
-    let mut found: Vec<Signature> = Vec::new();
-    while found.len() < SIGNATURES_MAX && probe.step()? {
-        let table = probe.value(c"PTTYPE");
-        let usage = if table.is_some() { Some("partition table".into()) } else { probe.value(c"USAGE") };
-        if let Some(kind) = table.or_else(|| probe.value(c"TYPE")) {
-            let (label, uuid) = (probe.value(c"LABEL"), probe.value(c"UUID"));
-            found.push(Signature { kind, usage: usage.unwrap_or_default(), label, uuid, partition });
-        }
-    }
-    // A superblock has its copies: ext4 and btrfs are found at each.
-    let mut seen: Vec<Signature> = Vec::new();
-    found.retain(|signature| !seen.contains(signature) && (seen.push(signature.clone()), true).1);
+    let (kind, usage) = ("gpt".into(), UNREAD.into());
+    let table = Signature { kind, usage, label: None, uuid: None, partition };
+    let mut found = probe.found(partition)?;
+    found.push(table);
     Ok(found)
 }
 
-/// Number, start and length in bytes of each partition in the table on this device.
-fn partitions(library: &Blkid, file: &File) -> io::Result<Vec<(u32, i64, i64)>> {
-    let probe = Probe::new(library, file, 0, 0)?;
+/// Number and place of each partition in the table on this device.
+fn partitions(library: &Blkid, file: &File, whole: Extent) -> io::Result<Vec<(u32, Extent)>> {
+    let probe = Probe::new(library, file, whole)?;
     let mut partitions = Vec::new();
     // SAFETY: the list and its entries belong to the probe, which outlives this block; none is
     // used where it is null, and each index is below the count.
@@ -122,11 +119,12 @@ fn partitions(library: &Blkid, file: &File) -> io::Result<Vec<(u32, i64, i64)>> 
         }
     }
     // A table may tell of partitions beyond the device: those cannot be read.
-    let end = i64::try_from(crate::io::size_of(file)?).unwrap_or(i64::MAX);
-    partitions.retain(|&(_, start, size)| {
-        size > 0 && start > 0 && start.checked_add(size).is_some_and(|to| to <= end)
-    });
-    Ok(partitions)
+    let place = |(number, start, size): (u32, i64, i64)| {
+        let (start, size) = (u64::try_from(start).ok()?, u64::try_from(size).ok()?);
+        let end = start.checked_add(size).filter(|end| *end <= whole.end)?;
+        (start > 0 && size > 0).then(|| (number, Extent::new(start, end)))
+    };
+    Ok(partitions.into_iter().filter_map(place).collect())
 }
 
 /// A probe of one range, freed at its end.
@@ -136,7 +134,8 @@ struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    fn new(library: &'a Blkid, file: &'a File, start: i64, size: i64) -> io::Result<Probe<'a>> {
+    fn new(library: &'a Blkid, file: &'a File, range: Extent) -> io::Result<Probe<'a>> {
+        let [start, size] = [range.start, range.len()].map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
         // SAFETY: takes nothing, and gives a probe or null.
         let handle = unsafe { (library.blkid_new_probe)() };
         if handle.is_null() {
@@ -148,6 +147,46 @@ impl<'a> Probe<'a> {
             0 => Ok(probe),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+
+    /// It looks for file systems, volume members and crypto headers.
+    fn superblocks(self) -> Probe<'a> {
+        // BLKID_SUBLKS_ LABEL, UUID, TYPE and USAGE.
+        const FLAGS: c_int = (1 << 1) | (1 << 3) | (1 << 5) | (1 << 7);
+        // SAFETY: the probe lives, and these take flags only.
+        unsafe {
+            (self.library.blkid_probe_enable_superblocks)(self.handle, 1);
+            (self.library.blkid_probe_set_superblocks_flags)(self.handle, FLAGS);
+        }
+        self
+    }
+
+    /// It looks for partition tables too.
+    fn tables(self) -> Probe<'a> {
+        const FORCE_GPT: c_int = 1 << 1;
+        // SAFETY: the probe lives, and these take flags only.
+        unsafe {
+            (self.library.blkid_probe_enable_partitions)(self.handle, 1);
+            (self.library.blkid_probe_set_partitions_flags)(self.handle, FORCE_GPT);
+        }
+        self
+    }
+
+    /// All that it finds.
+    fn found(&self, partition: Option<u32>) -> io::Result<Vec<Signature>> {
+        let mut found: Vec<Signature> = Vec::new();
+        while found.len() < SIGNATURES_MAX && self.step()? {
+            let table = self.value(c"PTTYPE");
+            let usage = if table.is_some() { Some("partition table".into()) } else { self.value(c"USAGE") };
+            if let Some(kind) = table.or_else(|| self.value(c"TYPE")) {
+                let (label, uuid) = (self.value(c"LABEL"), self.value(c"UUID"));
+                found.push(Signature { kind, usage: usage.unwrap_or_default(), label, uuid, partition });
+            }
+        }
+        // A superblock has its copies: ext4 and btrfs are found at each.
+        let mut seen: Vec<Signature> = Vec::new();
+        found.retain(|signature| !seen.contains(signature) && (seen.push(signature.clone()), true).1);
+        Ok(found)
     }
 
     /// Goes on to the next signature; says whether there is one.

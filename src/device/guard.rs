@@ -26,7 +26,7 @@ use super::usage::{self, Usage};
 use super::{Signature, Thin, Tree, blkid, volume};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op, Target};
-use crate::luks::KeyArea;
+use crate::plan::KeyPlan;
 use caches::Caches;
 use hold::Held;
 use watch::Watch;
@@ -92,9 +92,10 @@ impl Claim {
         self.examined.findings()
     }
 
-    /// Where the LUKS volume on it keeps its keys; another thing on it is an error.
-    pub fn keys(&self, detached: bool) -> Result<KeyArea> {
-        self.examined.keys(detached)
+    /// Where the LUKS volume whose header is on it keeps its keys; another thing on it, or data that
+    /// is not encrypted, is an error. `data` is the data device of a detached header.
+    pub fn keys(&self, data: Option<&Claim>) -> Result<KeyPlan> {
+        self.examined.keys_of(data.map(|data| &data.examined))
     }
 
     pub fn geometry(&self) -> Geometry {
@@ -131,9 +132,14 @@ impl Examined {
         self.target.geometry()
     }
 
-    /// Where the LUKS volume on it keeps its keys; another thing on it is an error.
-    pub fn keys(&self, detached: bool) -> Result<KeyArea> {
-        volume::keys(&self.target, &self.findings, detached).map_err(|error| error.on(&self.identity.path))
+    /// As [`Claim::keys`].
+    pub fn keys(&self) -> Result<KeyPlan> {
+        self.keys_of(None)
+    }
+
+    fn keys_of(&self, data: Option<&Examined>) -> Result<KeyPlan> {
+        let data = data.map(|data| (&data.target, &data.findings));
+        volume::keys(&self.target, &self.findings, data).map_err(|error| error.on(&self.identity.path))
     }
 
     /// The disk, on the thread that will use it, with up to `depth` reads in flight.
@@ -280,7 +286,8 @@ impl Taken {
         let Taken { candidate, target, held, mut findings } = self;
         findings.forced.extend(candidate.check_unused(usage, force)?);
         if candidate.block.is_some() {
-            let found = [usage.in_zpool(&findings.signatures), usage::shared(&findings.signatures)];
+            let unread = blkid::unread(&findings.signatures).map(|why| refusal::unprobed(&why));
+            let found = [unread, usage.in_zpool(&findings.signatures), usage::shared(&findings.signatures)];
             let mut found = found.into_iter().flatten();
             found.try_for_each(|refusal| overridden(refusal, force, &mut findings.forced))?;
         }

@@ -110,6 +110,9 @@ impl<'a> Survey<'a> {
             Ok(signatures) => signatures,
             Err(error) => return Ok(Some(refusal::unprobed(error))),
         };
+        if let Some(unread) = blkid::unread(signatures) {
+            return Ok(Some(usage::unprobed(&unread)));
+        }
         if let Some(refusal) = self.usage.in_zpool(signatures).or_else(|| usage::shared(signatures)) {
             return Ok(Some(refusal));
         }

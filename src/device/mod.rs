@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::printable::printable;
 
 mod blkid;
+mod gpt;
 mod graph;
 pub mod guard;
 pub mod identity;

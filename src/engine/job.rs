@@ -10,6 +10,7 @@ use super::survivors::{Inquiry, Memory, Survivors};
 use super::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry, IoPath};
+use crate::luks::data::is_uniform;
 use crate::pattern::{Pattern, Seed};
 use crate::plan::{Act, Earlier, KeyPlan, Plan, Sample};
 use crate::range::{Extent, ExtentSet, align_down};
@@ -320,7 +321,9 @@ impl<'a> Job<'a> {
         let mut see = |extent: Extent, bytes: &[u8]| {
             for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
                 let same = memory.as_ref().is_some_and(|memory| memory.holds(at.start, bytes));
-                unchanged += if same && material.contains(at.start) { at.len() } else { 0 };
+                // One byte over and over is no key, and may well be what was to be written.
+                let key = material.contains(at.start) && !is_uniform(bytes);
+                unchanged += if same && key { at.len() } else { 0 };
             }
         };
         let settings = *self.settings;

@@ -172,6 +172,11 @@ impl JobReport {
         let unusable = !self.residue.is_empty() || !self.unreadable.is_empty();
         let keys = self.plan.keys.is_some() == self.unchanged_key_bytes.is_some();
         hold(keys && self.unchanged_key_bytes.unwrap_or(0) == 0, "its keys are not proven to be gone")?;
+        let data = self.plan.keys.as_ref().and_then(|keys| keys.data);
+        hold(
+            data.is_none_or(|sample| sample.holds()),
+            "it destroyed keys beside data that is not encrypted",
+        )?;
         hold(self.error.is_none(), "it claims success with an error")?;
         hold(unusable == (self.verdict == Verdict::Residue), "its verdict hides residue, or makes it up")?;
         hold(

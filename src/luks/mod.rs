@@ -4,6 +4,7 @@
 //! LUKS1: the "LUKS On-Disk Format Specification" 1.2.3. LUKS2: "LUKS2 On-Disk Format
 //! Specification" 1.1.2, and lib/luks2 of cryptsetup.
 
+pub mod data;
 mod v1;
 mod v2;
 
@@ -81,7 +82,7 @@ struct Content {
     uuid: String,
     /// With its JSON.
     header_bytes: u64,
-    /// Counts up with each change; of two intact headers the higher one is in force.
+    /// Counts up with each change; of two intact headers the higher one is in force, else the first.
     sequence: u64,
     keyslots: Vec<Keyslot>,
     keyslots_end: u64,
@@ -111,7 +112,8 @@ pub fn find(read: Read, size: u64, detached: bool) -> io::Result<Option<KeyArea>
         first.is_none_or(|first| (first.version, &first.uuid) == (content.version, &content.uuid))
     };
     let intact = || copies.iter().filter_map(|copy| copy.content.as_ref().ok()).filter(same);
-    let Some(newest) = intact().max_by_key(|content| content.sequence) else {
+    let newest = intact().reduce(|one, next| if next.sequence > one.sequence { next } else { one });
+    let Some(newest) = newest else {
         notes.push("no header is intact: all that LUKS could have placed is covered".into());
         let area = Extent::new(0, AREA_BYTES_MAX.min(size));
         return Ok(Some(KeyArea {

@@ -177,6 +177,20 @@ fn of_two_intact_headers_the_newer_one_is_in_force() {
     }
 }
 
+/// As cryptsetup reads them.
+#[test]
+fn of_two_headers_that_count_the_same_the_first_is_in_force() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    let mut bytes = fs::read(&image).unwrap();
+    let (from, to) = (b"\"offset\":\"16777216\"", b"\"offset\":\"20971520\"");
+    let second = &mut bytes[0x4000..0x8000];
+    let at = second.windows(from.len()).position(|window| window == from).expect("the segment's offset");
+    second[at..at + to.len()].copy_from_slice(to);
+    v2::tests_reseal(second);
+    let found = find_in(&bytes, false).unwrap();
+    assert_eq!((found.notes.len(), found.area), (0, Extent::new(0, 16 << 20)), "{:?}", found.notes);
+}
+
 /// A second header of an earlier volume lies in the data of this one, and would be found again.
 #[test]
 fn a_stale_second_header_goes_too() {

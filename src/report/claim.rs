@@ -8,6 +8,7 @@ use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Effect, Force, Layer, Thin};
 use crate::engine::job::{JobReport, Process, Resumption, Verification};
+use crate::luks::data::DataSample;
 use crate::pattern::Pattern;
 use crate::plan::{Act, KeyPlan, Plan, Sample};
 use crate::verdict::Verdict;
@@ -68,7 +69,7 @@ fn destroyed(keys: &KeyPlan, area: &str) -> String {
     format!(
         "The keys of {version} volume{uuid}{of} were destroyed: {area} with {material} and every header were \
          overwritten and flushed, and no block of key material is what it was. Without a copy of the header \
-         the data cannot be decrypted."
+         what was encrypted with them cannot be decrypted."
     )
 }
 
@@ -204,6 +205,10 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             "Another disk has the same serial number: whether the two are one disk is not known.",
         ),
         (
+            forced(Force::Unprobed),
+            "What was on it before could not be read: whether other hosts use it is not known.",
+        ),
+        (
             forced(Force::SnapshotCow),
             "A snapshot's exception store: what was written to the origin during the wipe may have \
              landed behind it.",
@@ -279,10 +284,34 @@ pub fn changed_layers(after: Option<&[Layer]>, findings: &Findings) -> Vec<Strin
     after.map(|said| format!("Since the job began: {said}")).collect()
 }
 
+/// What is known of the data whose keys are gone.
+fn data(keys: &KeyPlan) -> String {
+    match keys.data {
+        Some(_) if keys.found.detached && keys.data_device.is_none() => {
+            "The header stood alone: its data is elsewhere and as it was, and was not looked at.".into()
+        }
+        Some(DataSample { blocks: 0, .. }) => "No data lies behind the header.".into(),
+        Some(DataSample { blocks, random, uniform, unreadable }) => {
+            let unreadable = match unreadable {
+                0 => String::new(),
+                some => format!(", {some} could not be read"),
+            };
+            format!(
+                "The data itself is as it was. Of {blocks} blocks of 4 KiB that were looked at in it {random} look \
+                 random, as encrypted and compressed data does, and {uniform} hold one byte over and \
+                 over{unreadable}: that the rest is encrypted is not known."
+            )
+        }
+        None => {
+            "The data itself is as it was, and was not looked at: that it is encrypted is not known.".into()
+        }
+    }
+}
+
 /// What destroying the keys on a device does not reach, and what to do about it.
 fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
     let mut said: Vec<String> = keys.found.notes.iter().map(|note| format!("Found: {note}.")).collect();
-    said.push("The data itself is as it was: encrypted, and without its key.".into());
+    said.push(data(keys));
     said.push(
         "Copies of the header open it still: backups (luksHeaderBackup), clones, snapshots, an old RAID \
          member, a key that was read from memory. Find them and destroy them too."

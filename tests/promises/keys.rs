@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rand_chacha::rand_core::Rng;
+
 use crate::evidence::{Office, Ran, record};
 use crate::jobs::{run, settings};
 use crate::loops::{Loop, skipped};
@@ -41,9 +43,17 @@ fn opens(passphrase: &str, path: &Path, more: &[&str]) -> bool {
     cryptsetup(passphrase, &[&["open", "--test-passphrase", path.to_str().unwrap()], more].concat())
 }
 
-/// An image full of what only a tenant knows, formatted with the passphrase "one".
+/// What encrypted data looks like.
+fn ciphertext(length: u64) -> Vec<u8> {
+    let mut bytes = vec![0; length as usize];
+    Seed([7; 32]).rng().fill_bytes(&mut bytes);
+    bytes
+}
+
+/// An image full of encrypted data, formatted with the passphrase "one".
 fn formatted(office: &Office, name: &str, options: &[&str]) -> Option<PathBuf> {
-    let image = office.image(name, SIZE as usize);
+    let image = office.path(name);
+    fs::write(&image, ciphertext(SIZE)).unwrap();
     if Command::new("cryptsetup").arg("--version").output().is_err() {
         return skipped("there is no cryptsetup");
     }
@@ -164,7 +174,7 @@ fn a_damaged_header_hides_no_key() {
 #[test]
 fn a_detached_header_is_destroyed_and_its_data_device_is_not() {
     let office = Office::new();
-    office.image("data.img", SIZE as usize);
+    fs::write(office.path("data.img"), ciphertext(SIZE)).unwrap();
     // A file that is larger than what LUKS uses of it.
     let header = office.image("header.img", 20 * MIB as usize);
     let (data, detached) = (office.path("data.img"), ["--header", header.to_str().unwrap()]);
@@ -186,6 +196,7 @@ fn a_detached_header_is_destroyed_and_its_data_device_is_not() {
     assert!(!opens("one", &data, &detached));
     let record = record(&office.path("c.json"));
     assert!(record["claim"].as_str().unwrap().contains("data.img"));
+    assert_eq!(record["job"]["plan"]["keys"]["data"]["random"], 288, "of the data device");
     assert!(record["limitations"].to_string().contains("The secret 7d6a is kept elsewhere"));
     assert_eq!(record["achieved"], "none", "what cannot be known is not claimed");
 }
@@ -221,12 +232,16 @@ fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
 fn the_key_is_preferred_where_there_is_one() {
     let office = Office::new();
     let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+    let before = fs::read(&image).unwrap();
     office.wipe("luks.img", &["--prefer-key", "--certificate-to", "luks.json"]).expect(0);
     let destroyed = record(&office.path("luks.json"));
     assert_eq!(destroyed["method"], "destroy-key");
     assert!(destroyed["limitations"].to_string().contains("stored on it before it was encrypted"));
     assert!(!opens("one", &image, &[]));
-    assert!(fs::read(&image).unwrap()[16 * MIB as usize..].starts_with(b"tenant's secret!"));
+    let said = "Of 288 blocks of 4 KiB that were looked at in it 288 look random";
+    assert!(destroyed["limitations"].to_string().contains(said), "{}", destroyed["limitations"]);
+    let data = 16 * MIB as usize..;
+    assert!(fs::read(&image).unwrap()[data.clone()] == before[data], "the data is as it was");
 
     office.wipe("luks.img", &["--prefer-key", "--certificate-to", "plain.json"]).expect(0);
     let overwritten = record(&office.path("plain.json"));
@@ -268,6 +283,77 @@ fn data_that_needs_no_key_is_overwritten_instead() {
     office.wipe("damaged", &["--prefer-key"]).expect(0);
     assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0));
     destroy(&office, "damaged", &["--image", "--header", "damaged"]).expect(2).says(&["same target"]);
+}
+
+/// A header can be written over anything, and a volume may have been made on a disk that was in use.
+#[test]
+fn a_header_over_plain_data_is_not_believed() {
+    let office = Office::new();
+    let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+    let text = b"tenant's secret!".repeat(MIB as usize / 16);
+    let mut ext2 = ciphertext(4096);
+    ext2[0x400..0x800].fill(0);
+    ext2[0x438..0x43a].copy_from_slice(&[0x53, 0xef]);
+    let detached_elsewhere = |bytes: &mut Vec<u8>| bytes[104..108].fill(0);
+    for (name, at, plain, words) in [
+        ("text", 20 * MIB, &text[..], "are not encrypted (the first at byte"),
+        ("the last block", SIZE - 4096, &text[..4096], "1 are not encrypted (the first at byte"),
+        ("a file system", 16 * MIB, &ext2, "that holds ext2"),
+    ] {
+        let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+        let whole = fs::read(&image).unwrap();
+        file.write_all_at(plain, at).unwrap();
+        drop(file);
+        let before = fs::read(&image).unwrap();
+        destroy(&office, "luks.img", &["--image"]).expect(4).says(&[words, "efface wipe"]);
+        assert!(fs::read(&image).unwrap() == before, "{name}: it was refused, and has changed");
+        office.wipe("luks.img", &["--prefer-key", "--certificate-to", "c.json"]).expect(0);
+        let method = record(&office.path("c.json"))["method"].to_string();
+        assert!(
+            method.contains("(no key was destroyed: its keys do not protect all of its data"),
+            "{method}"
+        );
+        assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0), "{name}");
+        fs::remove_file(office.path("c.json")).unwrap();
+        fs::write(&image, whole).unwrap();
+    }
+    // A header that claims that its data is elsewhere protects nothing behind it.
+    let Some(image) = formatted(&office, "luks.img", &QUICK_1) else { return };
+    let mut bytes = fs::read(&image).unwrap();
+    detached_elsewhere(&mut bytes);
+    bytes[20 * MIB as usize..21 * MIB as usize].copy_from_slice(&text);
+    fs::write(&image, bytes).unwrap();
+    destroy(&office, "luks.img", &["--image"]).expect(4).says(&["are not encrypted"]);
+}
+
+/// A new volume on a new disk holds little but zeroes.
+#[test]
+fn a_volume_that_was_hardly_written_is_taken() {
+    let office = Office::new();
+    let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+    let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
+    file.write_all_at(&vec![0; 15 * MIB as usize], 17 * MIB).unwrap();
+    file.write_all_at(&ciphertext(512), 24 * MIB + 512).unwrap();
+    drop(file);
+    destroy(&office, "luks.img", &["--image", "--certificate-to", "c.json"]).expect(0);
+    let sample = record(&office.path("c.json"))["job"]["plan"]["keys"]["data"].clone();
+    assert!(sample["uniform"].as_u64() > Some(200) && sample["random"].as_u64() >= Some(16), "{sample}");
+    office.run(&["certificate", "verify", "c.json"]).expect(0).says(&["what was encrypted with them"]);
+}
+
+/// Zeroes before, and zeroes now: that is what is left where a header was, and no key.
+#[test]
+fn a_slot_of_zeroes_inside_the_header_is_no_key_that_survives() {
+    let office = Office::new();
+    let Some(image) = formatted(&office, "luks.img", &QUICK_1) else { return };
+    let mut bytes = fs::read(&image).unwrap();
+    let slot = 208 + 7 * 48;
+    bytes[slot + 40..slot + 44].copy_from_slice(&2_u32.to_be_bytes());
+    bytes[slot + 44..slot + 48].copy_from_slice(&16_u32.to_be_bytes());
+    bytes[1024..4096].fill(0);
+    fs::write(&image, bytes).unwrap();
+    destroy(&office, "luks.img", &["--image"]).expect(0);
+    assert!(!opens("one", &image, &[]));
 }
 
 /// Key material that the process reads is kept out of core dumps.

@@ -373,6 +373,54 @@ fn what_cannot_be_probed_is_refused_until_it_is_forced() {
     assert_eq!(code, 0, "{stderr}");
 }
 
+/// A GPT's header that leads to a gigabyte of entries, with a checksum that fits.
+fn absurd_gpt() -> [u8; 92] {
+    let mut header = [0; 92];
+    let mut put = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"EFI PART\0\0\x01\0\x5c\0\0\0");
+    put(24, &1_u64.to_le_bytes());
+    put(32, &((3_u64 << 30) / 512 - 1).to_le_bytes());
+    put(40, &(1_u64 << 22).to_le_bytes());
+    put(48, &(5_u64 << 20).to_le_bytes());
+    put(72, &2_u64.to_le_bytes());
+    put(80, &(1_u32 << 23).to_le_bytes());
+    put(84, &128_u32.to_le_bytes());
+    let crc = !header.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    });
+    header[16..20].copy_from_slice(&crc.to_le_bytes());
+    header
+}
+
+/// libblkid would read and keep all of its entries.
+#[test]
+fn a_partition_table_of_a_gigabyte_is_not_read() {
+    let image = tempfile::NamedTempFile::with_prefix("efface-test-").unwrap();
+    image.as_file().set_len(3 << 30).unwrap();
+    image.as_file().write_all_at(&absurd_gpt(), 512).unwrap();
+    let image = image.into_temp_path();
+    // More than this efface does not need for anything, and the table would be larger.
+    let limited = "ulimit -v 1000000; exec \"$@\"";
+    let mut plan = std::process::Command::new("sh");
+    plan.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_efface"), "plan", "--image"]).arg(&image);
+    let plan = plan.output().unwrap();
+    let told = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(plan.status.success() && told.contains("gpt (a partition table, too large to read)"), "{plan:?}");
+
+    let Some(device) = device(8 * MIB) else { return };
+    let node = text(&device.node);
+    File::options().write(true).open(&device.node).unwrap().write_all_at(&absurd_gpt(), 512).unwrap();
+    let (code, _, stderr) = run(&["wipe", "--yes", "--quiet", node]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(
+        stderr.contains("its gpt is too large to read") && stderr.contains("--force unprobed"),
+        "{stderr}"
+    );
+    let (code, stdout, stderr) = run(&["wipe", "--yes", "--json", "--force", "unprobed", node]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("whether other hosts use it is not known"), "{stdout}");
+}
+
 #[test]
 fn no_force_overrides_a_mount() {
     let Some(device) = device(16 * MIB) else { return };

@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 INTEGRATIONS = HERE.parent
 PROJECT = "0123456789abcdef0123456789abcdef"
 SECRET = b"tenant's secret!"
+# What encryption makes of such.
+CIPHERTEXT = os.urandom(1 << 20)
 GROUP = "cinder-volumes"
 GIB = 1 << 30
 STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
@@ -112,6 +114,7 @@ class Volume:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     template: str = "volume-%s"
     place: tuple[int, int] | None = None
+    secret: bytes = SECRET
 
     @property
     def name(self):
@@ -137,6 +140,13 @@ class Volume:
                 data.seek(offset + at)
                 data.write(SECRET * (1 << 16))
 
+    def encrypt(self):
+        """Leaves of the secrets what encryption would."""
+        _, size = self.place
+        self.secret = CIPHERTEXT
+        for at in (size // 2, size - (1 << 20)):
+            self.write(at, CIPHERTEXT)
+
     def write(self, at, content):
         with open("/mnt/data", "r+b") as data:
             data.seek(self.place[0] + at)
@@ -156,7 +166,7 @@ class Volume:
                 if at >= end:
                     break
                 data.seek(at)
-                found += SECRET in data.read(1 << 20)
+                found += self.secret[:4096] in data.read(1 << 20)
                 at += 1 << 20
         return found
 

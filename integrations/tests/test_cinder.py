@@ -285,6 +285,7 @@ def encrypted(cinder):
         volume.node,
         input="0123456789abcdef",
     )
+    volume.encrypt()
     return volume
 
 

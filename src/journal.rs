@@ -376,7 +376,7 @@ impl Folder {
         let disk: BTreeMap<String, String> =
             marks.into_iter().map(|(name, value)| (name.to_string(), value)).collect();
         let key = name_of(&disk);
-        let device = printable_path(&subject.device);
+        let device = printable_path(subject.device);
         let closed = Circumstances::now(subject.identity, subject.counter.as_ref());
         let fresh = Entry {
             efface_journal: VERSION,
@@ -659,7 +659,9 @@ mod tests {
         let proc = root.path().join("proc");
         fs::create_dir(&proc).unwrap();
         fs::write(proc.join("cpuinfo"), "flags\t\t: fpu vme de\n").unwrap();
-        (root, Tree { sys, proc, ..Tree::real() })
+        let mut tree = Tree::real();
+        (tree.sys, tree.proc) = (sys, proc);
+        (root, tree)
     }
 
     #[test]

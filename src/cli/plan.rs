@@ -313,7 +313,7 @@ impl Planned {
     fn is_printable(&self) -> bool {
         let device = self.device.to_string_lossy();
         let marks = self.must_hold.iter().flat_map(|(name, value)| [name.as_str(), value.as_str()]);
-        marks.chain([&*device]).all(|text| is_printable(text))
+        marks.chain([&*device]).all(is_printable)
     }
 
     /// By its own name where it has one; disks change places between a plan and its wipe.
@@ -322,7 +322,7 @@ impl Planned {
         let named = ["wwn", "serial"]
             .iter()
             .filter(|_| whole)
-            .find_map(|kind| select(tree, &format!("{kind}:{}", self.must_hold.get(*kind)?)).ok());
+            .find_map(|kind| select(tree, format!("{kind}:{}", self.must_hold.get(*kind)?)).ok());
         named.filter(|path| !same_node(path, &self.device)).unwrap_or_else(|| self.device.clone())
     }
 }

@@ -111,7 +111,7 @@ impl<'a> Survey<'a> {
             Err(error) => return Ok(Some(refusal::unprobed(error))),
         };
         if let Some(unread) = blkid::unread(signatures) {
-            return Ok(Some(usage::unprobed(&unread)));
+            return Ok(Some(refusal::unprobed(&unread)));
         }
         if let Some(refusal) = self.usage.in_zpool(signatures).or_else(|| usage::shared(signatures)) {
             return Ok(Some(refusal));

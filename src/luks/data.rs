@@ -115,7 +115,7 @@ mod tests {
         let text = b"Dear Sir or Madam, the contract that we agreed on is ready. ".repeat(69);
         let base64: Vec<u8> = random(2, 4096).iter().map(|byte| b'0' + byte % 64).collect();
         let code = std::fs::read("/proc/self/exe").unwrap();
-        let code = &code[code.len() / 4 & !4095..][..4096];
+        let code = &code[(code.len() / 4) & !4095..][..4096];
         let mut one_entry = vec![0; 4096];
         one_entry[1024..1040].copy_from_slice(b"lost+found\0\0\x02\x01\x0c\0");
         let pattern = [0x55, 0xaa].repeat(2048);

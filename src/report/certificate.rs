@@ -19,7 +19,7 @@ use super::Record;
 use super::record::{VERSION, VERSION_MIN};
 use super::sign::{Envelope, PAYLOAD_TYPE, PublicKeys, SecretKey};
 use crate::error::{Error, Result};
-use crate::printable::{excerpt, is_printable};
+use crate::printable::{excerpt, is_printable, printable};
 
 /// Ours are below 1 MiB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -192,7 +192,13 @@ mod tests {
 
     fn refused() -> Record {
         let error = Error::refused("it is in use");
-        Record::of_error(&Assignment::default(), Path::new("/dev/x"), None, jiff::Timestamp::now(), error)
+        Record::of_error(
+            &Assignment::default(),
+            Path::new("/dev/x"),
+            (None, None),
+            jiff::Timestamp::now(),
+            error,
+        )
     }
 
     /// Whatever door such text came in by: a void certificate would end the ledger that it is in.

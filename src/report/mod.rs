@@ -33,9 +33,9 @@ pub use record::Record;
 pub use table::inventory_table;
 pub use text::{bytes, rate};
 
-use crate::printable::printable;
 use crate::engine::event::Event;
 use crate::error::Error;
+use crate::printable::printable;
 use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;

@@ -225,7 +225,7 @@ fn a_changed_record_of_version_2_is_refused() {
         ("\"verdict\": \"wiped\",\n  \"exit", "\"verdict\": \"verified\",\n  \"exit", "not that of its job"),
         ("\"flushed\": true", "\"flushed\": false", "not flushed"),
         ("\"method\": \"shred\"", "\"method\":  \"shred\"", "it was changed"),
-        ("\"method\": \"shred\"", "\"method\": \"\\u001b[2J\"", "control characters"),
+        ("\"method\": \"shred\"", "\"method\": \"\\u001b[2J\"", "control or formatting characters"),
         (
             "\"error\": null,\n  \"method\"",
             "\"error\": null,\n  \"error\": null,\n  \"method\"",
@@ -593,7 +593,7 @@ fn what_is_no_certificate_gets_a_clear_answer() {
         ("newer.json", 4, "versions 2 to 3"),
         ("spelled.json", 1, "it was changed"),
         ("claim.json", 1, "not flushed"),
-        ("steers.json", 1, "control characters"),
+        ("steers.json", 1, "control or formatting characters"),
         ("huge.json", 2, "too large"),
         ("missing.json", 2, "cannot be read"),
         (".", 2, "cannot be read"),

@@ -9,25 +9,23 @@
 mod key;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use self::key::Key;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Tree, WriteCounter};
+use crate::directory::{Directory, Lock, MODE_PRIVATE};
 use crate::engine::fleet::Keep;
 use crate::engine::job::{Process, Progress, Resume};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::printable::printable_path;
-use crate::report::destination::write_whole;
 use crate::report::record::sha256;
 use crate::report::state::State;
 use crate::verdict::Verdict;
@@ -36,6 +34,9 @@ use crate::verdict::Verdict;
 const VERSION: u32 = 2;
 /// Longer ones are none of ours.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+/// What a job that runs says of itself is a line.
+const LIVE_BYTES_MAX: u64 = 64 << 10;
+const MODE_OF_DIRECTORY: u32 = 0o700;
 /// Of the wipes that have ended so many stay listed.
 const ENDED_MAX: usize = 100;
 
@@ -173,7 +174,7 @@ impl Live {
 
 /// The folder with the journals.
 #[derive(Clone, Debug)]
-pub struct Folder(PathBuf);
+pub struct Folder(Directory);
 
 /// What `efface jobs` shows of one disk.
 #[derive(Debug, Serialize)]
@@ -206,22 +207,17 @@ enum Kept {
 
 impl Folder {
     /// One that is there.
-    pub fn at(path: &Path) -> Folder {
-        Folder(path.to_path_buf())
+    pub fn at(path: &Path) -> io::Result<Folder> {
+        Directory::trusted(path).map(Folder)
     }
 
     /// Makes it, where it is not there.
     pub fn open(path: &Path) -> io::Result<Folder> {
-        fs::create_dir_all(path)?;
-        Ok(Folder(path.to_path_buf()))
-    }
-
-    fn file(&self, key: &str, kind: &str) -> PathBuf {
-        self.0.join(format!("{key}.{kind}"))
+        Directory::make_all(path, MODE_OF_DIRECTORY).map(Folder)
     }
 
     fn keys(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = self.0.names()?.into_iter();
         let mut keys: Vec<String> =
             names.filter_map(|name| Some(name.strip_suffix(".journal")?.into())).collect();
         keys.sort();
@@ -229,26 +225,20 @@ impl Folder {
     }
 
     fn read(&self, key: &str) -> Kept {
-        let mut text = String::new();
-        let file = match File::open(self.file(key, "journal")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Kept::Nothing,
-            file => file,
+        let text = match self.0.read(journal(key), FILE_BYTES_MAX) {
+            Ok(None) => return Kept::Nothing,
+            Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
-        match file.and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text)) {
-            Err(error) => Kept::Damaged(error.to_string()),
-            Ok(_) => self.decode(key, &text).map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry))),
-        }
+        let entry = text.and_then(|text| self.decode(key, &text));
+        entry.map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry)))
     }
 
     /// The state of a job that runs: while it does, its file is locked.
     fn live(&self, key: &str) -> Option<Live> {
-        let path = self.file(key, "running");
-        let file = File::open(&path).ok()?;
-        match Flock::lock(file, FlockArg::LockSharedNonblock) {
-            Ok(_) => None,
-            // It is written in place: another look, where it was looked at in between.
-            Err(_) => (0..10).find_map(|_| serde_json::from_str(fs::read_to_string(&path).ok()?.trim()).ok()),
-        }
+        let look = || self.0.read_locked(&running(key), LIVE_BYTES_MAX).ok().flatten();
+        // It is written in place: another look, where it was looked at in between.
+        (0..10).map_while(|_| look()).find_map(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
     /// All wipes that are known here, those that run first.
@@ -259,7 +249,7 @@ impl Folder {
             }
             match self.read(key) {
                 Kept::Nothing => None,
-                Kept::Damaged(_) => Some(Job::Damaged { file: self.file(key, "journal") }),
+                Kept::Damaged(_) => Some(Job::Damaged { file: self.0.path_of(journal(key)) }),
                 Kept::Entry(entry) if entry.is_resumable() => Some(Job::Resumable(Summary::of(&entry))),
                 Kept::Entry(entry) => Some(Job::Ended(Summary::of(&entry))),
             }
@@ -283,7 +273,7 @@ impl Folder {
         let mut ended: Vec<(Timestamp, String)> = self.keys()?.iter().filter_map(ended).collect();
         ended.sort();
         let old = ended.len().saturating_sub(ENDED_MAX);
-        ended.iter().take(old).try_for_each(|(_, key)| fs::remove_file(self.file(key, "journal")))
+        ended.iter().take(old).try_for_each(|(_, key)| self.0.remove(journal(key)))
     }
 
     /// An unfinished wipe of another disk that was called the same.
@@ -294,6 +284,14 @@ impl Folder {
             _ => None,
         })
     }
+}
+
+fn journal(key: &str) -> String {
+    format!("{key}.journal")
+}
+
+fn running(key: &str) -> String {
+    format!("{key}.running")
 }
 
 impl Summary {
@@ -356,7 +354,7 @@ struct Open {
     entry: Entry,
     identity: Identity,
     counter: Option<WriteCounter>,
-    running: Flock<File>,
+    running: Lock,
     /// It was told that nothing can be kept.
     broken: bool,
 }
@@ -438,12 +436,11 @@ impl Folder {
         Ok(Some(Begun { journal: Journal(Arc::new(Mutex::new(open))), plan, resume }))
     }
 
-    fn lock(&self, key: &str, device: &str) -> Option<Flock<File>> {
-        let path = self.file(key, "running");
-        let file = File::options().write(true).create(true).truncate(false).open(path);
-        let locked = file.map_err(|error| error.to_string()).and_then(|file| {
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.to_string())
-        });
+    fn lock(&self, key: &str, device: &str) -> Option<Lock> {
+        let locked = self
+            .0
+            .lock(running(key))
+            .and_then(|lock| lock.ok_or_else(|| io::Error::other("another process keeps one of this disk")));
         locked.map_err(|error| no_journal(device, &error)).ok()
     }
 }
@@ -499,7 +496,8 @@ impl Journal {
     pub fn tell(&self, state: &State) {
         let text = serde_json::to_string(&Live::of(state)).unwrap_or_default() + "\n";
         let open = self.open();
-        let written = open.running.set_len(0).and_then(|()| open.running.write_all_at(text.as_bytes(), 0));
+        let file = open.running.file();
+        let written = file.set_len(0).and_then(|()| file.write_all_at(text.as_bytes(), 0));
         written.unwrap_or_else(|error| tracing::debug!("efface jobs is not told: {error}"));
     }
 
@@ -512,8 +510,7 @@ impl Journal {
             open.entry.progress = Progress::default();
         }
         open.write_as_it_was();
-        let pruned =
-            fs::remove_file(open.folder.file(&open.key, "running")).and_then(|()| open.folder.prune());
+        let pruned = open.folder.0.remove(running(&open.key)).and_then(|()| open.folder.prune());
         pruned.unwrap_or_else(|error| tracing::debug!("the journals are not tidied up: {error}"));
         resumable && !open.broken
     }
@@ -529,9 +526,9 @@ impl Open {
 
     fn write_as_it_was(&mut self) {
         self.entry.written = Timestamp::now();
-        let path = self.folder.file(&self.key, "journal");
         let text = self.folder.encode(&self.entry);
-        let written = text.and_then(|text| write_whole(&path, text.as_bytes()));
+        let written = text
+            .and_then(|text| self.folder.0.replace(journal(&self.key), text.as_bytes(), MODE_PRIVATE));
         if let Err(error) = written
             && !std::mem::replace(&mut self.broken, true)
         {
@@ -568,7 +565,7 @@ mod tests {
     #[test]
     fn a_disk_that_comes_back_under_another_name_is_known_by_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::at(folder.path());
+        let folder = Folder::at(folder.path()).unwrap();
         let first = begin(&folder, &disk("/dev/sda", Some("Z1")), true).unwrap().unwrap();
         assert!(first.resume.is_none());
         first.journal.end(Verdict::Interrupted);
@@ -582,7 +579,7 @@ mod tests {
     #[test]
     fn another_disk_under_the_same_name_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::at(folder.path());
+        let folder = Folder::at(folder.path()).unwrap();
         begin(&folder, &disk("/dev/sda", Some("Z1")), false)
             .unwrap()
             .unwrap()
@@ -596,13 +593,13 @@ mod tests {
     #[test]
     fn a_disk_without_a_name_of_its_own_has_no_journal() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(begin(&Folder::at(folder.path()), &disk("/dev/sda", None), true).unwrap().is_none());
+        assert!(begin(&Folder::at(folder.path()).unwrap(), &disk("/dev/sda", None), true).unwrap().is_none());
     }
 
     #[test]
     fn only_the_same_boot_disk_and_count_prove_that_nobody_wrote() {
         let now = Circumstances::now(&disk("/dev/sda", None), None);
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         assert_eq!((now.boot_id.as_str(), now.disk_sequence), (boot_id.trim(), Some(7)));
         assert!(!now.proves_the_same(&now), "nothing was counted");
 
@@ -630,13 +627,13 @@ mod tests {
     #[test]
     fn a_journal_of_another_version_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        let at = Folder::at(folder.path());
+        let at = Folder::at(folder.path()).unwrap();
         let begun = begin(&at, &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
         let (entry, name) = {
             let open = begun.journal.open();
             (serde_json::to_string(&open.entry).unwrap(), open.key.clone())
         };
-        let key = Key::read(folder.path()).unwrap();
+        let key = Key::read(&at.0).unwrap();
         let read = |entry: &str| at.decode(&name, &format!("{}\n{entry}", key.seal(entry.as_bytes())));
         assert!(read(&entry).is_ok());
         let error = read(&entry.replace("\"efface_journal\":2", "\"efface_journal\":3")).unwrap_err();
@@ -702,7 +699,7 @@ mod tests {
     #[test]
     fn only_the_newest_of_those_that_have_ended_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::at(folder.path());
+        let folder = Folder::at(folder.path()).unwrap();
         for number in 0..ENDED_MAX + 5 {
             let disk = disk("/dev/sda", Some(&number.to_string()));
             begin(&folder, &disk, false).unwrap().unwrap().journal.end(Verdict::Wiped);

@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod device;
+pub mod directory;
 pub mod engine;
 pub mod error;
 pub mod io;

@@ -82,14 +82,15 @@ impl DestroyKey {
         let tree = Tree::real();
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
-        let (details, evidence) = self.keep.prepare(1)?;
+        let deadline = Instant::now() + Duration::from_secs(self.wait.into());
+        let (details, evidence) = self.keep.prepare(1, deadline)?;
         let path = select(&tree, &self.device)?;
         let assignment = Assignment { method: DESTROY_KEY.into(), details };
         let (mut jobs, mut refused, mut _data_device) = (Vec::new(), Vec::new(), None);
         let asked = self.header.clone().unwrap_or_else(|| path.clone());
         let image = self.header.as_ref().map_or(self.image, |header| header.is_file());
         let refusals = Refusals { tree: &tree, assignment: &assignment, image, started: Timestamp::now() };
-        let settings = match self.claim(&tree, &path) {
+        let settings = match self.claim(&tree, &path, deadline) {
             Ok((claim, data_device, plan)) => {
                 // Nobody opens the volume while its header goes.
                 _data_device = data_device;
@@ -116,8 +117,7 @@ impl DestroyKey {
     }
 
     /// What is to be written to, the device with the data where that is another, and the plan.
-    fn claim(&self, tree: &Tree, path: &Path) -> Result<(Claim, Option<Claim>, Plan)> {
-        let deadline = Instant::now() + Duration::from_secs(self.wait.into());
+    fn claim(&self, tree: &Tree, path: &Path, deadline: Instant) -> Result<(Claim, Option<Claim>, Plan)> {
         let claim = |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &[] });
         let targets: Vec<PathBuf> = [path.to_path_buf()].into_iter().chain(self.header.clone()).collect();
         guard::distinct(tree, &targets)?;

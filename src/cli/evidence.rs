@@ -1,6 +1,7 @@
 //! What is to be kept of a command, and what is known of it besides.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 
@@ -35,8 +36,8 @@ pub struct Keep {
 }
 
 impl Keep {
-    /// Finds out now what could not be kept later.
-    pub fn prepare(&self, devices: usize) -> Result<(Details, Evidence)> {
+    /// Finds out now what could not be kept later; a ledger that another process holds is waited for.
+    pub fn prepare(&self, devices: usize, deadline: Instant) -> Result<(Details, Evidence)> {
         if self.sign_key.is_some() && self.certificate_to.is_none() && self.ledger.is_none() {
             return Err(Error::usage("--sign-key: there is nothing to sign")
                 .way_out("add --certificate-to PATH or --ledger DIR"));
@@ -45,7 +46,7 @@ impl Keep {
         details.suit(devices)?;
         let evidence = Evidence {
             key: self.sign_key.as_deref().map(SecretKey::read).transpose()?,
-            ledger: self.ledger.as_deref().map(Ledger::open).transpose()?,
+            ledger: self.ledger.as_deref().map(|folder| Ledger::open(folder, deadline)).transpose()?,
             destination: self
                 .certificate_to
                 .as_deref()

@@ -1,5 +1,7 @@
 //! `efface jobs`: which wipes run, which could go on, and which have ended.
 
+use std::io;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -35,7 +37,10 @@ impl Jobs {
                 .on(&path)
         };
         // Where nothing was ever wiped there is no folder.
-        let jobs = if path.exists() { Folder::at(&path).jobs().map_err(unreadable)? } else { Vec::new() };
+        let jobs = match Folder::at(&path).and_then(|folder| folder.jobs()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            jobs => jobs.map_err(unreadable)?,
+        };
         let text = if self.json {
             let error = |error| Error::failed(format!("the jobs cannot be written as JSON: {error}"));
             serde_json::to_string_pretty(&Listed { v: 1, jobs }).map_err(error)? + "\n"

@@ -2,33 +2,32 @@
 //! they came.
 //!
 //! Each takes a ticket: a file with the next number, locked by its holder, so that the lock dies with
-//! it. Whoever has fewer than N living tickets before its own may go.
+//! it. Whoever has fewer than N living tickets before its own may go. A ticket appears locked, so that
+//! nothing else has to be, and no process waits for another's look.
 
-use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
-
+use crate::directory::{Directory, Lock};
 use crate::engine::Stop;
 use crate::error::{Error, Result};
 use crate::report::tell;
 
 const RETRY: Duration = Duration::from_millis(100);
+const MODE_OF_DIRECTORY: u32 = 0o700;
 
 /// The place in the queue; given back when it is dropped, or the process ends.
 pub struct Ticket {
-    path: PathBuf,
+    directory: Directory,
     number: u64,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        fs::remove_file(&self.path).ok();
+        self.directory.remove(name(self.number)).ok();
     }
 }
 
@@ -41,10 +40,11 @@ pub fn take(slots: u16, wait: bool, stop: &Stop) -> Result<Option<Ticket>> {
             .way_out("run it as one who may write there, or leave the option out")
             .on(&folder)
     };
-    let ticket = draw(&folder).map_err(failed)?;
+    let directory = Directory::make_all(&folder, MODE_OF_DIRECTORY).map_err(failed)?;
+    let ticket = draw(directory).map_err(failed)?;
     let mut told = None;
     loop {
-        let before = before(&folder, &ticket).map_err(failed)?;
+        let before = before(&ticket).map_err(failed)?;
         if before < slots.into() {
             return Ok(Some(ticket));
         }
@@ -72,40 +72,89 @@ fn folder() -> PathBuf {
 }
 
 /// The numbers of the tickets that are there.
-fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
-    let names = fs::read_dir(folder)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.strip_prefix("ticket-")?.parse().ok()).collect())
+fn numbers(directory: &Directory) -> io::Result<Vec<u64>> {
+    let names = directory.names()?;
+    Ok(names.iter().filter_map(|name| name.strip_prefix("ticket-")?.parse().ok()).collect())
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("ticket-{number}"))
+fn name(number: u64) -> String {
+    format!("ticket-{number}")
 }
 
-fn draw(folder: &Path) -> io::Result<Ticket> {
-    DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
-    // One at a time: a ticket is not seen before it is locked.
-    let desk = File::create(folder.join("desk"))?;
-    let _desk = Flock::lock(desk, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
-    let number = numbers(folder)?.into_iter().max().map_or(1, |last| last + 1);
-    let path = path(folder, number);
-    let lock = Flock::lock(File::create_new(&path)?, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, errno)| io::Error::from(errno))?;
-    Ok(Ticket { path, number, _lock: lock })
+fn draw(directory: Directory) -> io::Result<Ticket> {
+    loop {
+        let last = numbers(&directory)?.into_iter().max().unwrap_or(0);
+        let number = last.checked_add(1).ok_or_else(|| io::Error::other("no number is left"))?;
+        let draft = directory.draft()?;
+        let lock = draft.lock()?;
+        match draft.link(name(number)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            linked => linked?,
+        }
+        let ticket = Ticket { directory: directory.clone(), number, _lock: lock };
+        // One with a higher number may have looked before this one was there, and not have counted it.
+        if numbers(&directory)?.into_iter().max() == Some(number) {
+            return Ok(ticket);
+        }
+    }
 }
 
 /// How many living tickets have a lower number; those of the dead are taken away.
-fn before(folder: &Path, ticket: &Ticket) -> io::Result<usize> {
-    let desk = File::create(folder.join("desk"))?;
-    let _desk = Flock::lock(desk, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+fn before(ticket: &Ticket) -> io::Result<usize> {
     let mut living = 0;
-    for number in numbers(folder)?.into_iter().filter(|number| *number < ticket.number) {
-        let path = path(folder, number);
-        // It may have been given back in between.
-        let Ok(file) = File::open(&path) else { continue };
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(_) => fs::remove_file(&path)?,
-            Err(_) => living += 1,
+    for number in numbers(&ticket.directory)?.into_iter().filter(|number| *number < ticket.number) {
+        if ticket.directory.is_locked(&name(number))? {
+            living += 1;
+        } else if let Err(error) = ticket.directory.remove(name(number))
+            // It may have been given back in between.
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
         }
     }
     Ok(living)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn of_many_that_draw_and_leave_at_once_one_at_a_time_is_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::trusted(folder.path()).unwrap();
+        let at_work = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let ticket = draw(directory.clone()).unwrap();
+                        while before(&ticket).unwrap() > 0 {
+                            thread::yield_now();
+                        }
+                        assert_eq!(at_work.fetch_add(1, Ordering::SeqCst), 0);
+                        thread::yield_now();
+                        at_work.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(numbers(&directory).unwrap().is_empty(), "every ticket was given back");
+    }
+
+    #[test]
+    fn a_ticket_of_a_process_that_died_is_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ticket-7"), "").unwrap();
+        let directory = Directory::trusted(folder.path()).unwrap();
+        let first = draw(directory.clone()).unwrap();
+        let second = draw(directory.clone()).unwrap();
+        assert_eq!((first.number, second.number), (8, 9));
+        assert_eq!((before(&first).unwrap(), before(&second).unwrap()), (0, 1));
+        assert_eq!(numbers(&directory).unwrap().len(), 2);
+        std::fs::write(folder.path().join(name(u64::MAX)), "").unwrap();
+        assert!(draw(directory).err().unwrap().to_string().contains("no number is left"));
+    }
 }

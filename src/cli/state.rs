@@ -9,7 +9,7 @@ use crate::printable::printable_path;
 
 #[derive(Args)]
 pub struct StateDir {
-    /// The folder with the journals [default: /var/lib/efface, or the user's state folder]
+    /// The folder with the journals [default: /var/lib/efface/jobs, or the user's state folder]
     #[arg(long, value_name = "DIR", env = "EFFACE_STATE_DIR", hide_env = true)]
     state_dir: Option<PathBuf>,
 }
@@ -28,7 +28,7 @@ impl StateDir {
 
 fn usual() -> PathBuf {
     if nix::unistd::geteuid().is_root() {
-        return "/var/lib/efface".into();
+        return "/var/lib/efface/jobs".into();
     }
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".local/state");
     std::env::var_os("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("efface")

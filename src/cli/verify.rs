@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -22,6 +23,9 @@ use crate::report::record::{Assignment, Subject};
 use crate::report::sign::PublicKeys;
 use crate::report::tell;
 use crate::verdict::{EXIT_CODES, Verdict};
+
+/// For a ledger that another process holds.
+const LEDGER_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
@@ -71,7 +75,7 @@ impl Verify {
         }
         let wanted = self.output.wanted()?;
         self.transfer.set_priority()?;
-        let (details, evidence) = self.keep.prepare(1)?;
+        let (details, evidence) = self.keep.prepare(1, Instant::now() + LEDGER_WAIT)?;
         let keys = PublicKeys::read(&self.public_key)?;
         let read = |path| Certificate::read(path, &keys).map(|certificate| (path, certificate));
         let certificate = self.certificate.as_deref().map(read).transpose()?;

@@ -28,7 +28,7 @@ use crate::printable::printable_path;
 use crate::report::evidence::Evidence;
 use crate::report::record::{Assignment, Subject};
 use crate::report::state::State;
-use crate::report::{Record, Report, Wanted};
+use crate::report::{Metrics, Record, Report, Wanted};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -251,7 +251,8 @@ impl Output {
                 .because(error)
                 .way_out("open it in the calling program, as in 3>progress.json")
         })?;
-        Ok(Wanted { json: self.json, progress, quiet: self.quiet, metrics: self.metrics.clone() })
+        let metrics = self.metrics.as_deref().map(Metrics::open).transpose()?;
+        Ok(Wanted { json: self.json, progress, quiet: self.quiet, metrics })
     }
 }
 
@@ -350,7 +351,7 @@ pub fn run_jobs(
     }
     records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
     let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
-    let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record)).collect();
+    let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record, stop)).collect();
     let lost = kept.into_iter().find_map(Result::err);
     report.end(&records, lost.as_ref(), &resumable)
 }
@@ -406,7 +407,7 @@ impl Wipe {
         let plan = self.plan.as_deref().map(PlanFile::read).transpose()?;
         let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?;
         let count = plan.as_ref().map_or(self.devices.len(), PlanFile::devices);
-        let (details, evidence) = self.keep.prepare(count)?;
+        let (details, evidence) = self.keep.prepare(count, deadline)?;
         let assignment = Assignment { method: method.name.clone(), details };
         let image = plan.as_ref().map_or(self.order.part.image, PlanFile::image);
         let refusals = Refusals { tree: &tree, assignment: &assignment, image, started: Timestamp::now() };

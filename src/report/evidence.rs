@@ -5,6 +5,7 @@ use super::certificate::encode;
 use super::destination::Destination;
 use super::ledger::Ledger;
 use super::sign::SecretKey;
+use crate::engine::Stop;
 use crate::error::Result;
 
 /// Where records go, all of it tried before the work began.
@@ -17,8 +18,8 @@ pub struct Evidence {
 
 impl Evidence {
     /// Writes a record, durably. One whose place in the ledger is lost still gets its certificate.
-    pub fn keep(&mut self, record: &mut Record) -> Result<()> {
-        let entry = self.ledger.as_ref().map(|ledger| ledger.append(record, self.key.as_ref()));
+    pub fn keep(&mut self, record: &mut Record, stop: &Stop) -> Result<()> {
+        let entry = self.ledger.as_mut().map(|ledger| ledger.append(record, self.key.as_ref(), stop));
         let (bytes, entered) = match entry {
             Some(Ok(bytes)) => (bytes, Ok(())),
             Some(Err(error)) => {

@@ -1,22 +1,40 @@
 //! A folder with one record a job, each naming the hash of the one before.
 //!
-//! `00000001.json` is the first; `head` tells the last one and its hash. A writer holds a lock on the
-//! folder while it appends, so many may do so at once. What a chain cannot tell is that its end was
-//! cut off together with the head: for that the head's hash is noted elsewhere, and asked for later.
+//! `00000001.json` is the first; `head` names the last one and its hash. A writer holds the lock `.lock`
+//! while it appends, so many may do so at once. Before the work and before each record head and files are
+//! compared: a ledger that is not whole takes no record. What a chain cannot show is that its end was cut
+//! off together with the head: for that the head's hash is noted elsewhere, and asked for later.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, FILE_BYTES_MAX, encode};
-use super::destination::{Reserved, write_whole};
+use super::destination::{MODE, ROOM_BYTES};
 use super::record::{Link, Record, sha256};
 use super::sign::{PublicKeys, SecretKey};
-use crate::error::{Error, Result};
+use super::tell;
+use crate::directory::{Directory, Lock};
+use crate::engine::Stop;
+use crate::error::{Error, Kind, Result};
+
+const HEAD: &str = "head";
+const HEAD_BYTES_MAX: u64 = 4096;
+/// Not the directory itself: a lock on that could be had by whoever may read it.
+const LOCK: &str = ".lock";
+const MODE_OF_DIRECTORY: u32 = 0o755;
+/// All records of a command together wait so long for other processes, behind the work.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// So often a reader looks for a moment between two records.
+const LOOKS_MAX: usize = 100;
+/// A wait that is shorter is not worth a line.
+const WAIT_UNSAID: Duration = Duration::from_secs(1);
+
+/// Or what does not hold, in words.
+type Checked<T> = std::result::Result<T, String>;
 
 /// The last record, and SHA-256 of its file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -29,86 +47,137 @@ pub struct Head {
 /// A ledger that records can be added to.
 #[derive(Debug)]
 pub struct Ledger {
-    folder: PathBuf,
+    directory: Directory,
+    wait_left: Duration,
 }
 
 impl Ledger {
-    /// Makes the folder where there is none yet, and tries whether it can be written to.
-    pub fn open(folder: &Path) -> Result<Ledger> {
+    /// Makes the folder where there is none yet, and finds out whether it can be written to and whether
+    /// head and records agree.
+    pub fn open(folder: &Path, deadline: Instant) -> Result<Ledger> {
         let open = || {
-            match fs::create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                _ => Ok(()),
-            }?;
-            Reserved::in_folder(folder)?;
-            lock(folder).map(drop)
+            let directory = Directory::make(folder, MODE_OF_DIRECTORY)?;
+            directory.draft()?.reserve(ROOM_BYTES)?;
+            let lock = directory.lock_until(LOCK, deadline, || false)?;
+            Ok((directory, lock))
         };
-        open().map_err(|error| {
+        let (directory, lock) = open().map_err(|error: io::Error| {
             Error::usage("the ledger cannot be written to")
                 .because(error)
-                .way_out("give a folder that this user may write to, on a file system with room")
+                .way_out("give a folder that this user alone may write to, on a file system with room")
                 .on(folder)
         })?;
-        let ledger = Ledger { folder: folder.to_path_buf() };
-        ledger.head()?;
-        Ok(ledger)
+        let _lock = lock.ok_or_else(|| held().on(folder))?;
+        last(&directory).map_err(|mut error| {
+            // Nothing was written yet.
+            error.kind = Kind::Usage;
+            error.on(folder)
+        })?;
+        Ok(Ledger { directory, wait_left: WAIT_MAX })
     }
 
     /// Gives the record its place in the chain, and writes it; returns its file's bytes.
-    pub fn append(&self, record: &mut Record, key: Option<&SecretKey>) -> Result<Vec<u8>> {
-        let failed =
-            |error| Error::failed("the record cannot be added to the ledger").because(error).on(&self.folder);
-        let _lock = lock(&self.folder).map_err(failed)?;
-        let head = self.head()?;
-        let sequence = head.as_ref().map_or(1, |head| head.sequence + 1);
+    pub fn append(&mut self, record: &mut Record, key: Option<&SecretKey>, stop: &Stop) -> Result<Vec<u8>> {
+        let what = "the record cannot be added to the ledger";
+        let folder = self.directory.path().to_path_buf();
+        let failed = |error| Error::failed(what).because(error).on(&folder);
+        let lock = self.lock(stop).map_err(failed)?;
+        let _lock = lock.ok_or_else(|| failed(io::Error::other("another process holds it")))?;
+        let head = last(&self.directory).map_err(|error| error.on(&folder))?;
+        let sequence = head.as_ref().map_or(Some(1), |head| head.sequence.checked_add(1));
+        let sequence = sequence.ok_or_else(|| failed(io::Error::other("it has no number left")))?;
         record.chain = Some(Link { sequence, previous: head.map(|head| head.sha256) });
         let bytes = encode(record, key)?;
-        Reserved::in_folder(&self.folder)
-            .and_then(|reserved| reserved.write(&bytes, &self.folder.join(file_name(sequence))))
-            .map_err(failed)?;
+        let written = || self.directory.draft()?.write(file_name(sequence), &bytes, MODE);
+        written().map_err(failed)?;
         let head = Head { sequence, sha256: sha256(&bytes) };
         let text = serde_json::to_string(&head).expect("it has only string keys") + "\n";
-        write_whole(&self.folder.join(HEAD), text.as_bytes()).map_err(failed)?;
+        self.directory.replace(HEAD, text.as_bytes(), MODE).map_err(failed)?;
         Ok(bytes)
     }
 
-    /// The last record. A writer that died between the record and the head left the head behind by
-    /// one: then that record is the last.
-    fn head(&self) -> Result<Option<Head>> {
-        let head = read_head(&self.folder)?;
-        let next = head.as_ref().map_or(1, |head| head.sequence + 1);
-        match fs::read(self.folder.join(file_name(next))) {
-            Ok(bytes) => Ok(Some(Head { sequence: next, sha256: sha256(&bytes) })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(head),
-            Err(error) => Err(Error::failed("a record cannot be read").because(error).on(&self.folder)),
+    /// Waits for other writers, but not longer than is left, nor beyond the next signal: one that ended
+    /// the work does not count, since its record is wanted too.
+    fn lock(&mut self, stop: &Stop) -> io::Result<Option<Lock>> {
+        let (begun, stopped) = (Instant::now(), stop.verdict());
+        let called_off = || stop.verdict() != stopped;
+        let (soon, deadline) = (begun + WAIT_UNSAID.min(self.wait_left), begun + self.wait_left);
+        let mut lock = self.directory.lock_until(LOCK, soon, called_off)?;
+        if lock.is_none() && Instant::now() < deadline && !called_off() {
+            tell(format_args!("efface: waiting for the ledger {}", self.directory.path().display()));
+            lock = self.directory.lock_until(LOCK, deadline, called_off)?;
         }
+        self.wait_left = self.wait_left.saturating_sub(begun.elapsed());
+        Ok(lock)
     }
 }
 
-const HEAD: &str = "head";
+fn held() -> Error {
+    Error::busy("another process holds the ledger").way_out("try again later, or with a longer --wait")
+}
 
 fn file_name(sequence: u64) -> String {
     format!("{sequence:08}.json")
 }
 
-/// Held as long as the descriptor is open: it ends with its process.
-fn lock(folder: &Path) -> io::Result<Flock<File>> {
-    let folder = File::open(folder)?;
-    Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+/// The last record, where head and files agree on it. A writer that died between the record and the
+/// head left the head behind by one: then that record is the last.
+fn last(directory: &Directory) -> Result<Option<Head>> {
+    let damaged = |what: String| {
+        Error::failed(format!("the ledger is not whole: {what}"))
+            .way_out("see what is there: efface ledger verify; then begin a new ledger")
+    };
+    let unreadable = |error| Error::failed("the ledger cannot be read").because(error);
+    let head = read_head(directory).map_err(damaged)?;
+    let numbers = numbers(directory).map_err(unreadable)?;
+    let named = match &head {
+        Some(head) if numbers.contains(&head.sequence) => {
+            Some(sha256(&read_record(directory, head.sequence).map_err(damaged)?))
+        }
+        _ => None,
+    };
+    if let Some(problem) = disagreement(head.as_ref(), &numbers, named.as_deref()) {
+        return Err(damaged(problem));
+    }
+    match numbers.last().copied() {
+        Some(last) if head.as_ref().is_none_or(|head| head.sequence != last) => {
+            let bytes = read_record(directory, last).map_err(damaged)?;
+            check(&bytes, last, head.as_ref(), None)
+                .map_err(|problem| damaged(format!("record {last}: {problem}")))?;
+            Ok(Some(Head { sequence: last, sha256: sha256(&bytes) }))
+        }
+        _ => Ok(head),
+    }
 }
 
-fn read_head(folder: &Path) -> Result<Option<Head>> {
-    let path = folder.join(HEAD);
-    let damaged = || {
-        Error::failed("the ledger's head is damaged")
-            .way_out("see what is there: efface ledger verify; then begin a new ledger")
-            .on(&path)
+/// Why the head cannot be that of these records; `named` is the hash of the one that it names, where that
+/// was read.
+fn disagreement(head: Option<&Head>, numbers: &BTreeSet<u64>, named: Option<&str>) -> Option<String> {
+    let last = numbers.last().copied();
+    let Some(Head { sequence, sha256 }) = head else {
+        return (last > Some(1)).then(|| "the head is missing".into());
     };
-    match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|_| damaged()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::failed("the ledger's head cannot be read").because(error).on(&path)),
+    match last {
+        None => Some(format!("the head names record {sequence}, and there is none")),
+        Some(last) if !numbers.contains(sequence) || last > sequence.saturating_add(1) => {
+            Some(format!("the head names record {sequence}, and the last one is {last}"))
+        }
+        Some(_) if named.is_some_and(|hash| hash != sha256) => {
+            Some(format!("the head names another hash of record {sequence} than its file has"))
+        }
+        Some(_) => None,
     }
+}
+
+fn read_head(directory: &Directory) -> Checked<Option<Head>> {
+    let bytes = directory.read(HEAD, HEAD_BYTES_MAX).map_err(|error| error.to_string())?;
+    let head = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
+    head.map_err(|_| "its head is damaged".into())
+}
+
+fn read_record(directory: &Directory, sequence: u64) -> Checked<Vec<u8>> {
+    let bytes = directory.read(file_name(sequence), FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    bytes.ok_or_else(|| format!("{} has gone", file_name(sequence)))
 }
 
 /// What reading a whole ledger came to.
@@ -125,43 +194,45 @@ pub struct Review {
 /// chain. `noted` is the hash of a head of some earlier day, which must be in it.
 pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<Review> {
     let unreadable = |error| Error::usage("the ledger cannot be read").because(error).on(folder);
-    let numbers = numbers(folder).map_err(unreadable)?;
+    let directory = Directory::open(folder).map_err(unreadable)?;
+    let (head, numbers) = head_and_numbers(&directory).map_err(unreadable)?;
+    if head == Ok(None) && numbers.is_empty() {
+        return Err(Error::usage("there is no ledger here: neither a head nor a record")
+            .way_out("give the folder that --ledger named")
+            .on(folder));
+    }
     let mut review = Review { records: 0, signed: 0, head: None, problems: Vec::new() };
-    let last = numbers.last().copied().unwrap_or(0);
-    let mut noted_found = noted.is_none();
-    for sequence in 1..=last {
-        if !numbers.contains(&sequence) {
-            review.problems.push(format!("record {sequence} is missing"));
+    let (mut named, mut noted_found) = (None, noted.is_none());
+    let mut expected = 1;
+    for &sequence in &numbers {
+        if sequence != expected {
+            review.problems.push(missing(expected, sequence - 1));
             review.head = None;
-            continue;
         }
-        let path = folder.join(file_name(sequence));
-        let length = fs::metadata(&path).map_err(unreadable)?.len();
-        let bytes = if length > FILE_BYTES_MAX { Vec::new() } else { fs::read(&path).map_err(unreadable)? };
+        expected = sequence.saturating_add(1);
         let before = review.head.take();
+        let bytes = match read_record(&directory, sequence) {
+            Ok(bytes) => bytes,
+            Err(problem) => {
+                review.problems.push(format!("record {sequence}: {problem}"));
+                continue;
+            }
+        };
         match check(&bytes, sequence, before.as_ref(), keys) {
             Ok(signed) => review.signed += u64::from(signed),
             Err(problem) => review.problems.push(format!("record {sequence}: {problem}")),
         }
         let hash = sha256(&bytes);
         noted_found |= noted == Some(hash.as_str());
+        if matches!(&head, Ok(Some(head)) if head.sequence == sequence) {
+            named = Some(hash.clone());
+        }
         review.records += 1;
         review.head = Some(Head { sequence, sha256: hash });
     }
-    match (read_head(folder), &review.head) {
-        (Err(error), _) => review.problems.push(error.to_string()),
-        // A writer that died before it wrote the head left it behind by one.
-        (Ok(Some(told)), Some(found)) if told != *found && told.sequence + 1 != found.sequence => {
-            review.problems.push(format!(
-                "the head names record {}, and the last one is {}",
-                told.sequence, found.sequence
-            ));
-        }
-        (Ok(Some(told)), None) => {
-            review.problems.push(format!("the head names record {}, and there is none", told.sequence))
-        }
-        (Ok(None), Some(found)) if found.sequence > 1 => review.problems.push("the head is missing".into()),
-        _ => {}
+    match &head {
+        Err(problem) => review.problems.push(problem.clone()),
+        Ok(head) => review.problems.extend(disagreement(head.as_ref(), &numbers, named.as_deref())),
     }
     if !noted_found {
         review.problems.push("no record has the noted hash: the ledger was cut off or rewritten".into());
@@ -170,12 +241,7 @@ pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<R
 }
 
 /// Says whether it is signed.
-fn check(
-    bytes: &[u8],
-    sequence: u64,
-    before: Option<&Head>,
-    keys: &PublicKeys,
-) -> std::result::Result<bool, String> {
+fn check(bytes: &[u8], sequence: u64, before: Option<&Head>, keys: &PublicKeys) -> Checked<bool> {
     let certificate = Certificate::parse(bytes, keys).map_err(|error| error.to_string())?;
     let chain = certificate.record.chain.as_ref().ok_or("it was not written for a ledger")?;
     if chain.sequence != sequence {
@@ -188,14 +254,29 @@ fn check(
     Ok(certificate.is_signed())
 }
 
-fn numbers(folder: &Path) -> io::Result<BTreeSet<u64>> {
-    let mut numbers = BTreeSet::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_suffix(".json")?.parse().ok());
-        numbers.extend(
-            number.filter(|number| *number > 0 && Some(file_name(*number).as_str()) == name.to_str()),
-        );
+fn missing(first: u64, last: u64) -> String {
+    match first == last {
+        true => format!("record {first} is missing"),
+        false => format!("records {first} to {last} are missing"),
     }
-    Ok(numbers)
+}
+
+/// Of one moment, although writers go on: a head that is the same before and after the look at the names.
+fn head_and_numbers(directory: &Directory) -> io::Result<(Checked<Option<Head>>, BTreeSet<u64>)> {
+    let mut head = read_head(directory);
+    let mut found = numbers(directory)?;
+    for _ in 0..LOOKS_MAX {
+        let before = std::mem::replace(&mut head, read_head(directory));
+        if before == head {
+            break;
+        }
+        found = numbers(directory)?;
+    }
+    Ok((head, found))
+}
+
+fn numbers(directory: &Directory) -> io::Result<BTreeSet<u64>> {
+    let number = |name: &String| name.strip_suffix(".json")?.parse().ok();
+    let named = |name: &String| number(name).filter(|number| *number > 0 && file_name(*number) == *name);
+    Ok(directory.names()?.iter().filter_map(named).collect())
 }

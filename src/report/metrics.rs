@@ -1,19 +1,25 @@
-//! A textfile for node_exporter's collector, written whole each time.
+//! A textfile for node_exporter's collector, replaced whole each time.
 
+use std::ffi::OsString;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::destination::write_whole;
 use super::state::State;
 use super::{Record, tell};
+use crate::directory::Directory;
+use crate::error::{Error, Result};
 use crate::printable::printable_path;
 
 /// Prometheus asks every 15 seconds, usually.
 const NOW_AND_THEN: Duration = Duration::from_secs(5);
+/// Its collector is another user.
+const MODE: u32 = 0o644;
 
 pub struct Metrics {
-    path: PathBuf,
+    directory: Directory,
+    name: OsString,
     written: Option<Instant>,
     broken: bool,
 }
@@ -34,8 +40,22 @@ const GAUGES: [Gauge; 6] = [
 ];
 
 impl Metrics {
-    pub fn new(path: PathBuf) -> Metrics {
-        Metrics { path, written: None, broken: false }
+    /// Refuses what is there and is no regular file: a device's node would be gone when it is replaced.
+    pub fn open(path: &Path) -> Result<Metrics> {
+        let open = || {
+            let (directory, name) = Directory::of_file(path)?;
+            match path.as_os_str().as_bytes().ends_with(b"/") {
+                true => Err(std::io::ErrorKind::IsADirectory.into()),
+                false => directory.has(&name).map(|_| (directory, name)),
+            }
+        };
+        let (directory, name) = open().map_err(|error| {
+            Error::usage("--metrics: this file cannot be kept")
+                .because(error)
+                .way_out("name a regular file, or one that is not there, in a folder that is")
+                .on(path)
+        })?;
+        Ok(Metrics { directory, name, written: None, broken: false })
     }
 
     pub fn now_and_then(&mut self, states: &[State]) {
@@ -74,13 +94,11 @@ impl Metrics {
 
     /// A file that cannot be written is said once, and is no reason to stop.
     fn write(&mut self, text: &str) {
-        if let Err(error) = write_whole(&self.path, text.as_bytes())
+        if let Err(error) = self.directory.replace(&self.name, text.as_bytes(), MODE)
             && !std::mem::replace(&mut self.broken, true)
         {
-            tell(format_args!(
-                "efface: no metrics: {}: {error}; the work goes on",
-                printable_path(&self.path)
-            ));
+            let path = printable_path(&self.directory.path_of(&self.name));
+            tell(format_args!("efface: no metrics: {path}: {error}; the work goes on"));
         }
     }
 }

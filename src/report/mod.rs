@@ -25,10 +25,10 @@ pub mod text;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use jobs::jobs_table;
+pub use metrics::Metrics;
 pub use record::Record;
 pub use table::inventory_table;
 pub use text::{bytes, rate};
@@ -39,7 +39,6 @@ use crate::printable::printable;
 use crate::verdict::Verdict;
 use bars::Bars;
 use jsonl::Lines;
-use metrics::Metrics;
 use output::{Output, READER_MAX, Weight};
 use peers::Peers;
 use plain::Plain;
@@ -95,7 +94,7 @@ pub struct Wanted {
     /// Nothing but errors.
     pub quiet: bool,
     /// A textfile for node_exporter.
-    pub metrics: Option<PathBuf>,
+    pub metrics: Option<Metrics>,
 }
 
 /// How progress is shown to a person.
@@ -138,7 +137,7 @@ impl Report {
             json: wanted.json,
             states: devices.iter().map(|device| State::new(device)).collect(),
             peers: Peers::new(devices.len()),
-            metrics: wanted.metrics.map(Metrics::new),
+            metrics: wanted.metrics,
             service: Service::new(),
         }
     }

@@ -12,8 +12,10 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use nix::unistd::geteuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::record::sha256;
 use crate::error::{Error, Result};
@@ -25,6 +27,8 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.efface.record+json";
 
 /// A PEM file of one key is far smaller.
 const FILE_BYTES_MAX: u64 = 64 << 10;
+/// What parsing a key, or signing with it, takes is less.
+const STACK_BYTES: usize = 64 << 10;
 
 /// The DSSE envelope, its names as the specification has them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -61,12 +65,13 @@ fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     text
 }
 
-pub struct SecretKey(SigningKey);
+/// On the heap, so that it is one copy however it is moved; it is overwritten when it is dropped.
+pub struct SecretKey(Box<SigningKey>);
 
 impl SecretKey {
     /// Makes a new pair: `path`, readable by its owner alone, and `path.pub`.
     pub fn create(path: &Path) -> Result<PublicKey> {
-        let key = SecretKey(SigningKey::from_bytes(&Seed::from_kernel()?.0));
+        let key = SecretKey(Box::new(SigningKey::from_bytes(&Seed::from_kernel()?.0)));
         let public = key.public();
         let broken = |_| Error::failed("the key cannot be written as PEM");
         let secret = key.0.to_pkcs8_pem(LineEnding::LF).map_err(broken)?;
@@ -85,24 +90,33 @@ impl SecretKey {
         Ok(public)
     }
 
-    /// Refuses a key that others may read.
+    /// Refuses a key that others may read. A symbolic link is followed, since keys are often given by
+    /// one (a mounted secret): all that counts is checked on the file that was opened.
     pub fn read(path: &Path) -> Result<SecretKey> {
         let unreadable = |error| Error::usage("the signing key cannot be read").because(error).on(path);
-        let file = File::open(path).map_err(unreadable)?;
+        // Of a FIFO nothing is waited for.
+        let file =
+            File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        if metadata.mode() & 0o077 != 0 {
-            return Err(Error::refused(format!(
-                "others may use this key: its mode is {:o}",
-                metadata.mode() & 0o7777
-            ))
-            .way_out(format!(
-                "chmod 600 {}, and make a new one if others could have read it",
-                printable_path(path)
-            ))
-            .on(path));
+        if !metadata.is_file() {
+            return Err(Error::usage("the signing key is no regular file")
+                .way_out("make one: efface key new FILE")
+                .on(path));
+        }
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        let used_by_others = if owner != geteuid().as_raw() && owner != 0 {
+            Some((format!("it belongs to user {owner}"), format!("chown {}", geteuid())))
+        } else if mode & 0o077 != 0 {
+            Some((format!("its mode is {mode:o}"), "chmod 600".into()))
+        } else {
+            None
+        };
+        if let Some((why, cure)) = used_by_others {
+            let cure = format!("{cure} {}, and make a new one if others could have read it", path.display());
+            return Err(Error::refused(format!("others may use this key: {why}")).way_out(cure).on(path));
         }
         let text = read_pem(file).map_err(unreadable)?;
-        let key = SigningKey::from_pkcs8_pem(&text).map_err(|_| {
+        let key = scrubbed(|| SigningKey::from_pkcs8_pem(&text).map(Box::new)).map_err(|_| {
             Error::usage("it is no Ed25519 secret key (PKCS #8, PEM)")
                 .way_out("make one: efface key new FILE")
                 .on(path)
@@ -115,7 +129,8 @@ impl SecretKey {
     }
 
     pub fn seal(&self, payload: &[u8]) -> Envelope {
-        let signature = self.0.sign(&pre_authentication_encoding(PAYLOAD_TYPE, payload));
+        let signed = pre_authentication_encoding(PAYLOAD_TYPE, payload);
+        let signature = scrubbed(|| self.0.sign(&signed));
         Envelope {
             payload_type: PAYLOAD_TYPE.into(),
             payload: STANDARD.encode(payload),
@@ -235,10 +250,27 @@ fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
     written.map_err(|error| Error::usage("the key cannot be written").because(error).on(path))
 }
 
-fn read_pem(file: File) -> std::io::Result<String> {
-    let mut text = String::new();
+fn read_pem(file: File) -> std::io::Result<Zeroizing<String>> {
+    // In one place from the start: a text that grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(2 * FILE_BYTES_MAX as usize));
     file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Does what leaves copies of a secret on the stack, and overwrites the stack below.
+#[inline(never)]
+fn scrubbed<T>(work: impl FnOnce() -> T) -> T {
+    #[inline(never)]
+    fn below<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn overwrite() {
+        [0u8; STACK_BYTES].zeroize();
+    }
+    let result = below(work);
+    overwrite();
+    result
 }
 
 #[cfg(test)]

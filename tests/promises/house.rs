@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Lowest first; a room may use its own rank and those below.
 const RANKS: [&[&str]; 7] = [
     // Loops are what tests work with, and use nothing of ours.
-    &["printable", "range", "error", "loops"],
+    &["printable", "range", "error", "directory", "loops"],
     &["pattern", "plan", "verdict", "luks"],
     &["io"],
     &["device"],
@@ -143,4 +143,12 @@ fn the_readme_has_the_exit_codes_and_every_method() {
     for scheme in efface::plan::SCHEMES {
         assert!(readme.contains(&format!("| `{}`", scheme.name)), "the README lacks {}", scheme.name);
     }
+}
+
+/// A number that wraps in silence is a record in the wrong place, or a byte that was not wiped.
+#[test]
+fn the_release_profile_checks_overflows() {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = text.parse().unwrap();
+    assert_eq!(manifest["profile"]["release"].get("overflow-checks"), Some(&true.into()));
 }

@@ -8,6 +8,7 @@ mod fuzz;
 mod house;
 mod interrupts;
 mod jobs;
+mod kept_files;
 mod keys;
 mod loop_devices;
 #[path = "../support/loops.rs"]

@@ -32,7 +32,7 @@ def test_it_is_installed_removed_and_purged_and_certificates_stay(deb):
     assert [file for file in FILES if not Path(file).exists()] == []
     assert run("/usr/bin/efface", "--version").stdout.startswith("efface 0.1.0")
     owners = [Path("/var/lib/efface", folder).stat() for folder in ("", "certificates", "jobs")]
-    assert [(each.st_uid, each.st_mode & 0o777) for each in owners] == [(0, 0o755), (0, 0o755), (0, 0o700)]
+    assert [(each.st_uid, each.st_mode & 0o777) for each in owners] == [(0, 0o711), (0, 0o755), (0, 0o700)]
     kept = Path("/var/lib/efface/certificates/kept.json")
     kept.write_text("{}")
     run("apt-get", "remove", "--yes", "efface", **quiet)

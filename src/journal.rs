@@ -94,14 +94,7 @@ impl Circumstances {
 /// fabrics or with several controllers, SAS with its two ports), and of any disk of a virtual machine,
 /// whose host can write to it.
 fn counts_every_write(tree: &Tree, identity: &Identity) -> bool {
-    let cpus = fs::read_to_string(tree.proc.join("cpuinfo")).unwrap_or_default();
-    if cpus.is_empty()
-        || cpus.contains("hypervisor")
-        || !matches!(identity.kind, Kind::Disk | Kind::Partition)
-    {
-        return false;
-    }
-    match identity.transport.as_deref() {
+    let alone = match identity.transport.as_deref() {
         Some("sata" | "usb" | "mmc") => true,
         Some("nvme") => identity.number.is_some_and(|number| {
             let folder = tree.sys.join(format!("dev/block/{number}")).canonicalize().unwrap_or_default();
@@ -109,7 +102,8 @@ fn counts_every_write(tree: &Tree, identity: &Identity) -> bool {
             is_in("nvme") && !is_in("virtual")
         }),
         _ => false,
-    }
+    };
+    alone && identity.physical && matches!(identity.kind, Kind::Disk | Kind::Partition)
 }
 
 fn this_process() -> Process {
@@ -527,8 +521,8 @@ impl Open {
     fn write_as_it_was(&mut self) {
         self.entry.written = Timestamp::now();
         let text = self.folder.encode(&self.entry);
-        let written = text
-            .and_then(|text| self.folder.0.replace(journal(&self.key), text.as_bytes(), MODE_PRIVATE));
+        let written =
+            text.and_then(|text| self.folder.0.replace(journal(&self.key), text.as_bytes(), MODE_PRIVATE));
         if let Err(error) = written
             && !std::mem::replace(&mut self.broken, true)
         {
@@ -539,6 +533,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::plan::{Device, Method, Policy};
 
@@ -653,11 +649,8 @@ mod tests {
         fs::create_dir_all(sys.join("dev/block")).unwrap();
         fs::create_dir_all(sys.join(path)).unwrap();
         std::os::unix::fs::symlink(sys.join(path), sys.join("dev/block/259:0")).unwrap();
-        let proc = root.path().join("proc");
-        fs::create_dir(&proc).unwrap();
-        fs::write(proc.join("cpuinfo"), "flags\t\t: fpu vme de\n").unwrap();
         let mut tree = Tree::real();
-        (tree.sys, tree.proc) = (sys, proc);
+        tree.sys = sys;
         (root, tree)
     }
 
@@ -667,7 +660,7 @@ mod tests {
         let identity = |kind: &str, transport: Option<&str>| -> Identity {
             serde_json::from_value(serde_json::json!({
                 "path": "/dev/x", "node": "/dev/x", "kind": kind, "number": "259:0", "size_bytes": 1 << 20,
-                "transport": transport
+                "transport": transport, "physical": true
             }))
             .unwrap()
         };
@@ -690,10 +683,8 @@ mod tests {
             let (_root, tree) = tree_of(path);
             assert!(!counts_every_write(&tree, &identity("disk", Some("nvme"))), "{path}");
         }
-        fs::write(pcie.proc.join("cpuinfo"), "flags\t\t: fpu vme de hypervisor\n").unwrap();
-        assert!(!counts_every_write(&pcie, &identity("disk", Some("sata"))), "in a virtual machine");
-        fs::remove_file(pcie.proc.join("cpuinfo")).unwrap();
-        assert!(!counts_every_write(&pcie, &identity("disk", Some("sata"))), "where nothing is known");
+        let virtual_one = Identity { physical: false, ..identity("disk", Some("sata")) };
+        assert!(!counts_every_write(&pcie, &virtual_one), "in a virtual machine");
     }
 
     #[test]

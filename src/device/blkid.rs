@@ -84,7 +84,7 @@ pub(super) fn superblocks(file: &File, range: Extent) -> io::Result<Vec<Signatur
 /// What lies in one range of the device.
 fn area(library: &Blkid, file: &File, range: Extent, partition: Option<u32>) -> io::Result<Vec<Signature>> {
     let probe = Probe::new(library, file, range)?.superblocks();
-    if !gpt::is_too_large(file, range)? {
+    if !gpt::is_too_large(file, range) {
         return probe.tables().found(partition);
     }
     let (kind, usage) = ("gpt".into(), UNREAD.into());

@@ -83,7 +83,10 @@ impl Openers {
     pub fn of(&self, sharing: &[Shared], names: &[PathBuf]) -> Option<(&Process, bool)> {
         let uses = |each: &Opened| {
             let shared = sharing.iter().find(|shared| shared.place == each.place)?;
-            (each.writes || is_whole(shared)).then_some(shared.role == Role::Below)
+            let below = is_below(shared, sharing);
+            let file = matches!(shared.place, Place::File(_));
+            // Files are read by whoever likes to.
+            (each.writes || !(below || file)).then_some(below)
         };
         let named = |(_, path): &&(Process, PathBuf)| names.iter().any(|name| is_named(path, name));
         let opened = self.opened.iter().find_map(|each| Some((&each.process, uses(each)?)));
@@ -91,9 +94,11 @@ impl Openers {
     }
 }
 
-/// Whether a reader of it is a user of the target. Files are read by whoever likes to.
-fn is_whole(shared: &Shared) -> bool {
-    matches!(shared.place, Place::Device(_)) && shared.role != Role::Below
+/// Whether it lies below the target, or is another path to what does.
+fn is_below(shared: &Shared, sharing: &[Shared]) -> bool {
+    let path_to = || sharing.iter().find(|other| other.place == shared.from).map(|other| other.role);
+    let role = if shared.role == Role::Path { path_to() } else { Some(shared.role) };
+    role == Some(Role::Below)
 }
 
 /// Nodes have other paths in other mount namespaces; files are known by their whole path.

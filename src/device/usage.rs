@@ -152,9 +152,12 @@ impl<'a> Usage<'a> {
     /// Disks that may be this one, and are in use or read the same.
     fn twins(&self, target: &Block) -> io::Result<Vec<Refusal>> {
         let mut refusals = Vec::new();
-        for shared in self.chain(Place::Device(target.number())) {
+        let chain = self.chain(Place::Device(target.number()));
+        let is_below = |twin: &DeviceNumber| chain.iter().any(|each| each.place == Place::Device(*twin));
+        for shared in &chain {
             let Place::Device(number) = shared.place else { continue };
-            for twin in self.stack.twins_of(number) {
+            // A multipath map stands on all of its paths.
+            for twin in self.stack.twins_of(number).filter(|twin| !is_below(twin)) {
                 let (disk, twin) = (self.tree.block(number)?, self.tree.block(twin)?);
                 let used = self.users(Place::Device(twin.number())).into_iter().next();
                 let why = match used {

@@ -31,7 +31,9 @@ impl Key {
         let bytes = folder.read_private(NAME, KEY_BYTES).map_err(named)?.ok_or(io::ErrorKind::NotFound)?;
         let bytes = Zeroizing::new(bytes);
         let key = bytes.as_slice().try_into().map_err(|_| {
-            named(io::Error::other(format!("it is not of {KEY_BYTES} bytes; remove it, and a new one is made")))
+            named(io::Error::other(format!(
+                "it is not of {KEY_BYTES} bytes; remove it, and a new one is made"
+            )))
         })?;
         Ok(Key(Zeroizing::new(key)))
     }

@@ -141,7 +141,7 @@ fn record(payload: &[u8]) -> Result<Record> {
     }
     let document: Value = in_one_form(payload)?;
     if !steers_nothing(&document) {
-        return Err(bad("it holds control characters, which efface never writes"));
+        return Err(bad("it holds control or formatting characters, which efface never writes"));
     }
     match version {
         VERSION => in_one_form(payload),
@@ -205,7 +205,8 @@ mod tests {
     #[test]
     fn a_record_that_would_not_hold_is_never_written() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(folder.path()).unwrap();
+        let (now, stop) = (std::time::Instant::now(), crate::engine::Stop::default());
+        let mut ledger = Ledger::open(folder.path(), now).unwrap();
         let void: [fn(&mut Record); 3] = [
             |record| record.host.name = "host\u{1b}[2J".into(),
             |record| record.claim = "All of it was wiped.".into(),
@@ -216,10 +217,10 @@ mod tests {
             make_void(&mut record);
             let error = encode(&record, None).unwrap_err();
             assert!(error.kind == Kind::Failed && error.what().contains("is not kept"), "{error}");
-            assert!(ledger.append(&mut record, None).is_err());
+            assert!(ledger.append(&mut record, None, &stop).is_err());
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is in the ledger");
-        ledger.append(&mut refused(), None).unwrap();
+        assert!(!folder.path().join("00000001.json").exists(), "nothing is in the ledger");
+        ledger.append(&mut refused(), None, &stop).unwrap();
         assert!(folder.path().join("00000001.json").exists());
     }
 }

@@ -103,7 +103,8 @@ fn on_thin(job: &JobReport, area: &str, found_bytes: u64) -> String {
     let returned =
         if job.plan.steps.contains(&Act::Discard) { ", and all of it was discarded then" } else { "" };
     format!(
-        "Of {area}, all that was not zero ({}) was overwritten and flushed: {}{returned}.",
+        "Of {area}, all that was not zero ({}) was overwritten through the volume and flushed: {}{returned}. Blocks \
+         that it once shared with a snapshot got new places by that, and are not among what was overwritten.",
         bytes(found_bytes),
         patterns.join(", ")
     )
@@ -158,11 +159,29 @@ pub fn percent(per_billion: u64) -> String {
 
 /// What the claim does not cover. Never empty: no software sees everything.
 pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct: bool) -> Vec<String> {
-    let any = |is: fn(&Act) -> bool| plan.steps.iter().any(is);
+    const ALWAYS: &str =
+        "A device that lies about its cache or hides blocks cannot be found out by reading it.";
+    let part = plan.partial && plan.keys.is_none();
+    let part = part.then_some("Only a part of the device: the rest is as it was.");
+    let keys = plan.keys.iter().flat_map(outside_of_keys);
+    let found = of_layers(&findings.layers).chain(of_sight(findings));
+    let said = part
+        .into_iter()
+        .chain(of_device(identity))
+        .chain(of_forced(findings))
+        .chain(of_steps(plan, direct || !findings.indirect.is_empty()))
+        .chain([ALWAYS]);
+    keys.chain(found).chain(said.map(String::from)).collect()
+}
+
+fn those_that_apply<const N: usize>(all: [(bool, &'static str); N]) -> impl Iterator<Item = &'static str> {
+    all.into_iter().filter_map(|(applies, text)| applies.then_some(text))
+}
+
+/// What kind of device it is, and what that leaves open.
+fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
     let kind = |kinds: &[Kind]| kinds.contains(&identity.kind);
-    let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
-    let all = [
-        (plan.partial && plan.keys.is_none(), "Only a part of the device: the rest is as it was."),
+    those_that_apply([
         (
             kind(&[Kind::Image]),
             "An image file: the file system below it may keep copies (journal, snapshots, moved blocks).",
@@ -199,6 +218,13 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             identity.zoned.is_some(),
             "Shingled zones: the drive writes elsewhere first, and may keep copies in its cache zones.",
         ),
+    ])
+}
+
+/// What the user overrode.
+fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
+    let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
+    those_that_apply([
         (forced(Force::SharedFs), "Other hosts may have written to it at the same time."),
         (
             forced(Force::SameSerial),
@@ -213,6 +239,13 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             "A snapshot's exception store: what was written to the origin during the wipe may have \
              landed behind it.",
         ),
+    ])
+}
+
+/// What the work itself leaves open.
+fn of_steps(plan: &Plan, direct: bool) -> impl Iterator<Item = &'static str> {
+    let any = |is: fn(&Act) -> bool| plan.steps.iter().any(is);
+    those_that_apply([
         (
             any(|act| matches!(act, Act::Zero)),
             "Write-zeroes is a command to the device: the media need not have been written.",
@@ -221,10 +254,7 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             any(|act| matches!(act, Act::Discard)) && !any(|act| matches!(act, Act::WriteFound { .. })),
             "Discard guarantees nothing: the old data may still lie on the media.",
         ),
-        (
-            !direct && findings.indirect.is_empty(),
-            "Direct I/O was refused: what was read back may have come from the page cache.",
-        ),
+        (!direct, "Direct I/O was refused: what was read back may have come from the page cache."),
         (
             any(|act| matches!(act, Act::Check { sample: Sample::Stratified { .. }, .. })),
             "A sample: a single stray block can go unseen.",
@@ -234,12 +264,7 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
             any(|act| matches!(act, Act::Check { expect, .. } if *expect == Pattern::zero())),
             "Zeroes look alike everywhere: aliased addresses cannot be seen, as a random pass would show them.",
         ),
-    ];
-    let always = "A device that lies about its cache or hides blocks cannot be found out by reading it.";
-    let said = all.into_iter().filter_map(|(applies, text)| applies.then_some(text));
-    let keys = plan.keys.iter().flat_map(outside_of_keys);
-    let found = of_layers(&findings.layers).chain(of_sight(findings));
-    keys.chain(found).chain(said.chain([always]).map(String::from)).collect()
+    ])
 }
 
 /// The devices below that keep old data where a write does not reach.

@@ -20,6 +20,7 @@ use super::tell;
 use crate::directory::{Directory, Lock};
 use crate::engine::Stop;
 use crate::error::{Error, Kind, Result};
+use crate::printable::printable_path;
 
 const HEAD: &str = "head";
 const HEAD_BYTES_MAX: u64 = 4096;
@@ -104,7 +105,8 @@ impl Ledger {
         let (soon, deadline) = (begun + WAIT_UNSAID.min(self.wait_left), begun + self.wait_left);
         let mut lock = self.directory.lock_until(LOCK, soon, called_off)?;
         if lock.is_none() && Instant::now() < deadline && !called_off() {
-            tell(format_args!("efface: waiting for the ledger {}", self.directory.path().display()));
+            let path = printable_path(self.directory.path());
+            tell(format_args!("efface: waiting for the ledger {path}"));
             lock = self.directory.lock_until(LOCK, deadline, called_off)?;
         }
         self.wait_left = self.wait_left.saturating_sub(begun.elapsed());
@@ -142,7 +144,7 @@ fn last(directory: &Directory) -> Result<Option<Head>> {
     match numbers.last().copied() {
         Some(last) if head.as_ref().is_none_or(|head| head.sequence != last) => {
             let bytes = read_record(directory, last).map_err(damaged)?;
-            check(&bytes, last, head.as_ref(), None)
+            check(&bytes, last, head.as_ref(), &PublicKeys::default())
                 .map_err(|problem| damaged(format!("record {last}: {problem}")))?;
             Ok(Some(Head { sequence: last, sha256: sha256(&bytes) }))
         }

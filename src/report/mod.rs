@@ -25,6 +25,7 @@ pub mod text;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub use jobs::jobs_table;

@@ -112,7 +112,8 @@ impl SecretKey {
             None
         };
         if let Some((why, cure)) = used_by_others {
-            let cure = format!("{cure} {}, and make a new one if others could have read it", path.display());
+            let cure =
+                format!("{cure} {}, and make a new one if others could have read it", printable_path(path));
             return Err(Error::refused(format!("others may use this key: {why}")).way_out(cure).on(path));
         }
         let text = read_pem(file).map_err(unreadable)?;

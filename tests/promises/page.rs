@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use crate::evidence::Office;
+use crate::evidence::{Office, named};
 use crate::loops::skipped;
 
 const HOSTILE: &str = "\"><script>document.title='stolen'</script><img src=x onerror=alert(1)> & 'co'";
@@ -32,8 +32,8 @@ fn pages(office: &Office) -> [String; 4] {
     // A drive that calls itself so; nobody signs that.
     office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
     let plain = fs::read_to_string(office.path("plain.json")).unwrap();
-    let serial = format!("\"serial\": {}", serde_json::Value::from(HOSTILE));
-    fs::write(office.path("serial.json"), plain.replacen("\"serial\": null", &serial, 1)).unwrap();
+    let serial = serde_json::Value::from(HOSTILE).to_string();
+    fs::write(office.path("serial.json"), named(&plain, &serial)).unwrap();
     let serial = office.run(&["certificate", "render", "--html", "serial.json"]).expect(0).stdout;
     [good, bad, batch, serial]
 }

@@ -28,17 +28,23 @@ pub(super) struct Target {
     pub limitation: Option<String>,
 }
 
-/// How a device is called, for the words of a layer that keeps copies on it.
-pub(super) type NameOf<'a> = &'a dyn Fn(DeviceNumber) -> String;
+/// What has to be known of the devices that a line names.
+#[derive(Clone, Copy)]
+pub(super) struct Lookup<'a> {
+    /// How a device is called.
+    pub name_of: &'a dyn Fn(DeviceNumber) -> String,
+    /// Whether nothing but errors lies below it: LVM puts that in place of a leg that is missing.
+    pub is_missing: &'a dyn Fn(DeviceNumber) -> bool,
+}
 
 /// Reads one line of a mapping's table, with the same line of its status.
-pub(super) fn target(line: &DmTarget, status: &str, map: &str, name_of: NameOf) -> Target {
+pub(super) fn target(line: &DmTarget, status: &str, map: &str, lookup: Lookup) -> Target {
     let words: Vec<&str> = line.line.split_whitespace().collect();
     let at = Extent {
         start: line.start.saturating_mul(SECTOR_BYTES),
         end: line.start.saturating_add(line.sectors).saturating_mul(SECTOR_BYTES),
     };
-    let known = known(&line.kind, &words, status, map, name_of);
+    let known = known(&line.kind, &words, status, map, lookup);
     let (lower, effect, limitation) = known.unwrap_or_else(|| (all(&words), Effect::Unknown, None));
     Target { at, lower, effect, limitation }
 }
@@ -64,7 +70,7 @@ fn all(words: &[&str]) -> Vec<Lower> {
 }
 
 /// None of a kind that is not known, or whose line does not read as it should.
-fn known(kind: &str, words: &[&str], status: &str, map: &str, name_of: NameOf) -> Option<Known> {
+fn known(kind: &str, words: &[&str], status: &str, map: &str, lookup: Lookup) -> Option<Known> {
     let passes = |lower: Vec<Lower>| Some((lower, Effect::PassesThrough, None));
     let word = |index: usize| words.get(index).copied();
     match kind {
@@ -91,13 +97,13 @@ fn known(kind: &str, words: &[&str], status: &str, map: &str, name_of: NameOf) -
             passes(paths.map(|path| exact(path, "0")).collect::<Option<_>>()?)
         }
         "thin-pool" => passes(vec![exact(word(1)?, "0")?, somewhere(word(0)?, Share::Spread)?]),
-        "thin" => thin(words, map, name_of),
+        "thin" => thin(words, map, lookup),
         "era" => passes(vec![exact(word(1)?, "0")?, somewhere(word(0)?, Share::Spread)?]),
         "integrity" | "verity" => passes(all(words)),
-        "cache" => cache(words, map, name_of),
+        "cache" => cache(words, map, lookup),
         "writecache" => {
             let lower = vec![exact(word(1)?, "0")?, somewhere(word(2)?, Share::Spread)?];
-            let on = name_of(number(word(1)?)?);
+            let on = (lookup.name_of)(number(word(1)?)?);
             let drain = format!(
                 "write the cache back and take it away: lvconvert --splitcache, or dmsetup message {map} 0 flush"
             );
@@ -109,22 +115,22 @@ fn known(kind: &str, words: &[&str], status: &str, map: &str, name_of: NameOf) -
                 somewhere(word(0)?, Share::Spread)?,
                 somewhere(word(2)?, Share::Reads)?,
             ];
-            let on = name_of(number(word(2)?)?);
+            let on = (lookup.name_of)(number(word(2)?)?);
             let drain = format!("end the clone, and wipe its source {on} too: dmsetup remove {map}");
             Some((lower, Effect::KeepsCopies { on, drain }, None))
         }
-        "mirror" => mirror(words, status, name_of),
-        "raid" => raid(words, status, map, name_of),
+        "mirror" => mirror(words, status, lookup),
+        "raid" => raid(words, status, map, lookup),
         _ => None,
     }
 }
 
 /// `pool id [external origin]`
-fn thin(words: &[&str], map: &str, name_of: NameOf) -> Option<Known> {
+fn thin(words: &[&str], map: &str, lookup: Lookup) -> Option<Known> {
     let mut lower = vec![somewhere(words.first()?, Share::Allocated)?];
     let Some(origin) = words.get(2) else { return Some((lower, Effect::PassesThrough, None)) };
     lower.push(somewhere(origin, Share::Reads)?);
-    let on = name_of(number(origin)?);
+    let on = (lookup.name_of)(number(origin)?);
     let drain = format!(
         "what is discarded of {map} reads as its external origin again: remove the volume, and wipe {on} too"
     );
@@ -132,7 +138,7 @@ fn thin(words: &[&str], map: &str, name_of: NameOf) -> Option<Known> {
 }
 
 /// `metadata cache origin block #features feature…`
-fn cache(words: &[&str], map: &str, name_of: NameOf) -> Option<Known> {
+fn cache(words: &[&str], map: &str, lookup: Lookup) -> Option<Known> {
     let (origin, store) = (words.get(2)?, words.get(1)?);
     let lower = vec![
         exact(origin, "0")?,
@@ -142,19 +148,19 @@ fn cache(words: &[&str], map: &str, name_of: NameOf) -> Option<Known> {
     let count: usize = words.get(4)?.parse().ok()?;
     let features = words.get(5..5_usize.checked_add(count)?)?;
     if features.contains(&"writethrough") || features.contains(&"passthrough") {
-        let store = name_of(number(store)?);
+        let store = (lookup.name_of)(number(store)?);
         let limitation =
             format!("a cache that writes through: blocks that it once held may be left in its store {store}");
         return Some((lower, Effect::PassesThrough, Some(limitation)));
     }
-    let on = name_of(number(origin)?);
+    let on = (lookup.name_of)(number(origin)?);
     let drain = format!("write the cache back and take it away: lvconvert --uncache (dm name {map})");
     Some((lower, Effect::KeepsCopies { on, drain }, None))
 }
 
 /// `log #arguments argument… #legs (device offset)…`; its status `#legs device… … health`, a letter
 /// for each leg: A alive, D a failed write, S out of step, R a failed read.
-fn mirror(words: &[&str], status: &str, name_of: NameOf) -> Option<Known> {
+fn mirror(words: &[&str], status: &str, lookup: Lookup) -> Option<Known> {
     let arguments: usize = words.get(1)?.parse().ok()?;
     let (log, rest) = words.split_at_checked(2_usize.checked_add(arguments)?)?;
     let count: usize = rest.first()?.parse().ok()?;
@@ -165,7 +171,7 @@ fn mirror(words: &[&str], status: &str, name_of: NameOf) -> Option<Known> {
     let health = status.split_whitespace().skip(1 + count).find(letters)?;
     let failed = health.chars().zip(&legs).find(|(letter, _)| "DF".contains(*letter));
     if let Some((_, leg)) = failed {
-        return Some((lower, failed_leg(name_of(number(leg.first()?)?)), None));
+        return Some((lower, failed_leg((lookup.name_of)(number(leg.first()?)?)), None));
     }
     let rebuilt = health.contains('S').then(|| "a leg of the mirror is being rebuilt".to_string());
     Some((lower, Effect::PassesThrough, rebuilt))
@@ -173,7 +179,7 @@ fn mirror(words: &[&str], status: &str, name_of: NameOf) -> Option<Known> {
 
 /// `type #parameters parameter… #legs (metadata data)…`, with `-` for what is missing; its status
 /// `type #legs health …`, a letter for each leg: A in step, a alive, D failed.
-fn raid(words: &[&str], status: &str, map: &str, name_of: NameOf) -> Option<Known> {
+fn raid(words: &[&str], status: &str, map: &str, lookup: Lookup) -> Option<Known> {
     let parameters: usize = words.get(1)?.parse().ok()?;
     let rest = words.get(2_usize.checked_add(parameters)?..)?;
     let legs: Vec<&[&str]> = rest.get(1..)?.chunks(2).collect();
@@ -187,10 +193,12 @@ fn raid(words: &[&str], status: &str, map: &str, name_of: NameOf) -> Option<Know
     let mut limitations = Vec::new();
     for (letter, leg) in health.chars().zip(&legs) {
         let data = *leg.get(1)?;
-        match (letter, number(data)) {
+        match (letter, number(data).filter(|leg| !(lookup.is_missing)(*leg))) {
             (_, None) => limitations.push(format!("a leg of {map} is missing: it holds what it held")),
-            ('D', Some(failed)) => return Some((all(words), failed_leg(name_of(failed)), None)),
-            ('a', Some(leg)) => limitations.push(format!("the leg {} is being rebuilt", name_of(leg))),
+            ('D', Some(failed)) => return Some((all(words), failed_leg((lookup.name_of)(failed)), None)),
+            ('a', Some(leg)) => {
+                limitations.push(format!("the leg {} is being rebuilt", (lookup.name_of)(leg)));
+            }
             _ => {}
         }
     }
@@ -210,7 +218,10 @@ mod tests {
 
     fn read(kind: &str, line: &str, status: &str) -> Target {
         let line = DmTarget { start: 8, sectors: 16, kind: kind.into(), line: line.to_string().into() };
-        target(&line, status, "vg-lv", &|number| format!("dev {number}"))
+        let missing = "253:99".parse().unwrap();
+        let lookup =
+            Lookup { name_of: &|number| format!("dev {number}"), is_missing: &|number| number == missing };
+        target(&line, status, "vg-lv", lookup)
     }
 
     fn lower(number: &str, start: Option<u64>, share: Share) -> Lower {
@@ -284,6 +295,12 @@ mod tests {
             ("cache", "253:1 253:2 253:3 128 1 writethrough smq 0", "", "dev 253:2"),
             ("cache", "253:1 253:2 253:3 128 2 metadata2 passthrough smq 0", "", "dev 253:2"),
             ("raid", "raid1 3 0 region_size 4096 2 253:1 253:2 - -", "raid1 2 AD 1/1 idle 0", "missing"),
+            (
+                "raid",
+                "raid1 3 0 region_size 4096 2 253:1 253:2 253:9 253:99",
+                "raid1 2 AD 1/1 idle 0",
+                "missing",
+            ),
             (
                 "raid",
                 "raid1 3 0 region_size 4096 2 253:1 253:2 253:3 253:4",

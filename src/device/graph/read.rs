@@ -11,7 +11,7 @@ use super::super::sysfs::Block;
 use super::super::{DeviceNumber, Tree};
 use super::same::{Sameness, same};
 use super::{ALL, Edge, Graph, Share, Unplaced, dm};
-use crate::io::{Backing, DmLine};
+use crate::io::{Backing, DmLine, DmTarget};
 use crate::range::Extent;
 
 /// The nodes of disks that may be one disk, with what they have in common.
@@ -161,12 +161,13 @@ impl Reader<'_> {
         let name_of = |number: DeviceNumber| {
             self.tree.block(number).map_or(number.to_string(), |lower| lower.map_name())
         };
+        let lookup = dm::Lookup { name_of: &name_of, is_missing: &|number| self.is_missing(number, 0) };
         let kinds: Vec<&str> = table.iter().map(|line| line.kind.as_str()).collect();
         let mut layer = Layer::passing(block.name(), format!("dm {}", distinct(&kinds).join(", ")));
         let mut edges = Vec::new();
         for (index, line) in table.iter().enumerate() {
             let status = status.get(index).map_or("", |line| line.line.as_str());
-            let target = dm::target(line, status, &map, &name_of);
+            let target = dm::target(line, status, &map, lookup);
             layer.limitations.extend(target.limitation.clone());
             if layer.effect == Effect::PassesThrough {
                 layer.effect = target.effect.clone();
@@ -188,7 +189,25 @@ impl Reader<'_> {
         Edge { view: pool.is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.ends_with("-tpool")), ..edge }
     }
 
-    /// It shares bytes with its slaves, and nobody can say which.
+    /// Whether it is a mapping to nothing but errors, by however many plain ones.
+    fn is_missing(&self, number: DeviceNumber, depth: u32) -> bool {
+        const DEPTH_MAX: u32 = 8;
+        let Ok(block) = self.tree.block(number) else { return false };
+        let lines = (self.tree.kernel.mapping)(self.tree, &block, DmLine::Table).unwrap_or_default();
+        let missing = |line: &DmTarget| match line.kind.as_str() {
+            "error" => true,
+            "linear" => line
+                .line
+                .split(' ')
+                .next()
+                .and_then(|lower| lower.parse().ok())
+                .is_some_and(|lower| depth < DEPTH_MAX && self.is_missing(lower, depth + 1)),
+            _ => false,
+        };
+        block.has("dm") && !lines.is_empty() && lines.iter().all(missing)
+    }
+
+    /// It shares bytes with its slaves, and no table says which.
     fn add_unread_mapping(&mut self, block: &Block, error: &io::Error) {
         let name = block.map_name();
         let why = format!("the table of the mapping {name} cannot be read: {error}");
@@ -214,6 +233,14 @@ impl Reader<'_> {
             } else if !(has("in_sync") || has("journal")) {
                 layer.limitations.push(format!("the state of the member {member} is not known ({state})"));
             }
+        }
+        let modes = block.attribute("md/journal_mode").unwrap_or_default();
+        if modes.contains("[write-back]") {
+            let name = block.name();
+            let drain = format!(
+                "have the journal written back: echo write-through > /sys/block/{name}/md/journal_mode"
+            );
+            layer = layer.keeping("the members, behind the journal in write-back mode", drain);
         }
         match block.number_attribute("md/degraded") {
             Some(0) => {}
@@ -291,7 +318,8 @@ fn bcache(block: &Block) -> Layer {
                 "write the cache back and take it away: echo writethrough > /sys/block/{device}/bcache/cache_mode, \
                  wait for the state clean, then echo 1 > /sys/block/{device}/bcache/detach"
             );
-            layer.keeping("its backing device", drain)
+            let backing = block.attribute("bcache/backing_dev_name");
+            layer.keeping(backing.unwrap_or_else(|| "its backing device".into()), drain)
         }
     }
 }

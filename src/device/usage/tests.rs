@@ -543,3 +543,18 @@ fn a_log_device_beside_a_file_system_is_in_use() {
     mount(&fake, "27 1 8:16 / /data rw - xfs /dev/sdb rw,attr2,logdev=/dev/sda,noquota");
     assert!(refusals(&fake, log)[0].what.contains("sda is mounted at /data"));
 }
+
+#[test]
+fn what_lvm_left_of_the_volume_itself_is_no_use_until_something_stands_on_it() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    let volume = map(&fake, "vg-split", "253:0", VOLUME, SDA);
+    map(&fake, "vg-split-cow", "253:1", &format!("{VOLUME}-cow"), SDA);
+    assert_eq!(refusals(&fake, volume), []);
+    map(&fake, "other", "253:2", "", "virtual/block/dm-1");
+    assert!(
+        refusals(&fake, volume)[0].what.contains("vg-split-cow is held by"),
+        "{:?}",
+        refusals(&fake, volume)
+    );
+}

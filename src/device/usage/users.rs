@@ -26,7 +26,7 @@ impl<'a> Users<'a> {
         let uses: Vec<Vec<Refusal>> = self.sharing.iter().map(|shared| self.uses_of(shared)).collect();
         let mut between = BTreeSet::new();
         for (shared, uses) in self.sharing.iter().zip(&uses) {
-            if stands_on(shared) || !uses.is_empty() {
+            if self.stands_on(shared) || !uses.is_empty() {
                 let mut lower = shared;
                 while lower.role == Role::Above {
                     lower = self.lower(lower);
@@ -36,7 +36,7 @@ impl<'a> Users<'a> {
         }
         let mut refusals = Vec::new();
         for (shared, uses) in self.sharing.iter().zip(uses) {
-            if uses.is_empty() && stands_on(shared) && !between.contains(&shared.place) {
+            if uses.is_empty() && self.stands_on(shared) && !between.contains(&shared.place) {
                 refusals.extend(self.standing(shared));
             }
             refusals.extend(uses.into_iter().map(|use_| self.as_seen_below(use_, shared)));
@@ -62,6 +62,22 @@ impl<'a> Users<'a> {
             (Place::File(_), Role::Path) => "its file in the folder below the overlay".into(),
             (Place::File(_), _) => format!("{}'s backing file", self.name(self.lower(shared))),
         }
+    }
+
+    /// Whatever stands on the bytes, and is no plain view of them, uses them.
+    fn stands_on(&self, shared: &Shared) -> bool {
+        shared.role == Role::Above && !shared.view && !self.is_own_part(shared)
+    }
+
+    /// LVM leaves the mapping of a snapshot's store behind when it makes a volume of it: the same extents, by
+    /// the UUID of the volume with a word behind it. Who has that open, or stands on it, is asked all the same.
+    fn is_own_part(&self, shared: &Shared) -> bool {
+        let uuid = |place| self.block(place)?.attribute("dm/uuid");
+        let target = self.sharing.first().and_then(|target| uuid(target.place));
+        let part = target
+            .zip(uuid(shared.place))
+            .and_then(|(target, other)| other.strip_prefix(&target)?.strip_prefix('-').map(String::from));
+        part.is_some()
     }
 
     /// What uses a device or file directly.
@@ -148,11 +164,6 @@ impl<'a> Users<'a> {
         }
         refusal
     }
-}
-
-/// Whatever stands on the bytes, and is no plain view of them, uses them.
-fn stands_on(shared: &Shared) -> bool {
-    shared.role == Role::Above && !shared.view
 }
 
 fn exported(name: &str, export: &str) -> Refusal {

@@ -553,7 +553,7 @@ fn what_lvm_left_of_the_volume_itself_is_no_use_until_something_stands_on_it() {
     assert_eq!(refusals(&fake, volume), []);
     map(&fake, "other", "253:2", "", "virtual/block/dm-1");
     assert!(
-        refusals(&fake, volume)[0].what.contains("vg-split-cow is held by"),
+        refusals(&fake, volume)[0].what.contains("dm-1 is held by the device-mapper device other"),
         "{:?}",
         refusals(&fake, volume)
     );

@@ -6,9 +6,18 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use efface::device::guard::Findings;
+use efface::device::identity::Identity;
+use efface::engine::Settings;
+use efface::io::sim::{Faults, SimDisk};
+use efface::plan::{Method, Policy};
+use efface::report::Record;
+use efface::report::record::{Assignment, Subject};
+use efface::verdict::Verdict;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::jobs::{LOGICAL, PHYSICAL, plan};
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
 use crate::scenarios::{Holder, MIB, Mounted, assert_refused, device, partition, run, sparse, text, tool};
@@ -451,4 +460,43 @@ fn what_a_counter_cannot_show_is_not_known() {
     // Whoever writes to the backing file goes past the loop device.
     assert_eq!(record["foreign_writes_bytes"], Value::Null, "{record}");
     assert!(record["limitations"].to_string().contains("Whether others wrote to it"), "{record}");
+}
+
+/// What the record of a wipe says where a layer below keeps copies, as its user accepted.
+#[test]
+fn copies_below_make_a_wipe_residue_and_are_named() {
+    const SIZE: usize = 1 << 20;
+    let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
+    let mut disk = SimDisk::new(vec![b'x'; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
+    let (job, _) = crate::jobs::run(&mut disk, plan, &Settings::default());
+    assert_eq!(job.verdict, Verdict::Wiped);
+    let identity: Identity = serde_json::from_value(serde_json::json!({
+        "path": "/dev/vg/lv", "node": "/dev/dm-1", "kind": "device_mapper", "number": "253:1",
+        "size_bytes": SIZE, "logical_block": LOGICAL
+    }))
+    .unwrap();
+    let record = |effect: Value| {
+        let findings: Findings = serde_json::from_value(serde_json::json!({
+            "signatures": [], "forced": [],
+            "layers": [{ "device": "dm-1", "kind": "dm writecache", "effect": effect }]
+        }))
+        .unwrap();
+        let (device, counter) = (PathBuf::from("/dev/vg/lv"), None);
+        let subject = Subject { device, identity: identity.clone(), findings, counter };
+        Record::of_job(&Assignment::default(), subject, jiff::Timestamp::now(), job.clone(), None)
+    };
+    let keeps = record(serde_json::json!({ "keeps_copies": { "on": "sda", "drain": "flush it" } }));
+    assert_eq!(
+        (keeps.verdict, keeps.exit_code, &keeps.copies),
+        (Verdict::Residue, 5, &vec!["sda".to_string()])
+    );
+    assert!(keeps.claim.contains("copies") && keeps.claim.contains("sda"), "{}", keeps.claim);
+    assert_eq!(keeps.check(), Ok(()));
+    let believed = Record { verdict: Verdict::Wiped, ..keeps };
+    assert!(believed.check().is_err(), "copies were claimed to be gone");
+    let passes = record("passes_through".into());
+    assert_eq!((passes.verdict, passes.copies.len()), (Verdict::Wiped, 0));
+    let unknown = record("unknown".into());
+    assert!(unknown.limitations.iter().any(|said| said.contains("does not know (dm writecache)")));
+    assert_eq!(unknown.achieved, efface::report::claim::Category::None);
 }

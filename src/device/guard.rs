@@ -304,7 +304,7 @@ impl Taken {
         findings.layers = usage.layers(candidate.place);
         findings.indirect = caches.indirect.clone();
         let gauges = Gauges::of(tree, usage.stack(), candidate.place);
-        let watch = Watch::new(tree, usage, candidate.place, force);
+        let watch = Watch::new(tree, usage, candidate.place, &candidate.identity.node, force);
         let identity = candidate.identity.clone();
         Ok((candidate, Examined { target, identity, findings, gauges, caches }, held, watch))
     }
@@ -367,7 +367,7 @@ impl Candidate {
     fn check_unused(&self, usage: &Usage, force: &[Force]) -> Result<Vec<Refusal>> {
         let refusals = match (&self.block, self.place) {
             (Some(block), _) => usage.of_device(block).map_err(unseen)?,
-            (None, Place::File(inode)) => usage.of_file(inode),
+            (None, Place::File(inode)) => usage.of_file(inode, &self.identity.node),
             (None, Place::Device(_)) => unreachable!("an image is a file"),
         };
         let mut forced = Vec::new();

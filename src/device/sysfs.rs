@@ -224,9 +224,14 @@ impl Block {
     }
 
     fn linked(&self, folder: &str) -> io::Result<Vec<Block>> {
-        let entries = fs::read_dir(self.folder.join(folder))?;
-        let mut blocks: Vec<Block> =
-            entries.map(|entry| Block::at(&entry?.path())).collect::<io::Result<_>>()?;
+        let mut blocks = Vec::new();
+        for entry in fs::read_dir(self.folder.join(folder))? {
+            match Block::at(&entry?.path()) {
+                // A disk that is gone keeps its link until what stands on it lets go.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                block => blocks.push(block?),
+            }
+        }
         blocks.sort_by_cached_key(|block| natural(&block.name()));
         Ok(blocks)
     }

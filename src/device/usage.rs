@@ -111,7 +111,7 @@ impl<'a> Usage<'a> {
         refusals.extend(hidden_by_lvm(target));
         refusals.extend(self.keepers(place));
         refusals.extend(self.twins(target)?);
-        refusals.extend(self.unplaced(place));
+        refusals.extend(self.unplaced(place, None));
         refusals.extend(self.unseen.iter().map(|what| unseen(what)));
         if !self.tree.sys.join("class/block").join(target.name().replace('/', "!")).exists() {
             refusals.push(unseen("sysfs does not list the device itself"));
@@ -120,14 +120,14 @@ impl<'a> Usage<'a> {
         Ok(refusals)
     }
 
-    /// Everything that uses bytes of this image file.
-    pub fn of_file(&self, inode: Inode) -> Vec<Refusal> {
+    /// Everything that uses bytes of this image file, which lies at this path.
+    pub fn of_file(&self, inode: Inode, path: &Path) -> Vec<Refusal> {
         let place = Place::File(inode);
         let mut refusals = self.users(place);
         for name in self.overlay_names(inode) {
             refusals.extend(self.users(Place::File(name)));
         }
-        refusals.extend(self.unplaced(place));
+        refusals.extend(self.unplaced(place, Some(path)));
         refusals.sort_by_key(|refusal| refusal.force.is_some());
         refusals
     }
@@ -178,12 +178,12 @@ impl<'a> Usage<'a> {
     }
 
     /// Loop devices that may stand on bytes of the target.
-    fn unplaced(&self, target: Place) -> Vec<Refusal> {
+    fn unplaced(&self, target: Place, image: Option<&Path>) -> Vec<Refusal> {
         let chain = self.chain(target);
         let placed_nowhere = |each: &&Unplaced| {
             chain.iter().any(|shared| {
                 let own = shared.place == Place::Device(each.number);
-                own || self.may_stand_on(each, shared)
+                own || self.may_stand_on(each, shared, image)
             })
         };
         let loops = self.stack.graph.unplaced.iter().filter(placed_nowhere);
@@ -194,17 +194,26 @@ impl<'a> Usage<'a> {
         loops.collect()
     }
 
-    /// A loop device that has no node here is compared by name and by size.
-    fn may_stand_on(&self, each: &Unplaced, lower: &Shared) -> bool {
+    /// A loop device that has no node here is compared by its text: where that leads to another file here, it
+    /// is taken to be that one, else by name and by size.
+    fn may_stand_on(&self, each: &Unplaced, lower: &Shared, image: Option<&Path>) -> bool {
         let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
-        let called = name(Path::new(each.text.trim_end_matches(" (deleted)")));
+        // The file of a name that was removed can have another one.
+        let kept = each.text.strip_suffix(" (deleted)");
+        if let Some(here) = Place::at(Path::new(&each.text)).filter(|_| kept.is_none()) {
+            return here == lower.place;
+        }
+        let called = name(Path::new(kept.unwrap_or(&each.text)));
         match lower.place {
             Place::Device(number) => self.tree.block(number).is_ok_and(|block| {
                 called == name(Path::new(&block.name())) || each.bytes.end == block.size_bytes()
             }),
-            Place::File(_) => self
-                .texts_of(lower.place)
-                .any(|(text, end)| called == name(Path::new(&text)) || each.bytes.end == end),
+            Place::File(_) => {
+                let of_image = image
+                    .and_then(|path| Some((path.to_string_lossy().into(), fs::metadata(path).ok()?.len())));
+                let known = self.texts_of(lower.place).chain(of_image);
+                known.into_iter().any(|(text, end)| called == name(Path::new(&text)) || each.bytes.end == end)
+            }
         }
     }
 

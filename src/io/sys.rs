@@ -294,12 +294,16 @@ const DM_BUFFER_BYTES: usize = 16 << 10;
 const DM_BUFFER_BYTES_MAX: usize = 16 << 20;
 const DM_STATUS_TABLE: u32 = 1 << 4;
 const DM_BUFFER_FULL: u32 = 1 << 8;
+const DM_NOFLUSH: u32 = 1 << 11;
 
 /// What device-mapper is asked about a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DmLine {
     Table,
+    /// After a thin pool has committed, so that its figures are of this moment.
     Status,
+    /// As it is kept in memory: a pool that does not answer is not waited for.
+    StatusInMemory,
 }
 
 /// One line of a device-mapper table, or of its status.
@@ -327,7 +331,11 @@ pub(crate) fn dm_targets(control: &Path, device: u64, line: DmLine) -> io::Resul
             (*header).data_bytes = bytes as u32;
             (*header).data_start = DM_HEADER_BYTES as u32;
             (*header).device = device;
-            (*header).flags = if line == DmLine::Table { DM_STATUS_TABLE } else { 0 };
+            (*header).flags = match line {
+                DmLine::Table => DM_STATUS_TABLE,
+                DmLine::Status => 0,
+                DmLine::StatusInMemory => DM_NOFLUSH,
+            };
         }
         // SAFETY: DM_TABLE_STATUS writes no more than `data_bytes` from the start of the buffer.
         unsafe { ioctl::dm_table_status(file.as_raw_fd(), header) }?;

@@ -351,6 +351,21 @@ fn an_ordinary_user_wipes_an_image_and_the_record_says_what_was_not_seen() {
 }
 
 #[test]
+fn an_ordinary_user_sees_that_an_image_may_be_under_a_loop_device_of_roots() {
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let image = folder.path().join("attached.img");
+    std::fs::File::create(&image).unwrap().set_len(MIB).unwrap();
+    if tool(&["chown", "-R", "65534:65534", text(folder.path())]).is_none() {
+        return;
+    }
+    let Some(over) = Over::new(&image, &[]) else { return };
+    let user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent"];
+    let (code, _, stderr) = run_under(&user, &["wipe", "--image", "--yes", text(&image)]);
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains(over.name()) && stderr.contains("--force unseen"), "{stderr}");
+}
+
+#[test]
 fn dirty_pages_of_the_whole_disk_do_not_come_back_over_a_partition() {
     let Some(disk) = Loop::over(sparse(32 * MIB), &["--partscan"]) else { return };
     let node = text(&disk.node);

@@ -152,7 +152,7 @@ impl Reader<'_> {
     fn add_mapping(&mut self, block: &Block) {
         let place = Place::Device(block.number());
         let ask = |line| (self.tree.kernel.mapping)(self.tree, block, line);
-        let lines = ask(DmLine::Table).and_then(|table| Ok((table, ask(DmLine::Status)?)));
+        let lines = ask(DmLine::Table).and_then(|table| Ok((table, ask(DmLine::StatusInMemory)?)));
         let (table, status) = match lines {
             Ok(lines) => lines,
             Err(error) => return self.add_unread_mapping(block, &error),

@@ -1,6 +1,7 @@
 //! Whether a claimed target is still what it was: asked before each pass and at the end.
 
 use std::io;
+use std::path::{Path, PathBuf};
 
 use super::super::graph::{Edge, Share, Shared};
 use super::super::place::Place;
@@ -16,6 +17,8 @@ use crate::range::Extent;
 pub(super) struct Watch {
     tree: Tree,
     place: Place,
+    /// The node or the image file.
+    node: PathBuf,
     links: Vec<Link>,
     /// The kernel's number of the disk or medium behind each device of the chain.
     sequences: Vec<(DeviceNumber, u64)>,
@@ -31,7 +34,7 @@ struct Link {
 }
 
 impl Watch {
-    pub fn new(tree: &Tree, usage: &Usage, place: Place, force: &[Force]) -> Watch {
+    pub fn new(tree: &Tree, usage: &Usage, place: Place, node: &Path, force: &[Force]) -> Watch {
         let chain = usage.chain(place);
         let links = chain.iter().flat_map(|shared| links(tree, usage, shared)).collect();
         let sequence = |shared: &Shared| {
@@ -39,7 +42,7 @@ impl Watch {
             Some((number, sequence(tree, number)?))
         };
         let sequences = chain.iter().filter_map(sequence).collect();
-        Watch { tree: tree.clone(), place, links, sequences, force: force.to_vec() }
+        Watch { tree: tree.clone(), place, node: node.to_path_buf(), links, sequences, force: force.to_vec() }
     }
 
     /// Siblings that come and go, a pool that grows and a path that is lost are no change.
@@ -68,7 +71,7 @@ impl Watch {
             Place::Device(number) => {
                 usage.of_device(&self.tree.block(number).map_err(unseen)?).map_err(unseen)?
             }
-            Place::File(inode) => usage.of_file(inode),
+            Place::File(inode) => usage.of_file(inode, &self.node),
         };
         // What could not be seen was decided at the claim: a process that starts later is no news of it.
         let accepted = |force: Force| force == Force::Unseen || self.force.contains(&force);

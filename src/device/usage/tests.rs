@@ -558,3 +558,19 @@ fn what_lvm_left_of_the_volume_itself_is_no_use_until_something_stands_on_it() {
         refusals(&fake, volume)
     );
 }
+
+#[test]
+fn a_path_that_is_gone_leaves_its_map_as_it_was() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    fake.device(SDB, "8:16");
+    let multipath = map(&fake, "mpatha", "253:5", "mpath-3600508b400105e210000900000490000", SDA);
+    fake.hold(SDB, "virtual/block/dm-5");
+    table(&fake, "253:5", "0 2048 multipath 0 0 1 1 service-time 0 2 2 8:0 1 1 8:16 1 1\n");
+    assert_eq!(refusals(&fake, multipath), []);
+    fs::remove_dir_all(fake.tree.sys.join("devices").join(SDB)).unwrap();
+    for link in ["dev/block/8:16", "class/block/sdb"] {
+        fs::remove_file(fake.tree.sys.join(link)).unwrap();
+    }
+    assert_eq!(refusals(&fake, multipath), []);
+}

@@ -1,4 +1,5 @@
 use std::env;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixListener;

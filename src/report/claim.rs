@@ -297,7 +297,7 @@ fn of_layers(layers: &[Layer]) -> impl Iterator<Item = String> {
 fn of_sight(findings: &Findings) -> impl Iterator<Item = String> {
     let unseen = findings.unseen.iter().map(|what| format!("Not all that may use it could be seen: {what}."));
     let indirect = findings.indirect.iter().map(|what| {
-        format!("{what}: that was emptied before each check, and what others read into it since may have been read back.")
+        format!("What was read back may have come from a page cache below, and not from the storage: {what}.")
     });
     unseen.chain(indirect)
 }

@@ -29,22 +29,25 @@ impl Caches {
     /// Down to the first file and never below it: what lies there is its file system's.
     pub fn open(tree: &Tree, usage: &Usage, sharing: &[Shared]) -> Caches {
         let mut caches = Caches::default();
-        for shared in sharing.iter().filter(|shared| shared.role != Role::Above) {
-            caches.add_reader(tree, usage, shared);
-            if shared.role != Role::Target {
-                caches.add(tree, usage, shared);
-            }
+        let below = || sharing.iter().filter(|shared| shared.role != Role::Above);
+        for shared in below().filter(|shared| shared.role != Role::Target) {
+            caches.add(tree, usage, shared);
+        }
+        let emptied = if caches.indirect.is_empty() { ", which was emptied before each check" } else { "" };
+        for shared in below() {
+            caches.add_reader(tree, usage, shared, emptied);
         }
         caches
     }
 
     /// A loop device reads its backing file through the page cache, where it is not set to direct I/O.
-    fn add_reader(&mut self, tree: &Tree, usage: &Usage, shared: &Shared) {
+    fn add_reader(&mut self, tree: &Tree, usage: &Usage, shared: &Shared, emptied: &str) {
         let Place::Device(number) = shared.place else { return };
         let Ok(block) = tree.block(number) else { return };
         let is_loop = usage.stack().graph.layer(shared.place).is_some_and(|layer| layer.kind == "loop");
         if is_loop && block.number_attribute("loop/dio") != Some(1) {
-            self.indirect.push(format!("{} reads what it stands on through the page cache", block.name()));
+            let name = block.name();
+            self.indirect.push(format!("{name} reads what it stands on through the page cache{emptied}"));
         }
     }
 
@@ -62,7 +65,7 @@ impl Caches {
                 let name =
                     paths.first().map_or("what it stands on".into(), |path| path.display().to_string());
                 self.indirect
-                    .push(format!("{name} cannot be opened here, so its page cache cannot be emptied"));
+                    .push(format!("{name} cannot be opened here, so its page cache was not emptied"));
             }
         }
     }

@@ -332,13 +332,14 @@ pub fn run_jobs(
         told.now_and_then(&journals, report.states());
     });
 
+    let ended = Instant::now();
     let mut records = refused;
     let mut resumable = Vec::new();
     for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
         let device = subject.device.clone();
         let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
         let record = match result {
-            Ok(job) => Record::of_job(&assignment, subject, started, job, written),
+            Ok(job) => Record::of_job(&assignment, subject, started, job, written, ended),
             Err(error) => {
                 let known = (Some(subject.identity), Some(subject.findings));
                 Record::of_error(&assignment, &device, known, started, error)

@@ -56,7 +56,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// What is looked up once for all devices.
 struct Survey<'a> {
     tree: &'a Tree,
-    usage: Usage<'a>,
+    usage: Usage,
     openers: Openers,
     links: BTreeMap<DeviceNumber, Vec<PathBuf>>,
 }

@@ -1,5 +1,7 @@
 //! What a layer of the storage stack does with what is written to it.
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -37,9 +39,9 @@ pub enum Effect {
 }
 
 impl Layer {
-    /// The layers below a device as they are now; none where that cannot be seen.
-    pub fn now(tree: &Tree, number: DeviceNumber) -> Option<Vec<Layer>> {
-        Some(Usage::read(tree).ok()?.layers(Place::Device(number)))
+    /// The layers below a device as they were at that time or later; none where that cannot be seen.
+    pub fn since(tree: &Tree, number: DeviceNumber, since: Instant) -> Option<Vec<Layer>> {
+        Some(Usage::since(tree, since).ok()?.layers(Place::Device(number)))
     }
 
     pub fn passing(device: impl Into<String>, kind: impl Into<String>) -> Layer {

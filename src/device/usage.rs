@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::blkid::Signature;
 use super::graph::read::Stack;
@@ -28,8 +30,8 @@ mod users;
 
 /// What the kernel showed at one moment.
 #[derive(Debug)]
-pub(super) struct Usage<'a> {
-    tree: &'a Tree,
+pub(super) struct Usage {
+    tree: Tree,
     stack: Stack,
     mounts: Vec<Mount>,
     swaps: Vec<PathBuf>,
@@ -45,12 +47,29 @@ pub(super) struct Usage<'a> {
     unseen: Vec<String>,
 }
 
-impl<'a> Usage<'a> {
-    pub fn read(tree: &'a Tree) -> io::Result<Usage<'a>> {
+/// The latest look at the real machine, and when it began.
+static LATEST: Mutex<Option<(Instant, Arc<Usage>)>> = Mutex::new(None);
+
+impl Usage {
+    /// A look that began no earlier than this. Jobs that ask at the same time share one.
+    pub fn since(tree: &Tree, since: Instant) -> io::Result<Arc<Usage>> {
+        let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((begun, usage)) = &*latest
+            && *begun >= since
+            && usage.tree.sys == tree.sys
+        {
+            return Ok(Arc::clone(usage));
+        }
+        let (begun, usage) = (Instant::now(), Arc::new(Usage::read(tree)?));
+        *latest = Some((begun, Arc::clone(&usage)));
+        Ok(usage)
+    }
+
+    pub fn read(tree: &Tree) -> io::Result<Usage> {
         let (mounts, unseen) = procfs::mounts(tree)?;
         let unseen = unseen.describe().map(|who| format!("the mounts of {who}"));
         let mut usage = Usage {
-            tree,
+            tree: tree.clone(),
             stack: Stack::read(tree)?,
             mounts,
             swaps: procfs::swaps(tree)?,
@@ -65,7 +84,7 @@ impl<'a> Usage<'a> {
     }
 
     pub fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
-        self.mounts.iter().filter(move |mount| mount.is_of(number, self.tree))
+        self.mounts.iter().filter(move |mount| mount.is_of(number, &self.tree))
     }
 
     pub fn is_swap(&self, number: DeviceNumber) -> bool {
@@ -162,7 +181,7 @@ impl<'a> Usage<'a> {
                 let used = self.users(Place::Device(twin.number())).into_iter().next();
                 let why = match used {
                     Some(used) => used.what,
-                    None if reads_the_same(self.tree, &disk, &twin) => {
+                    None if reads_the_same(&self.tree, &disk, &twin) => {
                         "what was read of both is the same".into()
                     }
                     None => continue,

@@ -247,7 +247,9 @@ impl<'a> Job<'a> {
 
     /// A disk that was swapped or resized between two passes is not the one that was to be wiped.
     fn same_disk(&self) -> std::result::Result<(), Halt> {
-        self.disk.unchanged().map_err(|error| {
+        let unchanged =
+            self.emitter.calls.within("look at what lies below", self.area, || self.disk.unchanged());
+        unchanged.map_err(|error| {
             let changed = Error::failed("it is not the disk any more that was claimed").because(error);
             Halt::Failed(changed.way_out("see what is behind this path now (efface list), and wipe it anew"))
         })

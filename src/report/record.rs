@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -194,19 +195,21 @@ fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, 
     }
 }
 
-fn layers_after(identity: &Identity, findings: &Findings) -> Option<Vec<Layer>> {
-    let now = Layer::now(&Tree::real(), identity.number?)?;
+fn layers_after(identity: &Identity, findings: &Findings, ended: Instant) -> Option<Vec<Layer>> {
+    let now = Layer::since(&Tree::real(), identity.number?, ended)?;
     (now != findings.layers).then_some(now)
 }
 
 impl Record {
-    /// A job that ran, to whatever end; `written` is what the device saw written during it.
+    /// A job that ran, to whatever end; `written` is what the device saw written during it, and after
+    /// `ended` what lies below it is looked at once more.
     pub fn of_job(
         assignment: &Assignment,
         subject: Subject,
         started: Timestamp,
         job: JobReport,
         written: Option<u64>,
+        ended: Instant,
     ) -> Record {
         let Subject { device, identity, findings, counter } = subject;
         let foreign = counter.and_then(|counter| foreign_writes(&job, &identity, &counter, written?));
@@ -214,7 +217,7 @@ impl Record {
         let thin = identity.thin.as_ref().and(identity.number);
         Record {
             thin_after: thin.and_then(|number| Thin::now(&Tree::real(), number)),
-            layers_after: layers_after(&identity, &findings),
+            layers_after: layers_after(&identity, &findings, ended),
             method: job.plan.method.clone(),
             verdict: verdict(&job, &findings),
             error: job

@@ -498,7 +498,8 @@ fn copies_below_make_a_wipe_residue_and_are_named() {
         .unwrap();
         let (device, counter) = (PathBuf::from("/dev/vg/lv"), None);
         let subject = Subject { device, identity: identity.clone(), findings, counter };
-        Record::of_job(&Assignment::default(), subject, jiff::Timestamp::now(), job.clone(), None)
+        let (job, now) = (job.clone(), std::time::Instant::now());
+        Record::of_job(&Assignment::default(), subject, jiff::Timestamp::now(), job, None, now)
     };
     let keeps = record(serde_json::json!({ "keeps_copies": { "on": "sda", "drain": "flush it" } }));
     assert_eq!(

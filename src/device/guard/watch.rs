@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::super::graph::{Edge, Share, Shared};
 use super::super::place::Place;
@@ -47,7 +48,7 @@ impl Watch {
 
     /// Siblings that come and go, a pool that grows and a path that is lost are no change.
     pub fn check(&self) -> io::Result<()> {
-        let usage = Usage::read(&self.tree)?;
+        let usage = Usage::since(&self.tree, Instant::now())?;
         for &(number, before) in &self.sequences {
             if sequence(&self.tree, number).is_some_and(|now| now != before) {
                 let name = self.tree.block(number).map_or(number.to_string(), |block| block.name());

@@ -10,13 +10,13 @@ use super::super::sysfs::Block;
 use super::{DeviceNumber, Usage};
 
 pub(super) struct Users<'a> {
-    usage: &'a Usage<'a>,
+    usage: &'a Usage,
     sharing: Vec<Shared>,
     index: BTreeMap<Place, usize>,
 }
 
 impl<'a> Users<'a> {
-    pub fn new(usage: &'a Usage<'a>, sharing: Vec<Shared>) -> Users<'a> {
+    pub fn new(usage: &'a Usage, sharing: Vec<Shared>) -> Users<'a> {
         let index = sharing.iter().enumerate().map(|(index, shared)| (shared.place, index)).collect();
         Users { usage, sharing, index }
     }

@@ -221,13 +221,22 @@ impl Directory {
         let nameless = openat(&*self.file, ".", flags, Mode::from_bits_truncate(MODE_PRIVATE));
         let (file, name) = match nameless {
             Ok(file) if Path::new(DESCRIPTORS).exists() => (File::from(file), None),
-            _ => {
-                let name = format!(".efface-{:016x}", getrandom::u64()?);
-                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
-                (self.open_file(name.as_ref(), flags)?, Some(name))
-            }
+            _ => self.named_draft().map(|(file, name)| (file, Some(name)))?,
         };
         Ok(Draft { directory: self.clone(), file, name })
+    }
+
+    /// By a name that no other process uses; what a killed one of the same number left is passed over.
+    fn named_draft(&self) -> io::Result<(File, String)> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+        let mut number = 0;
+        loop {
+            let name = format!(".efface-{}-{number}", std::process::id());
+            match self.open_file(name.as_ref(), flags) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                file => return file.map(|file| (file, name)),
+            }
+        }
     }
 
     /// Takes the lock that is a file of this name, readable by nobody else; None where another has it.

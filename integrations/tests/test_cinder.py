@@ -116,6 +116,12 @@ def killed(cinder, volume, **options):
     return next(iter(wiper))
 
 
+def written_bytes(process):
+    """What a process has sent to the disks below (proc(5))."""
+    lines = Path(f"/proc/{process}/io").read_text().splitlines()
+    return int(dict(line.split(": ") for line in lines)["write_bytes"])
+
+
 def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
     # Some seconds of work: longer than the driver sleeps between two looks.
     volume = cinder.create(Volume(), extents=256)
@@ -134,7 +140,9 @@ def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
 def test_c3_a_wiper_that_was_killed_too_is_resumed(cinder):
     # An epoch is some GiB: what ends well within one goes on from its start, and from the byte it came to.
     volume = cinder.create(Volume(), extents=128)
-    os.kill(killed(cinder, volume, **SLOW), signal.SIGTERM)
+    wiper = killed(cinder, volume, **SLOW)
+    wait_for(lambda: written_bytes(wiper) > 1 << 20)
+    os.kill(wiper, signal.SIGTERM)
     wait_for(lambda: not processes("efface"))
     [interrupted] = certificates()
     assert interrupted["verdict"] == "terminated"

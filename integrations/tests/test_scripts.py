@@ -301,12 +301,12 @@ def chroot(tmp_path):
     for folder in ("proc", "sys", "dev", "tmp"):
         (root / folder).mkdir(parents=True)
     shutil.copy(static, root / "efface")
-    run("mount", "-t", "proc", "proc", root / "proc")
-    run("mount", "--bind", "/sys", root / "sys")
-    run("mount", "--bind", "/dev", root / "dev")
+    # With what scripts/seen may have laid over a process that cannot be looked into.
+    for folder in ("proc", "sys", "dev"):
+        run("mount", "--rbind", "--make-rprivate", f"/{folder}", root / folder)
     yield lambda *words: run("chroot", root, "/efface", *words, check=False)
     for folder in ("dev", "sys", "proc"):
-        run("umount", root / folder)
+        run("umount", "--recursive", root / folder)
 
 
 def test_static_no_library_and_a_few_megabytes():

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 
 use super::confirm::confirm;
 use super::evidence::Keep;
-use super::order::{Expect, device};
+use super::order::{Expect, ForceKind, device};
 use super::signals;
 use super::wipe::{Job, Output, Refusals, Shared, Transfer, run_jobs};
 use crate::device::guard::{self, Claim, Request};
-use crate::device::{Tree, select};
+use crate::device::{Force, Tree, select};
 use crate::engine::fleet::Parallel;
 use crate::error::{Kind, Result};
 use crate::pattern::Seed;
@@ -40,6 +40,10 @@ pub struct DestroyKey {
     /// Overwrite the key material so many times, and the headers, before the last pass
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
+
+    /// Override one kind of refusal; what is mounted or runs the system stays refused
+    #[arg(long, value_name = "KIND")]
+    force: Vec<ForceKind>,
 
     #[command(flatten)]
     said: Said,
@@ -118,7 +122,9 @@ impl DestroyKey {
 
     /// What is to be written to, the device with the data where that is another, and the plan.
     fn claim(&self, tree: &Tree, path: &Path, deadline: Instant) -> Result<(Claim, Option<Claim>, Plan)> {
-        let claim = |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &[] });
+        let force: Vec<Force> = self.force.iter().map(|kind| Force::from(*kind)).collect();
+        let claim =
+            |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &force });
         let targets: Vec<PathBuf> = [path.to_path_buf()].into_iter().chain(self.header.clone()).collect();
         guard::distinct(tree, &targets)?;
         let volume = claim(path, self.image)?;

@@ -128,7 +128,7 @@ impl From<Verification> for Policy {
 
 #[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum ForceKind {
+pub enum ForceKind {
     /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
     SharedFs,
     /// A closed snapshot's exception store, beside its snapshot

@@ -15,7 +15,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use nix::unistd::geteuid;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::record::sha256;
 use crate::error::{Error, Result};
@@ -27,8 +27,6 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.efface.record+json";
 
 /// A PEM file of one key is far smaller.
 const FILE_BYTES_MAX: u64 = 64 << 10;
-/// What parsing a key, or signing with it, takes is less.
-const STACK_BYTES: usize = 64 << 10;
 
 /// The DSSE envelope, its names as the specification has them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -117,7 +115,7 @@ impl SecretKey {
             return Err(Error::refused(format!("others may use this key: {why}")).way_out(cure).on(path));
         }
         let text = read_pem(file).map_err(unreadable)?;
-        let key = scrubbed(|| SigningKey::from_pkcs8_pem(&text).map(Box::new)).map_err(|_| {
+        let key = SigningKey::from_pkcs8_pem(&text).map(Box::new).map_err(|_| {
             Error::usage("it is no Ed25519 secret key (PKCS #8, PEM)")
                 .way_out("make one: efface key new FILE")
                 .on(path)
@@ -131,7 +129,7 @@ impl SecretKey {
 
     pub fn seal(&self, payload: &[u8]) -> Envelope {
         let signed = pre_authentication_encoding(PAYLOAD_TYPE, payload);
-        let signature = scrubbed(|| self.0.sign(&signed));
+        let signature = self.0.sign(&signed);
         Envelope {
             payload_type: PAYLOAD_TYPE.into(),
             payload: STANDARD.encode(payload),
@@ -256,22 +254,6 @@ fn read_pem(file: File) -> std::io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::with_capacity(2 * FILE_BYTES_MAX as usize));
     file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// Does what leaves copies of a secret on the stack, and overwrites the stack below.
-#[inline(never)]
-fn scrubbed<T>(work: impl FnOnce() -> T) -> T {
-    #[inline(never)]
-    fn below<T>(work: impl FnOnce() -> T) -> T {
-        work()
-    }
-    #[inline(never)]
-    fn overwrite() {
-        [0u8; STACK_BYTES].zeroize();
-    }
-    let result = below(work);
-    overwrite();
-    result
 }
 
 #[cfg(test)]

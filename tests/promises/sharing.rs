@@ -324,8 +324,12 @@ fn processes_that_cannot_be_looked_into_refuse_until_it_is_forced() {
         let (code, _, stderr) = run_under(words, &["wipe", "--yes", node]);
         assert_eq!(code, 3, "{words:?}: {stderr}");
         assert!(stderr.contains(named) && stderr.contains("--force unseen"), "{words:?}: {stderr}");
+        let (code, _, stderr) = run_under(words, &["destroy-key", "--yes", node]);
+        assert_eq!(code, 3, "{words:?}: {stderr}");
         assert!(device.content() == before);
         drop(_holder);
+        let (code, _, stderr) = run_under(words, &["destroy-key", "--yes", "--force", "unseen", node]);
+        assert_eq!(code, 4, "it holds no LUKS volume: {words:?}: {stderr}");
         let (code, result, stderr) =
             run_under(words, &["wipe", "--yes", "--json", "--force", "unseen", node]);
         assert_eq!(code, 0, "{words:?}: {stderr}");

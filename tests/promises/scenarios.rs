@@ -175,7 +175,7 @@ fn swapped_to() {
 }
 
 /// Swap that ends with the test, however that ends.
-struct Swap<'a>(&'a Path);
+pub struct Swap<'a>(pub &'a Path);
 
 impl Drop for Swap<'_> {
     fn drop(&mut self) {

@@ -20,7 +20,9 @@ use tempfile::TempDir;
 use crate::jobs::{LOGICAL, PHYSICAL, plan};
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
-use crate::scenarios::{Holder, MIB, Mounted, assert_refused, device, partition, run, sparse, text, tool};
+use crate::scenarios::{
+    Holder, MIB, Mounted, Swap, assert_refused, device, partition, run, sparse, text, tool,
+};
 
 /// A loop device over another device, which it outlives in no case.
 struct Over(PathBuf);
@@ -185,6 +187,25 @@ fn a_loop_that_was_attached_by_a_node_outside_of_dev_is_seen() {
     let Some(sibling) = Over::new(&node, &[]) else { return };
     let Some(mounted) = Mounted::new(&sibling.0, "ro") else { return };
     assert_refused(&lower, &lower.node, &[sibling.name(), mounted.point()]);
+}
+
+#[test]
+fn swap_by_a_node_outside_of_dev_is_seen() {
+    let Some(device) = device(16 * MIB) else { return };
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let node = folder.path().join("node");
+    let number = std::fs::metadata(&device.node).unwrap().rdev();
+    let (major, minor) =
+        (nix::sys::stat::major(number).to_string(), nix::sys::stat::minor(number).to_string());
+    let made = tool(&["mknod", "-m", "600", text(&node), "b", &major, &minor])
+        .and_then(|_| tool(&["mkswap", text(&device.node)]))
+        .and_then(|_| tool(&["swapon", text(&node)]));
+    if made.is_none() {
+        return;
+    }
+    let swap = Swap(&node);
+    assert_refused(&device, &device.node, &["is in use as swap"]);
+    drop(swap);
 }
 
 /// Runs efface where /dev has no block node but this one, as in a container.

@@ -40,6 +40,27 @@ fn processes_outside_of_the_pid_namespace_are_not_seen() {
 }
 
 #[test]
+fn processes_that_proc_hides_are_not_seen_without_the_right_to_see_them() {
+    let fake = FakeTree::new();
+    let unseen = |option: &str, capabilities: &str| {
+        fake.write("proc/self/mountinfo", format!("22 27 0:21 / /proc rw - proc proc rw{option}\n"));
+        fake.write("proc/self/status", format!("Name:\tefface\nCapEff:\t{capabilities}\n"));
+        Openers::read(&fake.tree, &none()).unwrap().unseen
+    };
+    for option in [",hidepid=2", ",hidepid=invisible", ",hidepid=1", ",gid=4,hidepid=ptraceable"] {
+        assert_eq!(
+            unseen(option, "0000000000000000"),
+            ["the processes that /proc hides (hidepid)"],
+            "{option}"
+        );
+        assert_eq!(unseen(option, "0000000000080000"), [""; 0], "{option}");
+    }
+    for option in ["", ",hidepid=0", ",hidepid=off"] {
+        assert_eq!(unseen(option, "0000000000000000"), [""; 0], "{option}");
+    }
+}
+
+#[test]
 fn a_shared_mapping_is_read_by_its_permissions_and_its_inode() {
     let line = |text: &str| Mapping::parse(text.as_bytes()).map(|mapping| (mapping.range, mapping.writes));
     let shared = "7f00-7f01 rw-s 00000000 00:06 117    /dev/loop3";

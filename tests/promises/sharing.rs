@@ -173,15 +173,21 @@ fn an_external_journal_is_a_use() {
     }
 }
 
+/// Another node of the same device, as pods and chroots have them.
+fn another_node(node: &Path, folder: &TempDir) -> Option<PathBuf> {
+    let other = folder.path().join("node");
+    let number = std::fs::metadata(node).unwrap().rdev();
+    let numbers = [nix::sys::stat::major(number), nix::sys::stat::minor(number)].map(|part| part.to_string());
+    tool(&["mknod", "-m", "600", text(&other), "b", &numbers[0], &numbers[1]])?;
+    Some(other)
+}
+
 #[test]
 fn a_loop_that_was_attached_by_a_node_outside_of_dev_is_seen() {
     let Some(lower) = device(16 * MIB) else { return };
     let folder = TempDir::with_prefix("efface-test-").unwrap();
-    let node = folder.path().join("node");
-    let number = std::fs::metadata(&lower.node).unwrap().rdev();
-    let (major, minor) =
-        (nix::sys::stat::major(number).to_string(), nix::sys::stat::minor(number).to_string());
-    if tool(&["mknod", text(&node), "b", &major, &minor]).is_none() || mkfs(&lower.node).is_none() {
+    let Some(node) = another_node(&lower.node, &folder) else { return };
+    if mkfs(&lower.node).is_none() {
         return;
     }
     let Some(sibling) = Over::new(&node, &[]) else { return };
@@ -193,14 +199,8 @@ fn a_loop_that_was_attached_by_a_node_outside_of_dev_is_seen() {
 fn swap_by_a_node_outside_of_dev_is_seen() {
     let Some(device) = device(16 * MIB) else { return };
     let folder = TempDir::with_prefix("efface-test-").unwrap();
-    let node = folder.path().join("node");
-    let number = std::fs::metadata(&device.node).unwrap().rdev();
-    let (major, minor) =
-        (nix::sys::stat::major(number).to_string(), nix::sys::stat::minor(number).to_string());
-    let made = tool(&["mknod", "-m", "600", text(&node), "b", &major, &minor])
-        .and_then(|_| tool(&["mkswap", text(&device.node)]))
-        .and_then(|_| tool(&["swapon", text(&node)]));
-    if made.is_none() {
+    let Some(node) = another_node(&device.node, &folder) else { return };
+    if tool(&["mkswap", text(&device.node)]).is_none() || tool(&["swapon", text(&node)]).is_none() {
         return;
     }
     let swap = Swap(&node);

@@ -13,7 +13,7 @@ use crate::range::Extent;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Lower {
     pub number: DeviceNumber,
-    /// None of a range that is not told: then it is anywhere in the device.
+    /// None where the line names no range: then it is anywhere in the device.
     pub start: Option<u64>,
     pub share: Share,
 }

@@ -56,8 +56,8 @@ pub struct Tree {
 /// The questions that are asked by ioctl; a test answers them itself.
 #[derive(Clone, Copy, Debug)]
 struct Kernel {
-    /// What a loop device stands on.
-    backing: fn(&Tree, &Block) -> io::Result<Backing>,
+    /// What a loop device stands on, and where it begins there, in bytes.
+    backing: fn(&Tree, &Block) -> io::Result<(Backing, u64)>,
     /// The lines of a device-mapper device.
     mapping: fn(&Tree, &Block, DmLine) -> io::Result<Vec<DmTarget>>,
 }
@@ -212,12 +212,15 @@ mod fake {
     }
 
     /// By the text in sysfs, as if every path in it were true; `/hidden` stands for no node in /dev.
-    fn backing(tree: &Tree, block: &Block) -> io::Result<Backing> {
+    fn backing(tree: &Tree, block: &Block) -> io::Result<(Backing, u64)> {
+        let offset = block.number_attribute("loop/offset").unwrap_or(0);
         let text = PathBuf::from(block.attribute("loop/backing_file").unwrap());
         match (tree.number_of(&text), fs::metadata(&text)) {
             _ if text.starts_with("/hidden") => Err(io::ErrorKind::NotFound.into()),
-            (Some(DeviceNumber(number)), _) => Ok(Backing::Device(number)),
-            (None, file) => file.map(|file| Backing::File { device: file.dev(), inode: file.ino() }),
+            (Some(DeviceNumber(number)), _) => Ok((Backing::Device(number), offset)),
+            (None, file) => {
+                file.map(|file| (Backing::File { device: file.dev(), inode: file.ino() }, offset))
+            }
         }
     }
 

@@ -256,18 +256,19 @@ pub(crate) enum Backing {
     File { device: u64, inode: u64 },
 }
 
-/// Asks a loop device for what it stands on (LOOP_GET_STATUS64).
-pub(crate) fn loop_backing(node: &Path) -> io::Result<Backing> {
+/// Asks a loop device for what it stands on, and where it begins there (LOOP_GET_STATUS64).
+pub(crate) fn loop_backing(node: &Path) -> io::Result<(Backing, u64)> {
     let file = File::options().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NONBLOCK).open(node)?;
     // SAFETY: all-zero bytes are a valid LoopInfo64.
     let mut info: LoopInfo64 = unsafe { std::mem::zeroed() };
     // SAFETY: LOOP_GET_STATUS64 writes one loop_info64, and `info` is one.
     unsafe { ioctl::loop_get_status64(file.as_raw_fd(), &mut info) }?;
     // Only the inode of a device node has a device number of its own.
-    Ok(match info.real_device {
+    let backing = match info.real_device {
         0 => Backing::File { device: info.device, inode: info.inode },
         number => Backing::Device(number),
-    })
+    };
+    Ok((backing, info.offset))
 }
 
 /// `struct dm_ioctl` of linux/dm-ioctl.h.

@@ -133,7 +133,7 @@ impl Reader<'_> {
         let text = block.attribute("loop/backing_file").unwrap_or_default();
         self.graph.add_layer(place, Layer::passing(&name, "loop"));
         match (self.tree.kernel.backing)(self.tree, block) {
-            Ok(backing) => {
+            Ok((backing, offset)) => {
                 let lower = match backing {
                     Backing::Device(number) => Place::Device(DeviceNumber(number)),
                     Backing::File { device, inode } => Place::File(Inode { device, inode }),

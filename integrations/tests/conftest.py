@@ -325,11 +325,13 @@ def wrapped():
 
 @pytest.fixture
 def traced(wrapped):
-    """Has strace look over a program's shoulder; gives what it says that the program called."""
+    """Runs a program under strace; gives the calls of all its processes, one after the other."""
 
     def trace(name):
-        wrapped(name, f'exec strace -f -qq -o /mnt/trace-{name} -e trace=%file,%desc $REAL "$@"')
-        return lambda: Path(f"/mnt/trace-{name}").read_text()
+        calls = Path(f"/mnt/trace-{name}")
+        calls.unlink(missing_ok=True)
+        wrapped(name, f'exec strace -f -A -qq -o {calls} -e trace=%file,%desc $REAL "$@"')
+        return calls.read_text
 
     return trace
 

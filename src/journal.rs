@@ -31,7 +31,7 @@ use crate::report::state::State;
 use crate::verdict::Verdict;
 
 /// Another version may mean something else.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Longer ones are none of ours.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 /// What a job that runs says of itself is a line.
@@ -122,7 +122,8 @@ impl Entry {
         let done = self.progress.steps.len();
         match &self.progress.running {
             Some(running) => {
-                format!("step {} of {steps}, {}, to byte {}", done + 1, running.report.act, running.upto)
+                let upto = running.covered.extents.iter().last().map_or(0, |last| last.end);
+                format!("step {} of {steps}, {}, to byte {upto}", done + 1, running.step)
             }
             None => format!("{done} of {steps} steps"),
         }
@@ -632,8 +633,8 @@ mod tests {
         let key = Key::read(&at.0).unwrap();
         let read = |entry: &str| at.decode(&name, &format!("{}\n{entry}", key.seal(entry.as_bytes())));
         assert!(read(&entry).is_ok());
-        let error = read(&entry.replace("\"efface_journal\":2", "\"efface_journal\":3")).unwrap_err();
-        assert!(error.contains("version 3"), "{error}");
+        let error = read(&entry.replace("\"efface_journal\":3", "\"efface_journal\":4")).unwrap_err();
+        assert!(error.contains("version 4"), "{error}");
         let error = read(&entry.replace("Z1", "Z2")).unwrap_err();
         assert!(error.contains("another disk's"), "{error}");
         let hash = sha256(entry.as_bytes());

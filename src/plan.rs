@@ -2,9 +2,9 @@
 
 mod method;
 mod sample;
+mod step;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,98 +17,16 @@ use crate::range::{Extent, ExtentSet, align_up};
 
 pub use method::{Method, Pass, SCHEMES, Scheme};
 pub use sample::{PROBES_MAX, Policy, Sample};
+pub use step::{EarlierCheck, Operation, Scope, Step};
 
-/// What a step does to every block of its area, once.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "act", rename_all = "snake_case")]
-pub enum Act {
-    Write {
-        pattern: Pattern,
-    },
-    /// The same over a part of the area: keys before the headers that lead to them.
-    WritePart {
-        pattern: Pattern,
-        part: ExtentSet,
-    },
-    /// Reads all of it, to find what is not zero.
-    Find,
-    /// Over what was found: a block that was never written costs its pool nothing then.
-    WriteFound {
-        pattern: Pattern,
-    },
-    Zero,
-    Discard,
-    /// Reads what is there, before anything is written: what a read-back of the same later proves
-    /// nothing about, and what would be known again.
-    Survey {
-        sample: Sample,
-    },
-    Check {
-        expect: Pattern,
-        sample: Sample,
-    },
-    /// Reads the very places of an earlier check again.
-    Replay {
-        expect: Pattern,
-        check: Box<Earlier>,
-    },
-}
-
-/// What an earlier check read.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Earlier {
-    pub sample: Sample,
-    pub seed: Seed,
-    /// The bytes of one transfer of that job.
-    pub chunk_bytes: u64,
-    /// What its last pass wrote only after failures, and what it could not write.
-    pub retried: ExtentSet,
-    pub residue: ExtentSet,
-}
-
-impl Act {
-    /// What a check compares with.
-    pub fn expects(&self) -> Option<&Pattern> {
-        match self {
-            Act::Check { expect, .. } | Act::Replay { expect, .. } => Some(expect),
-            _ => None,
-        }
-    }
-
-    pub fn writes(&self) -> bool {
-        match self {
-            Act::Write { .. } | Act::WritePart { .. } | Act::WriteFound { .. } | Act::Zero | Act::Discard => {
-                true
-            }
-            Act::Find | Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => false,
-        }
-    }
-}
-
-impl fmt::Display for Act {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Act::Write { pattern } => write!(f, "overwrite {pattern}"),
-            Act::WritePart { pattern, part } => write!(f, "overwrite {pattern} in {} bytes", part.bytes()),
-            Act::Find => f.write_str("find what is not zero"),
-            Act::WriteFound { pattern } => write!(f, "overwrite {pattern} where it was not zero"),
-            Act::Zero => f.write_str("write-zeroes"),
-            Act::Discard => f.write_str("discard"),
-            Act::Survey { sample } => write!(f, "survey, {sample}"),
-            Act::Check { expect, sample } => write!(f, "verify {expect}, {sample}"),
-            Act::Replay { expect, check } => write!(f, "replay {expect}, {}", check.sample),
-        }
-    }
-}
-
-/// One job on one device: `steps`, in order, each over the whole `area`.
+/// One job on one device: `steps`, in order, each in the `area`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
     pub method: String,
     pub area: Extent,
     /// A part of the device only.
     pub partial: bool,
-    pub steps: Vec<Act>,
+    pub steps: Vec<Step>,
     /// The keys that are destroyed, where that is the work.
     pub keys: Option<KeyPlan>,
 }
@@ -188,14 +106,15 @@ impl Plan {
         draw: &mut dyn FnMut() -> Result<Seed>,
     ) -> Result<Plan> {
         method.allows(policy)?;
-        let sample = Sample::choose(policy, area, device.physical_block);
-        let mut steps = acts(&method.passes, sample, draw)?;
-        if let (Some(Act::Write { .. } | Act::Zero | Act::Discard), Some(sample)) = (steps.last(), sample) {
-            steps.extend(check(steps.last(), sample));
+        let sample = policy.sample(area, device.physical_block);
+        let check = |last: Option<&Step>| compare_with(last?, sample).filter(|_| !policy.reads_nothing());
+        let mut steps = steps(&method.passes, check, draw)?;
+        if steps.last().is_some_and(Step::writes) {
+            steps.extend(check(steps.last()));
         }
-        if sample.is_some() {
-            let survey = Sample::choose(Policy::Standard, area, device.physical_block);
-            steps.splice(0..0, survey.map(|sample| Act::Survey { sample }));
+        if !policy.reads_nothing() {
+            let sample = Policy::Standard.sample(area, device.physical_block);
+            steps.insert(0, Step::fingerprint(sample));
         }
         let partial = area != Extent::new(0, device.size);
         Ok(Plan { method: method.name.clone(), area, partial, steps, keys: None })
@@ -205,39 +124,38 @@ impl Plan {
     /// its pool: only what is not zero is overwritten, at last with zeroes, so that all of it reads
     /// alike; and when all of that was read back, it is given back to the pool.
     pub fn on_thin(mut self, discards: bool) -> Result<Plan> {
-        if self.steps.contains(&Act::Zero) {
+        if self.steps.iter().any(Step::writes_zeroes) {
             return Err(Error::unsupported("a thin volume has no write-zeroes")
                 .way_out("leave --zero-with away: what is not zero there is overwritten"));
         }
-        let checked = self.steps.iter().any(|act| matches!(act, Act::Check { .. }));
+        let checked = self.steps.iter().any(|step| step.expected().is_some());
         let mut steps = Vec::new();
         let mut left = None;
-        for act in self.steps {
-            match act {
-                Act::Write { pattern } => {
+        for step in self.steps {
+            match step.written() {
+                Some(pattern) => {
                     if left.is_none() {
-                        steps.push(Act::Find);
+                        steps.push(Step::find_nonzero());
                     }
                     left = Some(pattern.clone());
-                    steps.push(Act::WriteFound { pattern });
+                    steps.push(Step::write_nonzero(pattern.clone()));
                 }
-                Act::Check { .. } if left.is_some() => {}
-                act => steps.push(act),
+                None if step.expected().is_some() && left.is_some() => {}
+                None => steps.push(step),
             }
         }
         if let Some(left) = left {
-            let zero = (left != Pattern::zero()).then(|| Act::WriteFound { pattern: Pattern::zero() });
+            let zero = (left != Pattern::zero()).then(|| Step::write_nonzero(Pattern::zero()));
             // What is not mapped is read at the speed of memory, and a sample would draw little else.
-            let full = Act::Check { expect: Pattern::zero(), sample: Sample::Full };
-            let check = checked.then_some(full);
-            steps.extend(zero.into_iter().chain(check).chain(discards.then_some(Act::Discard)));
+            let check = checked.then(|| Step::compare(Pattern::zero(), None));
+            steps.extend(zero.into_iter().chain(check).chain(discards.then(Step::discard)));
         }
         self.steps = steps;
         Ok(self)
     }
 
     pub fn writes(&self) -> bool {
-        self.steps.iter().any(Act::writes)
+        self.steps.iter().any(Step::writes)
     }
 
     /// The steps without what is drawn for each run: the same method gives the same outline.
@@ -246,26 +164,31 @@ impl Plan {
             return self.steps.iter().map(ToString::to_string).collect();
         }
         let mut passes = method.passes.iter().filter(|pass| **pass != Pass::Check);
-        let told = |act: &Act| match act {
-            Act::Survey { sample } => format!("read before, {sample}"),
-            Act::Check { sample, .. } => format!("read back, {sample}"),
-            Act::Replay { check, .. } => format!("read again, {}", check.sample),
-            Act::WriteFound { .. } => {
-                let pass = passes.next().map_or("overwrite 0x00".into(), ToString::to_string);
-                format!("{pass} where it was not zero")
+        let mut pass = || passes.next().map(ToString::to_string);
+        let line = |step: &Step| match step.operation() {
+            Operation::Fingerprint => format!("read before, {}", step.scope()),
+            Operation::Compare { .. } if step.earlier_check().is_some() => {
+                format!("read again, {}", step.scope())
             }
-            Act::Find => act.to_string(),
-            // Of a thin volume the last discard is no pass of its method.
-            Act::Discard => passes.next().map_or("discard".into(), ToString::to_string),
-            _ => passes.next().map(ToString::to_string).expect("a pass for each step that writes"),
+            Operation::Compare { .. } => format!("read back, {}", step.scope()),
+            Operation::FindNonZero => step.to_string(),
+            // Of a thin volume the last zeroes and the last discard are no passes of its method.
+            Operation::Write { .. } if step.covers_nonzero() => {
+                let pass = pass().unwrap_or_else(|| "overwrite 0x00".into());
+                format!("{pass} {}", step.scope())
+            }
+            Operation::Discard => pass().unwrap_or_else(|| step.to_string()),
+            Operation::Write { .. } | Operation::WriteZeroes => {
+                pass().expect("a pass for each step that writes")
+            }
         };
-        self.steps.iter().map(told).collect()
+        self.steps.iter().map(line).collect()
     }
 
     /// A plan that only reads.
     pub fn check(expect: Pattern, policy: Policy, area: Extent, device: &Device) -> Plan {
-        let sample = Sample::choose(policy, area, device.physical_block);
-        let steps = sample.map(|sample| Act::Check { expect, sample }).into_iter().collect();
+        let sample = policy.sample(area, device.physical_block);
+        let steps = (!policy.reads_nothing()).then(|| Step::compare(expect, sample)).into_iter().collect();
         let partial = area != Extent::new(0, device.size);
         Plan { method: "verify".into(), area, partial, steps, keys: None }
     }
@@ -292,17 +215,17 @@ impl Plan {
             found.headers.iter().map(|header| header.widen(block).intersect(area)).collect();
         let zero_to = headers.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end);
         let material = ExtentSet::from(area).without(&headers);
-        let mut steps = vec![Act::Survey { sample: Sample::Full }];
+        let mut steps = vec![Step::fingerprint(None)];
         for part in [material, headers] {
             for _ in 0..rounds {
                 let pattern = Pattern::Random { seed: draw()? };
-                steps.push(Act::WritePart { pattern, part: part.clone() });
+                steps.push(Step::write_ranges(pattern, part.clone()));
             }
         }
         let pattern = Pattern::Headless { seed: draw()?, zero_to };
-        steps.push(Act::Write { pattern: pattern.clone() });
-        steps.push(Act::Check { expect: pattern, sample: Sample::Full });
-        steps.push(Act::Survey { sample: Sample::Full });
+        steps.push(Step::write(pattern.clone()));
+        steps.push(Step::compare(pattern, None));
+        steps.push(Step::fingerprint(None));
         let partial = area != Extent::new(0, device.size);
         Ok(Plan { method: DESTROY_KEY.into(), area, partial, steps, keys: Some(keys) })
     }
@@ -311,9 +234,13 @@ impl Plan {
 /// The method's name.
 pub const DESTROY_KEY: &str = "destroy-key";
 
-fn acts(passes: &[Pass], sample: Option<Sample>, draw: &mut dyn FnMut() -> Result<Seed>) -> Result<Vec<Act>> {
+fn steps(
+    passes: &[Pass],
+    check: impl Fn(Option<&Step>) -> Option<Step>,
+    draw: &mut dyn FnMut() -> Result<Seed>,
+) -> Result<Vec<Step>> {
     let mut bytes_drawn = BTreeMap::new();
-    let mut acts: Vec<Act> = Vec::new();
+    let mut steps: Vec<Step> = Vec::new();
     for pass in passes {
         let mut byte = |number: u8| -> Result<u8> {
             if let Some(byte) = bytes_drawn.get(&number) {
@@ -323,31 +250,25 @@ fn acts(passes: &[Pass], sample: Option<Sample>, draw: &mut dyn FnMut() -> Resul
             bytes_drawn.insert(number, byte);
             Ok(byte)
         };
-        let act = match pass {
-            Pass::Constant(bytes) => Some(Act::Write { pattern: Pattern::constant(bytes) }),
-            Pass::Byte(number) => Some(Act::Write { pattern: Pattern::constant(&[byte(*number)?]) }),
-            Pass::Complement(number) => Some(Act::Write { pattern: Pattern::constant(&[!byte(*number)?]) }),
-            Pass::Random => Some(Act::Write { pattern: Pattern::Random { seed: draw()? } }),
-            Pass::Zero => Some(Act::Zero),
-            Pass::Discard => Some(Act::Discard),
-            Pass::Check => sample.and_then(|sample| check(acts.last(), sample)),
+        let step = match pass {
+            Pass::Constant(bytes) => Some(Step::write(Pattern::constant(bytes))),
+            Pass::Byte(number) => Some(Step::write(Pattern::constant(&[byte(*number)?]))),
+            Pass::Complement(number) => Some(Step::write(Pattern::constant(&[!byte(*number)?]))),
+            Pass::Random => Some(Step::write(Pattern::Random { seed: draw()? })),
+            Pass::Zero => Some(Step::write_zeroes()),
+            Pass::Discard => Some(Step::discard()),
+            Pass::Check => check(steps.last()),
         };
-        acts.extend(act);
+        steps.extend(step);
     }
-    Ok(acts)
+    Ok(steps)
 }
 
-/// Reads back what this act leaves.
-fn check(left_by: Option<&Act>, sample: Sample) -> Option<Act> {
-    let expect = match left_by? {
-        Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
-            pattern.clone()
-        }
-        Act::Zero | Act::Discard => Pattern::zero(),
-        Act::Check { expect, .. } | Act::Replay { expect, .. } => expect.clone(),
-        Act::Find | Act::Survey { .. } => return None,
-    };
-    Some(Act::Check { expect, sample })
+/// Compares with what this step leaves, or has found: after a discard, zeroes are asked for.
+fn compare_with(last: &Step, sample: Option<Sample>) -> Option<Step> {
+    let zeroes = last.discards().then(Pattern::zero);
+    let expected = last.leaves().or_else(|| last.expected().cloned()).or(zeroes)?;
+    Some(Step::compare(expected, sample))
 }
 
 #[cfg(test)]
@@ -365,7 +286,7 @@ mod tests {
     }
 
     fn told(name: &str, policy: Policy) -> Vec<String> {
-        plan(&Method::named(name).unwrap(), policy).unwrap().steps.iter().map(Act::to_string).collect()
+        plan(&Method::named(name).unwrap(), policy).unwrap().steps.iter().map(Step::to_string).collect()
     }
 
     #[test]
@@ -381,7 +302,7 @@ mod tests {
     fn of_a_thin_volume_only_what_is_not_zero_is_written() {
         let thin = |name: &str, policy| plan(&Method::named(name).unwrap(), policy).unwrap().on_thin(true);
         let told = |name, policy| -> Vec<String> {
-            thin(name, policy).unwrap().steps.iter().map(Act::to_string).collect()
+            thin(name, policy).unwrap().steps.iter().map(Step::to_string).collect()
         };
         let zero = "overwrite 0x00 where it was not zero";
         let read =
@@ -423,16 +344,16 @@ mod tests {
     fn each_random_pass_has_a_seed_of_its_own_and_the_check_expects_the_last() {
         let steps = plan(&Method::named("shred-random").unwrap(), Policy::Full).unwrap().steps;
         let random = |seed| Pattern::Random { seed: Seed([seed; 32]) };
-        assert_eq!(steps[1], Act::Write { pattern: random(1) });
-        assert_eq!(steps[3], Act::Write { pattern: random(3) });
-        assert_eq!(steps[4], Act::Check { expect: random(3), sample: Sample::Full });
+        assert_eq!(steps[1], Step::write(random(1)));
+        assert_eq!(steps[3], Step::write(random(3)));
+        assert_eq!(steps[4], Step::compare(random(3), None));
     }
 
     #[test]
     fn zeroes_at_the_end_are_checked_and_can_be_handed_to_the_kernel() {
         let method = Method::named("random").unwrap().then_zero().offload_zeroes().unwrap();
         let steps: Vec<String> =
-            plan(&method, Policy::Full).unwrap().steps.iter().map(Act::to_string).collect();
+            plan(&method, Policy::Full).unwrap().steps.iter().map(Step::to_string).collect();
         assert_eq!(steps[1..], ["overwrite random", "write-zeroes", "verify 0x00, all of it"]);
         assert!(Method::named("random").unwrap().offload_zeroes().is_err());
     }

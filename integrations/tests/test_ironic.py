@@ -101,7 +101,8 @@ def stock(ramdisk):
 
 
 def passes(record):
-    return [step["pattern"]["kind"] for step in record["job"]["plan"]["steps"] if step["act"] == "write"]
+    operations = [step["operation"] for step in record["job"]["plan"]["steps"]]
+    return [operation["pattern"]["kind"] for operation in operations if operation["kind"] == "write"]
 
 
 def md_superblock(at=4096):
@@ -124,10 +125,7 @@ def test_all_disks_are_wiped_and_their_certificates_are_the_result(ramdisk, disk
     for disk in disks:
         record = result[str(disk.node)]
         assert record["verdict"] == "wiped" and record["identity"]["size_bytes"] == 8 * MIB
-        passes = [
-            step["pattern"]["kind"] for step in record["job"]["plan"]["steps"] if step["act"] == "write"
-        ]
-        assert passes == ["random", "constant"], "one iteration and zeroes: the conductor's defaults"
+        assert passes(record) == ["random", "constant"], "one iteration and zeroes: the conductor's defaults"
         assert disk.image.read_bytes() == bytes(8 * MIB)
     assert {record["id"] for record in certificates()} == {record["id"] for record in result.values()}
 

@@ -18,12 +18,12 @@ use trouble::{Trouble, advice};
 
 use super::event::{Emitter, Event};
 use super::pace::{Leave, Pace};
-use super::step::{Found, StepReport};
+use super::step::{Listed, StepReport};
 use super::{Settings, Stop};
 use crate::error::Error;
 use crate::io::{Buf, Disk, Done, Geometry, Op};
 use crate::pattern::Pattern;
-use crate::plan::Act;
+use crate::plan::{Operation, Step};
 use crate::range::{Extent, ExtentSet, align_down, align_up};
 use crate::verdict::Verdict;
 
@@ -42,8 +42,8 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     pub stop: &'a Stop,
     pub emitter: &'a Emitter,
-    /// The step's number in its plan.
-    pub step: usize,
+    /// The step's number in its plan, from 0.
+    pub number: usize,
     /// Shown what a survey reads, and the blocks that a check finds to differ.
     pub see: &'a mut dyn FnMut(Extent, &[u8]),
     /// Told after each epoch, with the offset below which everything was visited, and is durable
@@ -106,14 +106,14 @@ impl Sheet {
     }
 }
 
-/// Runs one act over an area, and tells why it ended early where it did.
-pub fn cover<'a>(context: Context<'a>, act: &'a Act, area: &ExtentSet) -> (StepReport, Option<Halt>) {
-    let (transfer, depth) = context.settings.transfers(act);
-    let step = context.step;
+/// Runs one step over an area, and says why it ended early where it did.
+pub fn cover<'a>(context: Context<'a>, step: &'a Step, area: &ExtentSet) -> (StepReport, Option<Halt>) {
+    let (transfer, depth) = context.settings.transfers(step);
+    let number = context.number;
     let disk_failed = |error| Halt::Failed(Error::failed("no buffers for the disk's I/O").because(error));
     let started = Instant::now();
-    let mut cover = Cover::new(context, act, area, transfer, depth);
-    let buffers = if matches!(act, Act::Zero | Act::Discard) { 0 } else { depth };
+    let mut cover = Cover::new(context, step, area, transfer, depth);
+    let buffers = if step.transfers() { depth } else { 0 };
     match cover.disk.buffers(buffers, transfer as usize) {
         Ok(bufs) => cover.idle.extend(bufs.into_iter().map(|buf| Sheet { buf, holds: None })),
         Err(error) => cover.halt = Some(disk_failed(error)),
@@ -121,7 +121,8 @@ pub fn cover<'a>(context: Context<'a>, act: &'a Act, area: &ExtentSet) -> (StepR
     cover.run();
     cover.report.milliseconds = started.elapsed().as_millis() as u64;
     cover.report.ended = Timestamp::now();
-    cover.emitter.emit(Event::Progress { step, bytes: cover.report.bytes });
+    cover.report.covered = cover.covered();
+    cover.emitter.emit(Event::Progress { step: number, bytes: cover.report.bytes });
     (cover.report, cover.halt)
 }
 
@@ -130,15 +131,18 @@ struct Cover<'a> {
     settings: &'a Settings,
     stop: &'a Stop,
     emitter: &'a Emitter,
-    step: usize,
-    act: &'a Act,
+    number: usize,
+    step: &'a Step,
     geometry: Geometry,
     depth: usize,
     see: &'a mut dyn FnMut(Extent, &[u8]),
     checkpoint: &'a mut dyn FnMut(&StepReport, u64),
     started: Instant,
-    /// The bytes of the area, where it is one extent.
-    course_bytes: Option<u64>,
+    area_bytes: u64,
+    /// It is visited in order: the area is one extent.
+    in_order: bool,
+    /// What was visited; of an area that is visited in order, few extents at any time.
+    covered: ExtentSet,
 
     /// Pieces that were not tried yet, and the first that the running epoch leaves out.
     fresh: Box<dyn Iterator<Item = Extent>>,
@@ -164,18 +168,20 @@ struct Cover<'a> {
 }
 
 impl<'a> Cover<'a> {
-    fn new(context: Context<'a>, act: &'a Act, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
-        let Context { disk, settings, stop, emitter, step, see, checkpoint } = context;
+    fn new(context: Context<'a>, step: &'a Step, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
+        let Context { disk, settings, stop, emitter, number, see, checkpoint } = context;
         let geometry = disk.geometry();
         let extents: Vec<Extent> = area.iter().collect();
         let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
         let report = StepReport {
-            act: act.clone(),
+            step: step.clone(),
+            covered: Listed::default(),
             bytes: 0,
+            failed_bytes: 0,
             milliseconds: 0,
             flushed: false,
             unusable: ExtentSet::new(),
-            differing: Found::default(),
+            differing: Listed::default(),
             retried: ExtentSet::new(),
             errors: 0,
             started: Timestamp::now(),
@@ -188,7 +194,9 @@ impl<'a> Cover<'a> {
             see,
             checkpoint,
             started: Instant::now(),
-            course_bytes: (area.len() == 1).then(|| area.bytes()),
+            area_bytes: area.bytes(),
+            in_order: area.len() == 1,
+            covered: ExtentSet::new(),
             next: fresh.next(),
             fresh: Box::new(fresh),
             epoch_left: settings.epoch_bytes,
@@ -201,10 +209,10 @@ impl<'a> Cover<'a> {
             idle: Vec::new(),
             done: Vec::new(),
             expected: Sheet {
-                buf: Buf::new(if act.writes() { 1 } else { transfer as usize }, 1),
+                buf: Buf::new(if step.writes() { 1 } else { transfer as usize }, 1),
                 holds: None,
             },
-            pace: Pace::new(settings, act.writes()),
+            pace: Pace::new(settings, step.writes()),
             told_at: Instant::now(),
             report,
             halt: None,
@@ -212,8 +220,8 @@ impl<'a> Cover<'a> {
             settings,
             stop,
             emitter,
+            number,
             step,
-            act,
         }
     }
 
@@ -270,22 +278,22 @@ impl<'a> Cover<'a> {
     fn cut_short(&self, extent: Extent, bytes_max: u64) -> (Extent, Extent) {
         let grain = self.geometry.physical_block;
         let len = align_down(bytes_max, grain).max(grain);
-        let whole = extent.len() <= len || matches!(self.act, Act::Discard);
+        let whole = extent.len() <= len || self.step.discards();
         extent.split(if whole { extent.end } else { align_down(extent.start + len, grain) })
     }
 
     /// Sends a piece to the disk; says whether the disk took it.
     fn submit(&mut self, piece: Piece) -> bool {
         let (at, len) = (piece.extent.start, piece.extent.len());
-        let (op, holds) = match self.act {
-            Act::Zero => (Op::Zero { at, len }, None),
-            Act::Discard => (Op::Discard { at, len }, None),
-            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
+        let (op, holds) = match self.step.operation() {
+            Operation::WriteZeroes => (Op::Zero { at, len }, None),
+            Operation::Discard => (Op::Discard { at, len }, None),
+            Operation::Write { pattern } => {
                 let mut sheet = self.idle.pop().expect("as many buffers as pieces in flight");
                 sheet.prepare(pattern, at, len as usize);
                 (Op::Write { at, buf: sheet.buf }, sheet.holds)
             }
-            Act::Find | Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => {
+            Operation::FindNonZero | Operation::Fingerprint | Operation::Compare { .. } => {
                 let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
                 buf.set_len(len as usize);
                 (Op::Read { at, buf }, None)
@@ -322,7 +330,7 @@ impl<'a> Cover<'a> {
         }
         if self.told_at.elapsed() >= TICK {
             self.told_at = Instant::now();
-            self.emitter.emit(Event::Progress { step: self.step, bytes: self.report.bytes });
+            self.emitter.emit(Event::Progress { step: self.number, bytes: self.report.bytes });
             self.look_at_the_clock();
         }
     }
@@ -346,7 +354,7 @@ impl<'a> Cover<'a> {
             let error = Error::failed(what).at(flight.piece.extent);
             return self.abandon(error.way_out(advice(self.disk.medium(), trouble::GONE)));
         }
-        if self.course_bytes.is_some()
+        if self.in_order
             && let Some(slow) = self.patience.too_slow(self.report.bytes)
         {
             self.fail(Error::failed(slow).way_out("replace the device, or wipe it without --min-rate"));
@@ -393,12 +401,13 @@ impl<'a> Cover<'a> {
             self.reach = (self.reach * 2).min(self.reach_max);
         }
         self.report.bytes += good.len();
+        self.covered.insert(good);
         self.note_course();
         if let Op::Read { buf, .. } = op {
             let bytes = &buf[..good.len() as usize];
-            match self.act {
-                Act::Check { expect, .. } | Act::Replay { expect, .. } => self.compare(expect, good, bytes),
-                _ => (self.see)(good, bytes),
+            match self.step.expected() {
+                Some(expected) => self.compare(expected, good, bytes),
+                None => (self.see)(good, bytes),
             }
         }
         if piece.failed_before {
@@ -410,8 +419,11 @@ impl<'a> Cover<'a> {
     }
 
     fn note_course(&mut self) {
-        let Some(total) = self.course_bytes else { return };
-        let parts = (u128::from(self.report.bytes) * u128::from(COURSE_PARTS) / u128::from(total)) as usize;
+        if !self.in_order {
+            return;
+        }
+        let done = u128::from(self.report.bytes) * u128::from(COURSE_PARTS);
+        let parts = (done / u128::from(self.area_bytes)) as usize;
         if parts > self.report.course.len() {
             let now = self.started.elapsed().as_micros() as u64;
             self.report.course.resize(parts, now);
@@ -437,6 +449,7 @@ impl<'a> Cover<'a> {
 
     fn troubled(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
         let extent = piece.extent;
+        self.report.failed_bytes += extent.len();
         let told = |what: &str| Error::failed(what).at(extent).because(again(error));
         let lost = self.patience.failing();
         let medium = self.disk.medium();
@@ -486,8 +499,9 @@ impl<'a> Cover<'a> {
             self.again.extend(extent.chunks(logical_block).map(part));
         } else {
             self.report.unusable.insert(extent);
+            self.covered.insert(extent);
             let error = error.to_string();
-            self.emitter.emit(Event::Unusable { step: self.step, at: extent, operation, error });
+            self.emitter.emit(Event::Unusable { step: self.number, at: extent, operation, error });
         }
     }
 
@@ -495,7 +509,7 @@ impl<'a> Cover<'a> {
     fn end_epoch(&mut self) -> bool {
         assert!(self.halt.is_some() || self.again.is_empty(), "an idle disk took no piece");
         let failed = self.halt.as_ref().is_some_and(Halt::is_failure);
-        if self.act.writes() && !failed {
+        if self.step.writes() && !failed {
             self.report.flushed = false;
             let medium = self.disk.medium();
             let (all, Cover { disk, emitter, .. }) = (Extent::new(0, self.geometry.size), &mut *self);
@@ -515,6 +529,7 @@ impl<'a> Cover<'a> {
         }
         self.report.milliseconds = self.started.elapsed().as_millis() as u64;
         self.report.ended = Timestamp::now();
+        self.report.covered = self.covered();
         let upto = self.watermark();
         (self.checkpoint)(&self.report, upto);
         self.epoch_left = self.settings.epoch_bytes;
@@ -525,6 +540,12 @@ impl<'a> Cover<'a> {
     fn watermark(&self) -> u64 {
         let pending = self.again.iter().map(|piece| piece.extent.start);
         pending.chain(self.next.map(|extent| extent.start)).min().unwrap_or(self.end)
+    }
+
+    fn covered(&self) -> Listed {
+        let bytes = self.covered.bytes();
+        let whole_sample = self.step.sample().is_some() && bytes == self.area_bytes;
+        if whole_sample { Listed::unlisted(bytes) } else { self.covered.clone().into() }
     }
 
     /// The first failure stands; what is in flight is still drained.

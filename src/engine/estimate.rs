@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::io::{Disk, Op};
-use crate::plan::{Act, Plan, Sample};
+use crate::plan::Plan;
 use crate::range::{Extent, align_down};
 
 /// Reads for no longer than this, and no more than this.
@@ -49,28 +49,14 @@ pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
 
 /// The seconds that a plan takes at this many bytes a second; commands are not counted.
 pub fn seconds(plan: &Plan, bytes_per_second: u64) -> u64 {
-    let transferred = plan.steps.iter().filter(|act| !matches!(act, Act::Zero | Act::Discard));
-    let total = transferred.map(|act| act_bytes(plan, act)).fold(0, u64::saturating_add);
+    let transferred = plan.steps.iter().filter(|step| step.transfers());
+    let total = transferred.map(|step| step.bytes_max(plan.area.len())).fold(0, u64::saturating_add);
     total.div_ceil(bytes_per_second.max(1))
 }
 
 /// The bytes that the steps of a plan are about, added up.
 pub fn plan_bytes(plan: &Plan) -> u64 {
-    plan.steps.iter().map(|act| act_bytes(plan, act)).fold(0, u64::saturating_add)
-}
-
-fn act_bytes(plan: &Plan, act: &Act) -> u64 {
-    let read = |sample: &Sample| match sample {
-        Sample::Full => plan.area.len(),
-        Sample::Stratified { strata, per_stratum, block_bytes, .. } => strata * per_stratum * block_bytes,
-    };
-    match act {
-        // Of what will be found all of it is the most.
-        Act::Write { .. } | Act::Find | Act::WriteFound { .. } | Act::Zero | Act::Discard => plan.area.len(),
-        Act::Survey { sample } | Act::Check { sample, .. } => read(sample),
-        Act::Replay { check, .. } => read(&check.sample),
-        Act::WritePart { part, .. } => part.bytes(),
-    }
+    plan.steps.iter().map(|step| step.bytes_max(plan.area.len())).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::plan::{Act, Sample};
+use crate::plan::Step;
 use crate::verdict::Verdict;
 
 /// How a job does its I/O.
@@ -86,19 +86,14 @@ impl Settings {
         self.depth.max(PROBE_DEPTH)
     }
 
-    /// The length and number of I/Os in flight for a step over `extents` many extents.
-    fn transfers(&self, act: &Act) -> (u64, usize) {
-        let sample = match act {
-            Act::Zero | Act::Discard => return (COMMAND_BYTES, 1),
-            Act::Write { .. } | Act::WritePart { .. } | Act::WriteFound { .. } | Act::Find => {
-                return (self.chunk_bytes, self.depth);
-            }
-            Act::Survey { sample } | Act::Check { sample, .. } => sample,
-            Act::Replay { check, .. } => &check.sample,
-        };
-        match sample {
-            Sample::Full => (self.chunk_bytes, self.depth),
-            Sample::Stratified { .. } => (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH),
+    /// The bytes of one I/O of a step, and how many are in flight.
+    fn transfers(&self, step: &Step) -> (u64, usize) {
+        if !step.transfers() {
+            return (COMMAND_BYTES, 1);
+        }
+        match step.sample() {
+            None => (self.chunk_bytes, self.depth),
+            Some(_) => (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH),
         }
     }
 }

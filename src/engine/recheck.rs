@@ -3,10 +3,10 @@
 //! A certificate is checked with it by a stranger, so nothing in it is believed: every count that
 //! leads to work or memory is looked at first.
 
-use super::job::{JobReport, Last, places, served};
-use super::sampling::{Bound, Probes};
+use super::job::{JobReport, State};
+use super::sampling::Probes;
 use super::step::StepReport;
-use crate::plan::{Act, PROBES_MAX, Sample};
+use crate::plan::{PROBES_MAX, Sample, Step};
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
 
@@ -19,9 +19,9 @@ fn hold(holds: bool, otherwise: &str) -> Checked {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
+/// The last check that was begun, and what the steps before it had left.
 struct LastCheck<'a> {
-    sample: Sample,
-    last: Last,
+    state: State,
     report: &'a StepReport,
     probes: Probes,
 }
@@ -48,16 +48,9 @@ impl JobReport {
             "it tells of blocks outside its area",
         )?;
         hold(self.plan.partial == (area != Extent::new(0, geometry.size)), "it is not told if it is a part")?;
-        let (served_area, _) = served(area, geometry, &self.io_path);
-        for act in &self.plan.steps {
-            let sample = match act {
-                Act::Survey { sample } | Act::Check { sample, .. } => sample,
-                Act::Replay { check, .. } => &check.sample,
-                _ => continue,
-            };
-            hold(fits(sample, served_area), "its sample does not fit its area")?;
-        }
-        Ok(())
+        let area = State::new(&self.plan, geometry, &self.io_path, self.chunk_bytes).area;
+        let samples = self.plan.steps.iter().filter_map(Step::sample);
+        hold(samples.clone().all(|sample| fits(sample, area)), "its sample does not fit its area")
     }
 
     fn inside(&self, set: &ExtentSet) -> bool {
@@ -66,18 +59,27 @@ impl JobReport {
 
     fn check_steps(&self) -> Checked {
         let planned = &self.plan.steps;
-        for (number, step) in self.steps.iter().enumerate() {
-            let as_planned = planned.get(number).map_or(is_map(&step.act), |act| *act == step.act);
+        for (number, report) in self.steps.iter().enumerate() {
+            let as_planned = planned.get(number) == Some(&report.step);
             // After a mismatch the next step is the map.
-            hold(as_planned || is_map(&step.act), "a step is not the one that was planned")?;
-            let sets = [&step.unusable, &step.retried, &step.differing.extents];
+            hold(as_planned || is_map(&report.step), "a step is not the one that was planned")?;
+            let sets =
+                [&report.unusable, &report.retried, &report.differing.extents, &report.covered.extents];
             hold(sets.iter().all(|set| self.inside(set)), "a step tells of blocks outside its area")?;
-            let residue = step.unusable.clone().without(&self.residue);
+            let all = &report.covered;
+            let unusable = report.unusable.clone().without(&all.extents);
+            hold(all.more || unusable.is_empty(), "what a step could not use it did not visit")?;
+            let listed = all.extents.bytes();
             hold(
-                !step.act.writes() || residue.is_empty(),
-                "what a pass could not write is not in the residue",
+                listed <= all.bytes && (all.more || listed == all.bytes),
+                "a step covered more than it says",
             )?;
+            let done = all.bytes.checked_sub(report.unusable.bytes());
+            hold(done.is_some_and(|done| done <= report.bytes), "a step covered more than it wrote or read")?;
         }
+        let state = self.state_after(self.steps.len());
+        hold(state.residue == self.residue, "its residue is not what its passes could not write")?;
+        hold(state.unreadable == self.unreadable, "its checks could not read other blocks than it says")?;
         let resumed = self.resumed.iter().all(|each| {
             let inside = (self.plan.area.start..=self.plan.area.end).contains(&each.upto);
             let fewer = each.fewer_passes_bytes <= self.plan.area.len();
@@ -91,37 +93,27 @@ impl JobReport {
         hold(before, "more was found before than was read")
     }
 
+    /// What the first `count` steps have left.
+    fn state_after(&self, count: usize) -> State {
+        let mut state = State::new(&self.plan, &self.geometry, &self.io_path, self.chunk_bytes);
+        self.steps[..count].iter().for_each(|report| state.add(report));
+        state
+    }
+
     /// The last check that was begun: its places follow from the seed.
     fn last_check(&self) -> Option<LastCheck<'_>> {
-        let told = self.verification.as_ref()?;
-        let mut last = Last::default();
-        let mut found = None;
-        for (act, report) in self.plan.steps.iter().zip(&self.steps) {
-            match act {
-                Act::Check { sample, .. } => found = Some((*sample, last.clone(), report)),
-                Act::Replay { check, .. } => {
-                    last = Last { retried: check.retried.clone(), residue: check.residue.clone() };
-                }
-                Act::Find | Act::Survey { .. } => {}
-                Act::Write { .. }
-                | Act::WritePart { .. }
-                | Act::WriteFound { .. }
-                | Act::Zero
-                | Act::Discard => {
-                    last = Last::of(report);
-                }
-            }
-        }
-        let (sample, last, report) = found?;
-        let (area, _) = served(self.plan.area, &self.geometry, &self.io_path);
-        let probes = places(&sample, area, &self.geometry, &told.seed, self.chunk_bytes, &last);
-        Some(LastCheck { sample, last, report, probes })
+        let verification = self.verification.as_ref()?;
+        let drawn_anew = |step: &Step| step.expected().is_some() && step.earlier_check().is_none();
+        let begun = self.plan.steps.iter().zip(&self.steps).rposition(|(step, _)| drawn_anew(step))?;
+        let (state, report) = (self.state_after(begun), &self.steps[begun]);
+        let probes = state.probes(&self.plan.steps[begun], &verification.seed);
+        Some(LastCheck { state, report, probes })
     }
 
     /// The blocks that the last check was to read, or all that it was followed by; of a report that
     /// was checked.
     pub fn places_read(&self) -> ExtentSet {
-        if self.steps.iter().any(|step| is_map(&step.act)) {
+        if self.steps.iter().any(|report| is_map(&report.step)) {
             return self.plan.area.into();
         }
         self.last_check().map(|check| check.probes.extents).unwrap_or_default()
@@ -130,11 +122,11 @@ impl JobReport {
     fn check_verification(&self) -> Checked {
         let Some(told) = &self.verification else { return Ok(()) };
         let check = self.last_check().ok_or("it tells of a check that was not planned")?;
-        let LastCheck { sample, last, report, probes } = check;
+        let LastCheck { state, report, probes } = check;
         let all = probes.extents.bytes();
         let complete = report.bytes.checked_add(report.unusable.bytes()) == Some(all);
         hold(
-            told.sample == sample && told.probes == probes.drawn,
+            told.sample.as_ref() == report.step.sample() && told.probes == probes.drawn,
             "its check is not the one that was planned",
         )?;
         hold(
@@ -142,15 +134,7 @@ impl JobReport {
             "its check read other blocks than its seed draws",
         )?;
         hold(complete || !self.claims(), "its check did not read all that its seed draws")?;
-        let clean =
-            complete && report.unusable.is_empty() && report.differing.is_empty() && last.residue.is_empty();
-        let bound = match (sample, probes.drawn) {
-            (Sample::Stratified { confidence_ppm, .. }, Some(drawn)) if clean => {
-                Some(Bound::of(drawn, confidence_ppm))
-            }
-            _ => None,
-        };
-        hold(told.bound == bound, "its bound does not follow from its probes")
+        hold(told.bound == state.bound(&probes, report), "its bound does not follow from its probes")
     }
 
     /// The verdicts that say something of the device.
@@ -184,21 +168,18 @@ impl JobReport {
             "its verdict is not that of its plan",
         )?;
         hold(self.steps.len() == self.plan.steps.len(), "it claims success with steps undone")?;
-        let checks = self.plan.steps.iter().any(|act| matches!(act, Act::Check { .. }));
+        let checks = self.plan.steps.iter().any(|step| step.expected().is_some());
         hold(checks == self.verification.is_some(), "it does not tell of its check")?;
-        let (area, _) = served(self.plan.area, &self.geometry, &self.io_path);
-        let passes = self.steps.iter().filter(|step| step.act.writes());
-        let found_bytes = self.found_bytes.unwrap_or(0);
-        let looked = self.plan.steps.contains(&Act::Find);
+        let looked = self.plan.steps.iter().any(Step::finds_nonzero);
         hold(looked == self.found_bytes.is_some(), "it does not tell what it found")?;
-        for pass in passes {
+        let state = self.state_after(0);
+        for pass in self.steps.iter().filter(|report| report.step.writes()) {
             hold(pass.flushed, "it claims success with a pass that was not flushed")?;
-            let bytes = match &pass.act {
-                Act::WritePart { part, .. } => part.bytes(),
-                Act::WriteFound { .. } => found_bytes,
-                _ => area.len(),
+            let all = if pass.step.covers_nonzero() {
+                self.found_bytes == Some(pass.covered.bytes)
+            } else {
+                pass.covered == state.extents(&pass.step).into()
             };
-            let all = pass.bytes.checked_add(pass.unusable.bytes()) == Some(bytes);
             hold(all, "it claims success with a pass that did not cover its area")?;
         }
         Ok(())
@@ -206,15 +187,13 @@ impl JobReport {
 }
 
 /// What reads everything: a full check, or the map after a mismatch.
-fn is_map(act: &Act) -> bool {
-    matches!(act, Act::Check { sample: Sample::Full, .. })
+fn is_map(step: &Step) -> bool {
+    step.expected().is_some() && step.covers_area()
 }
 
 /// Whether a sample can be drawn in this area, with no more work than any of ours.
 fn fits(sample: &Sample, area: Extent) -> bool {
-    let Sample::Stratified { strata, per_stratum, block_bytes, confidence_ppm } = *sample else {
-        return true;
-    };
+    let Sample { strata, per_stratum, block_bytes, confidence_ppm } = *sample;
     let probes = strata.checked_mul(per_stratum);
     let stratum_blocks = (area.len().checked_div(block_bytes)).and_then(|blocks| blocks.checked_div(strata));
     probes.is_some_and(|probes| (1..=PROBES_MAX).contains(&probes))

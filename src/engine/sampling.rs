@@ -54,7 +54,7 @@ pub struct Probes {
 /// `edges` are offsets where our own work began or ended a transfer: the blocks on both sides are
 /// read. `retried` is read in whole.
 pub fn probes(
-    sample: &Sample,
+    sample: Option<&Sample>,
     area: Extent,
     geometry: &Geometry,
     seed: &Seed,
@@ -62,7 +62,7 @@ pub fn probes(
     retried: &ExtentSet,
 ) -> Probes {
     let mut extents = draw(sample, area, seed);
-    let &Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else {
+    let Some(sample @ &Sample { strata, block_bytes, .. }) = sample else {
         return Probes { drawn: None, extents };
     };
     let left_over = area.len() / block_bytes % strata * block_bytes + area.len() % block_bytes;
@@ -70,12 +70,12 @@ pub fn probes(
         .chain(retried.iter().map(|extent| extent.intersect(area)))
         .chain([Extent::new(area.end - left_over, area.end)]);
     always.for_each(|extent| extents.insert(extent));
-    Probes { drawn: Some(strata * per_stratum), extents }
+    Probes { drawn: Some(sample.probes()), extents }
 }
 
-/// The blocks that are drawn from the seed; everything where the sample is all of it.
-pub fn draw(sample: &Sample, area: Extent, seed: &Seed) -> ExtentSet {
-    let &Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else {
+/// The blocks that are drawn from the seed; without a sample, everything.
+pub fn draw(sample: Option<&Sample>, area: Extent, seed: &Seed) -> ExtentSet {
+    let Some(&Sample { strata, per_stratum, block_bytes, .. }) = sample else {
         return area.into();
     };
     let stratum_blocks = area.len() / block_bytes / strata;
@@ -161,7 +161,7 @@ mod tests {
         Geometry { size: 104 * MIB + 512 * 7, logical_block: 512, physical_block: 512, memory_align: 512 };
 
     fn standard(area: Extent) -> Sample {
-        Sample::choose(Policy::Standard, area, GEOMETRY.physical_block).unwrap()
+        Policy::Standard.sample(area, GEOMETRY.physical_block).unwrap()
     }
 
     #[test]
@@ -181,11 +181,11 @@ mod tests {
     fn every_stratum_has_its_distinct_probes_and_the_rest_is_read() {
         let area = Extent::new(512 * 9, GEOMETRY.size);
         let sample = standard(area);
-        let Sample::Stratified { strata, per_stratum, block_bytes, .. } = sample else { panic!("small") };
+        let Sample { strata, per_stratum, block_bytes, .. } = sample;
         let stratum_bytes = area.len() / block_bytes / strata * block_bytes;
         let mut drawn = ExtentSet::new();
         for round in 0..20 {
-            let probes = probes(&sample, area, &GEOMETRY, &Seed([round; 32]), &[], &ExtentSet::new());
+            let probes = probes(Some(&sample), area, &GEOMETRY, &Seed([round; 32]), &[], &ExtentSet::new());
             assert_eq!(probes.drawn, Some(4_608));
             for stratum in 0..strata {
                 let start = area.start + stratum * stratum_bytes;
@@ -218,7 +218,8 @@ mod tests {
     fn the_fixed_places_are_always_read() {
         let area = Extent::new(0, GEOMETRY.size);
         let retried = ExtentSet::from(Extent::at(50 * MIB + 512, 512));
-        let read = probes(&standard(area), area, &GEOMETRY, &Seed([1; 32]), &[3 * MIB], &retried).extents;
+        let read =
+            probes(Some(&standard(area)), area, &GEOMETRY, &Seed([1; 32]), &[3 * MIB], &retried).extents;
         let end = GEOMETRY.size;
         let places =
             [0, 33 * 512, 0x4000, 0x40_0000, 3 * MIB - 1, 3 * MIB, 50 * MIB + 512, end - MIB, end - 1];
@@ -232,7 +233,7 @@ mod tests {
         let area = Extent::new(8 * MIB, 90 * MIB);
         let edges = [0, 8 * MIB, 90 * MIB];
         let read =
-            probes(&standard(area), area, &GEOMETRY, &Seed([1; 32]), &edges, &ExtentSet::new()).extents;
+            probes(Some(&standard(area)), area, &GEOMETRY, &Seed([1; 32]), &edges, &ExtentSet::new()).extents;
         assert!(read.iter().all(|extent| extent.intersect(area) == extent));
     }
 

@@ -5,22 +5,36 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::pattern::{Pattern, Seed};
-use crate::plan::Act;
+use crate::plan::Step;
 use crate::range::{Extent, ExtentSet};
 
 /// How many extents a finding lists; beyond that only their bytes are counted.
 const LISTED_MAX: usize = 4096;
 
-/// Ranges that were found, of which at most 4096 are listed.
+/// Extents of which at most 4096 are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Found {
+pub struct Listed {
     pub extents: ExtentSet,
+    /// Of all, listed or not.
     pub bytes: u64,
-    /// More was found than is listed.
+    /// There are more than are listed.
     pub more: bool,
 }
 
-impl Found {
+impl From<ExtentSet> for Listed {
+    fn from(extents: ExtentSet) -> Listed {
+        let (bytes, more) = (extents.bytes(), extents.len() > LISTED_MAX);
+        let extents = if more { extents.iter().take(LISTED_MAX).collect() } else { extents };
+        Listed { extents, bytes, more }
+    }
+}
+
+impl Listed {
+    /// Without the list, where it follows from something else.
+    pub fn unlisted(bytes: u64) -> Listed {
+        Listed { extents: ExtentSet::new(), bytes, more: bytes > 0 }
+    }
+
     pub fn add(&mut self, extent: Extent) {
         self.bytes += extent.len();
         if self.extents.len() < LISTED_MAX {
@@ -38,16 +52,21 @@ impl Found {
 /// What one step did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
-    pub act: Act,
-    /// Bytes that were written, or read.
+    pub step: Step,
+    /// What was visited, unusable blocks with it. The places of a whole sample are not listed: they
+    /// follow from its seed.
+    pub covered: Listed,
+    /// Bytes that were written, or read: each time that they were.
     pub bytes: u64,
+    /// Bytes of the I/Os that failed; 0 in a record of version 2, which did not count them.
+    pub failed_bytes: u64,
     pub milliseconds: u64,
     /// The last flush of a writing step succeeded, with nothing after it.
     pub flushed: bool,
     /// Blocks that could not be written, or not be read.
     pub unusable: ExtentSet,
     /// Blocks that hold something else than the check expects.
-    pub differing: Found,
+    pub differing: Listed,
     /// Pieces that failed first and succeeded later.
     pub retried: ExtentSet,
     /// I/Os that failed.
@@ -60,11 +79,15 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    /// One report of a step that two processes did. It wrote: no check goes on in another process.
+    /// One report of a step that two processes did, of which the later one visited again what the
+    /// earlier one is not believed for. It wrote: no check goes on in another process.
     pub fn after(self, before: &StepReport) -> StepReport {
-        let both = |one: &ExtentSet, other: &ExtentSet| one.iter().chain(other.iter()).collect();
+        let both =
+            |one: &ExtentSet, other: &ExtentSet| -> ExtentSet { one.iter().chain(other.iter()).collect() };
         StepReport {
+            covered: both(&before.covered.extents, &self.covered.extents).into(),
             bytes: before.bytes + self.bytes,
+            failed_bytes: before.failed_bytes + self.failed_bytes,
             milliseconds: before.milliseconds + self.milliseconds,
             unusable: both(&before.unusable, &self.unusable),
             retried: both(&before.retried, &self.retried),
@@ -75,16 +98,16 @@ impl StepReport {
         }
     }
 
+    /// Where it was done: covered, and not unusable.
+    pub fn done(&self) -> ExtentSet {
+        self.covered.extents.clone().without(&self.unusable)
+    }
+
     /// What a random pass was made from.
     pub fn seed(&self) -> Option<&Seed> {
-        match &self.act {
-            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
-                match pattern {
-                    Pattern::Random { seed } | Pattern::Headless { seed, .. } => Some(seed),
-                    Pattern::Constant { .. } => None,
-                }
-            }
-            _ => None,
+        match self.step.written()? {
+            Pattern::Random { seed } | Pattern::Headless { seed, .. } => Some(seed),
+            Pattern::Constant { .. } => None,
         }
     }
 }

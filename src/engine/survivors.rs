@@ -17,7 +17,7 @@ use zeroize::Zeroize;
 use super::Stop;
 use crate::error::Result;
 use crate::pattern::{Pattern, Seed};
-use crate::plan::Act;
+use crate::plan::Step;
 use crate::range::Extent;
 
 /// How many runs a report lists; beyond that only their bytes are counted.
@@ -163,17 +163,12 @@ pub struct Inquiry<'a> {
 }
 
 impl<'a> Inquiry<'a> {
-    pub fn new(expect: &'a Pattern, acts: &'a [Act], memory: Option<&'a Memory>) -> Inquiry<'a> {
-        let pattern = |(step, act): (usize, &'a Act)| match act {
-            Act::Write { pattern } | Act::WritePart { pattern, .. } | Act::WriteFound { pattern } => {
-                Some((step, pattern))
-            }
-            _ => None,
-        };
-        let mut written: Vec<(usize, &Pattern)> = acts.iter().enumerate().filter_map(pattern).collect();
+    pub fn new(expect: &'a Pattern, steps: &'a [Step], memory: Option<&'a Memory>) -> Inquiry<'a> {
+        let pattern = |(number, step): (usize, &'a Step)| Some((number, step.written()?));
+        let mut written: Vec<(usize, &Pattern)> = steps.iter().enumerate().filter_map(pattern).collect();
         // A plan that only reads expects what an earlier job wrote.
         if !written.iter().any(|(_, pattern)| *pattern == expect) {
-            let reads = acts.iter().position(|act| act.expects() == Some(expect));
+            let reads = steps.iter().position(|step| step.expected() == Some(expect));
             written.extend(reads.map(|step| (step, expect)));
         }
         Inquiry {
@@ -311,14 +306,14 @@ mod tests {
     #[test]
     fn each_kind_is_told_from_the_others() {
         let random = Pattern::Random { seed: Seed([1; 32]) };
-        let acts = [
-            Act::Write { pattern: Pattern::constant(&[0x55, 0xaa]) },
-            Act::Write { pattern: Pattern::Random { seed: Seed([2; 32]) } },
-            Act::Write { pattern: random.clone() },
+        let steps = [
+            Step::write(Pattern::constant(&[0x55, 0xaa])),
+            Step::write(Pattern::Random { seed: Seed([2; 32]) }),
+            Step::write(random.clone()),
         ];
         let mut memory = Memory::new().unwrap();
         memory.keep(4096, &[b'S'; 512]);
-        let mut inquiry = Inquiry::new(&random, &acts, Some(&memory));
+        let mut inquiry = Inquiry::new(&random, &steps, Some(&memory));
         // In no order, as reads come back.
         see(&mut inquiry, 4096 + 512, &[b'?'; 512]);
         see(&mut inquiry, 4096, &[b'S'; 512]);

@@ -24,26 +24,19 @@ pub enum Policy {
     },
 }
 
-/// What a check reads.
+/// Distinct blocks that are drawn in each of equal strata.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Sample {
-    Full,
-    Stratified {
-        strata: u64,
-        per_stratum: u64,
-        block_bytes: u64,
-        /// In parts per million: 990,000 is 99 %.
-        confidence_ppm: u64,
-    },
+pub struct Sample {
+    pub strata: u64,
+    pub per_stratum: u64,
+    pub block_bytes: u64,
+    /// In parts per million: 990,000 is 99 %.
+    pub confidence_ppm: u64,
 }
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Sample::Full => f.write_str("all of it"),
-            Sample::Stratified { strata, per_stratum, .. } => write!(f, "{} probes", strata * per_stratum),
-        }
+        write!(f, "{} probes", self.probes())
     }
 }
 
@@ -53,13 +46,16 @@ const PROBE_BYTES_MIN: u64 = 4096;
 /// More single blocks than this take a disk longer than reading all of it in order.
 pub const PROBES_MAX: u64 = 1 << 22;
 
-impl Sample {
-    /// What the policy reads of this area; nothing where it is none.
-    pub fn choose(policy: Policy, area: Extent, physical_block: u64) -> Option<Sample> {
-        let (strata, confidence_ppm) = match policy {
-            Policy::None => return None,
-            Policy::Full => return Some(Sample::Full),
-            Policy::NistR1 => return Some(Sample::nist_r1(area, physical_block)),
+impl Policy {
+    pub fn reads_nothing(self) -> bool {
+        self == Policy::None
+    }
+
+    /// The sample that it draws in this area; `None` where it reads all, or nothing.
+    pub fn sample(self, area: Extent, physical_block: u64) -> Option<Sample> {
+        let (strata, confidence_ppm) = match self {
+            Policy::None | Policy::Full => return None,
+            Policy::NistR1 => return Sample::nist_r1(area, physical_block),
             Policy::Standard => (2_304, 990_000),
             Policy::High => (34_560, 999_000),
             Policy::Claim { confidence_ppm, unwiped_ppb } => {
@@ -69,21 +65,31 @@ impl Sample {
         let block_bytes = physical_block.max(PROBE_BYTES_MIN);
         let too_many = strata.saturating_mul(PER_STRATUM) > PROBES_MAX;
         if too_many || area.len() / block_bytes / STRATUM_BLOCKS_MIN < strata {
-            return Some(Sample::Full);
+            return None;
         }
-        Some(Sample::Stratified { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm })
+        Some(Sample { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm })
+    }
+}
+
+impl Sample {
+    pub fn probes(&self) -> u64 {
+        self.strata.saturating_mul(self.per_stratum)
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.probes().saturating_mul(self.block_bytes)
     }
 
     /// 1,000 subsections with two places in each, which together are a tenth of the media (4.7).
-    fn nist_r1(area: Extent, physical_block: u64) -> Sample {
+    fn nist_r1(area: Extent, physical_block: u64) -> Option<Sample> {
         const SUBSECTIONS: u64 = 1_000;
         const PLACES: u64 = 20;
         let block_bytes = align_down(area.len() / SUBSECTIONS / PLACES, physical_block.max(PROBE_BYTES_MIN));
         if block_bytes == 0 {
-            return Sample::Full;
+            return None;
         }
         let (strata, confidence_ppm) = (SUBSECTIONS, 990_000);
-        Sample::Stratified { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm }
+        Some(Sample { strata, per_stratum: PER_STRATUM, block_bytes, confidence_ppm })
     }
 }
 
@@ -103,9 +109,9 @@ mod tests {
     #[test]
     fn a_small_area_is_read_in_full() {
         let blocks = |count: u64| Extent::new(0, count * 4096);
-        assert_eq!(Sample::choose(Policy::Standard, blocks(2_304 * 8 - 1), 512), Some(Sample::Full));
-        let sampled = Sample::choose(Policy::Standard, blocks(2_304 * 8), 512);
-        assert!(matches!(sampled, Some(Sample::Stratified { block_bytes: 4096, .. })));
+        assert_eq!(Policy::Standard.sample(blocks(2_304 * 8 - 1), 512), None);
+        let sampled = Policy::Standard.sample(blocks(2_304 * 8), 512);
+        assert_eq!(sampled.unwrap().block_bytes, 4096);
     }
 
     #[test]
@@ -115,28 +121,20 @@ mod tests {
         {
             assert_eq!(probes_for(confidence_ppm, unwiped_ppb), probes);
             let policy = Policy::Claim { confidence_ppm, unwiped_ppb };
-            let Some(Sample::Stratified { strata, per_stratum, confidence_ppm: told, .. }) =
-                Sample::choose(policy, Extent::new(0, 1 << 40), 512)
-            else {
-                panic!("a sample")
-            };
-            assert!(strata * per_stratum >= probes && told == confidence_ppm);
+            let sample = policy.sample(Extent::new(0, 1 << 40), 512).unwrap();
+            assert!(sample.probes() >= probes && sample.confidence_ppm == confidence_ppm);
         }
         let everything = Policy::Claim { confidence_ppm: 999_999, unwiped_ppb: 1 };
-        assert_eq!(Sample::choose(everything, Extent::new(0, 1 << 40), 512), Some(Sample::Full));
+        assert_eq!(everything.sample(Extent::new(0, 1 << 40), 512), None);
     }
 
     #[test]
     fn the_withdrawn_sample_reads_a_tenth() {
         let area = Extent::new(0, 1 << 40);
-        let Some(Sample::Stratified { strata, per_stratum, block_bytes, .. }) =
-            Sample::choose(Policy::NistR1, area, 512)
-        else {
-            panic!("a sample")
-        };
-        assert_eq!((strata, per_stratum), (1_000, 2));
-        let share = (strata * per_stratum * block_bytes) as f64 / area.len() as f64;
+        let sample = Policy::NistR1.sample(area, 512).unwrap();
+        assert_eq!((sample.strata, sample.per_stratum), (1_000, 2));
+        let share = sample.bytes() as f64 / area.len() as f64;
         assert!((0.0999..=0.1).contains(&share), "{share}");
-        assert_eq!(Sample::choose(Policy::NistR1, Extent::new(0, 60 << 20), 4096), Some(Sample::Full));
+        assert_eq!(Policy::NistR1.sample(Extent::new(0, 60 << 20), 4096), None);
     }
 }

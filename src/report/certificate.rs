@@ -15,9 +15,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Record;
 use super::record::{VERSION, VERSION_MIN};
 use super::sign::{Envelope, PAYLOAD_TYPE, PublicKeys, SecretKey};
+use super::{Record, version_2};
 use crate::error::{Error, Result};
 use crate::printable::{excerpt, is_printable, printable};
 
@@ -139,13 +139,16 @@ fn record(payload: &[u8]) -> Result<Record> {
         ))
         .way_out("read it with the efface that wrote it, or a newer one"));
     }
-    let document: Value = in_one_form(payload)?;
+    let mut document: Value = in_one_form(payload)?;
     if !steers_nothing(&document) {
         return Err(bad("it holds control or formatting characters, which efface never writes"));
     }
     match version {
         VERSION => in_one_form(payload),
-        _ => serde_json::from_slice(payload).map_err(no_json),
+        _ => {
+            version_2::upgrade(&mut document);
+            serde_json::from_value(document).map_err(no_json)
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Effect, Force, Layer, Thin};
 use crate::engine::job::{JobReport, Process, Resumption, Verification};
+use crate::engine::step::StepReport;
 use crate::luks::data::DataSample;
 use crate::pattern::Pattern;
-use crate::plan::{Act, KeyPlan, Plan, Sample};
+use crate::plan::{KeyPlan, Plan, Sample, Step};
+use crate::range::Extent;
 use crate::verdict::Verdict;
 
 /// What the job did, and what its verification proves.
@@ -32,7 +34,7 @@ pub fn claim(job: &JobReport, copies: &[String]) -> String {
             copies.join(", ")
         ),
         Verdict::Wiped => format!("{} {verified}", technique(job, &area)),
-        Verdict::Verified if job.plan.steps.iter().any(|act| matches!(act, Act::Replay { .. })) => format!(
+        Verdict::Verified if job.plan.steps.iter().any(|step| step.earlier_check().is_some()) => format!(
             "Of {area}: what the certificate's check had read was read again, and is what it should be. Then, \
              drawn anew: {verified}"
         ),
@@ -52,8 +54,25 @@ pub fn claim(job: &JobReport, copies: &[String]) -> String {
                 kinds.join(", ")
             )
         }
-        _ => format!("Nothing is claimed of {area}."),
+        _ => format!("Nothing is claimed of {area}.{}", reached(job)),
     }
+}
+
+/// How far the passes came of a job that did not come to its end.
+fn reached(job: &JobReport) -> String {
+    let passes = job.steps.iter().filter(|report| report.step.writes() && report.bytes > 0);
+    let pass = |report: &StepReport| {
+        let done = report.done();
+        let (first, last) = (done.iter().next(), done.iter().last());
+        let places = first.zip(last).map_or(String::new(), |(first, last)| {
+            format!(" in bytes {}", Extent::new(first.start, last.end))
+        });
+        let more = if report.covered.more { ", and more that is not listed" } else { "" };
+        let flushed = if report.flushed { "" } else { ", and was not flushed" };
+        format!("{} reached {}{places}{more}{flushed}", report.step, bytes(done.bytes()))
+    };
+    let passes: Vec<String> = passes.map(pass).collect();
+    if passes.is_empty() { String::new() } else { format!(" The passes: {}.", passes.join("; ")) }
 }
 
 fn destroyed(keys: &KeyPlan, area: &str) -> String {
@@ -77,10 +96,12 @@ fn technique(job: &JobReport, area: &str) -> String {
     if let Some(found) = job.found_bytes {
         return on_thin(job, area, found);
     }
-    let acts: Vec<&Act> = job.plan.steps.iter().filter(|act| act.writes()).collect();
-    let passes: Vec<String> = acts.iter().map(ToString::to_string).collect();
-    let overwritten = acts.iter().all(|act| matches!(act, Act::Write { .. }));
-    let verb = if overwritten { "overwritten and flushed" } else { "treated and flushed" };
+    let passes: Vec<&Step> = job.plan.steps.iter().filter(|step| step.writes()).collect();
+    let verb = if passes.iter().all(|step| step.written().is_some()) {
+        "overwritten and flushed"
+    } else {
+        "treated and flushed"
+    };
     let times = if passes.len() == 1 { "once".into() } else { format!("{} times", passes.len()) };
     let fewer = job.resumed.iter().fold(0u64, |sum, each| sum.saturating_add(each.fewer_passes_bytes));
     let but = match fewer.min(job.plan.area.len()) {
@@ -90,18 +111,16 @@ fn technique(job: &JobReport, area: &str) -> String {
             bytes(fewer)
         ),
     };
+    let passes: Vec<String> = passes.iter().map(ToString::to_string).collect();
     format!("All of {area} was {verb} {times}{but}: {}.", passes.join(", "))
 }
 
 /// Only what was found was written; the discard behind the check is no technique.
 fn on_thin(job: &JobReport, area: &str, found_bytes: u64) -> String {
-    let patterns = job.plan.steps.iter().filter_map(|act| match act {
-        Act::WriteFound { pattern } => Some(pattern.to_string()),
-        _ => None,
-    });
-    let patterns: Vec<String> = patterns.collect();
+    let patterns: Vec<String> =
+        job.plan.steps.iter().filter_map(Step::written).map(ToString::to_string).collect();
     let returned =
-        if job.plan.steps.contains(&Act::Discard) { ", and all of it was discarded then" } else { "" };
+        if job.plan.steps.iter().any(Step::discards) { ", and all of it was discarded then" } else { "" };
     format!(
         "Of {area}, all that was not zero ({}) was overwritten through the volume and flushed: {}{returned}. Blocks \
          that it once shared with a snapshot got new places by that, and are not among what was overwritten.",
@@ -136,10 +155,10 @@ pub fn pool(before: &Thin, after: &Thin) -> String {
 fn verified(job: &JobReport, check: &Verification) -> String {
     let read = bytes(check.bytes_read);
     match (check.sample, check.probes, check.bound) {
-        (Sample::Full, ..) if job.unreadable.is_empty() && job.residue.is_empty() => {
+        (None, ..) if job.unreadable.is_empty() && job.residue.is_empty() => {
             format!("All of it was read ({read}), and every byte is what it should be.")
         }
-        (Sample::Stratified { block_bytes, .. }, Some(probes), Some(bound)) => format!(
+        (Some(Sample { block_bytes, .. }), Some(probes), Some(bound)) => format!(
             "{probes} blocks of {} drawn at random and the fixed places were read ({read}), and all are \
              what they should be: with {} confidence at most {} of the blocks differ.",
             bytes(block_bytes),
@@ -244,24 +263,22 @@ fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
 
 /// What the work itself leaves open.
 fn of_steps(plan: &Plan, direct: bool) -> impl Iterator<Item = &'static str> {
-    let any = |is: fn(&Act) -> bool| plan.steps.iter().any(is);
+    let any = |is: fn(&Step) -> bool| plan.steps.iter().any(is);
+    let checks = |is: fn(&Step) -> bool| plan.steps.iter().any(|step| step.expected().is_some() && is(step));
     those_that_apply([
         (
-            any(|act| matches!(act, Act::Zero)),
+            any(Step::writes_zeroes),
             "Write-zeroes is a command to the device: the media need not have been written.",
         ),
         (
-            any(|act| matches!(act, Act::Discard)) && !any(|act| matches!(act, Act::WriteFound { .. })),
+            any(Step::discards) && !any(Step::covers_nonzero),
             "Discard guarantees nothing: the old data may still lie on the media.",
         ),
         (!direct, "Direct I/O was refused: what was read back may have come from the page cache."),
+        (checks(|step| step.sample().is_some()), "A sample: a single stray block can go unseen."),
+        (!checks(|_| true), "Nothing is read back."),
         (
-            any(|act| matches!(act, Act::Check { sample: Sample::Stratified { .. }, .. })),
-            "A sample: a single stray block can go unseen.",
-        ),
-        (!any(|act| matches!(act, Act::Check { .. })), "Nothing is read back."),
-        (
-            any(|act| matches!(act, Act::Check { expect, .. } if *expect == Pattern::zero())),
+            checks(|step| step.expected() == Some(&Pattern::zero())),
             "Zeroes look alike everywhere: aliased addresses cannot be seen, as a random pass would show them.",
         ),
     ])
@@ -434,9 +451,10 @@ pub enum Category {
 impl Category {
     pub fn of(plan: &Plan, identity: &Identity) -> Category {
         let media = matches!(identity.kind, Kind::Disk | Kind::Partition) && identity.physical;
-        let checked = plan.steps.iter().any(|act| matches!(act, Act::Check { .. }));
-        let mut writing = plan.steps.iter().filter(|act| act.writes()).peekable();
-        let overwritten = writing.peek().is_some() && writing.all(|act| matches!(act, Act::Write { .. }));
+        let checked = plan.steps.iter().any(|step| step.expected().is_some());
+        let mut passes = plan.steps.iter().filter(|step| step.writes()).peekable();
+        let whole = |step: &Step| step.written().is_some() && step.covers_area();
+        let overwritten = passes.peek().is_some() && passes.all(whole);
         // That a destroyed key is a purge takes more than can be known here.
         match media && overwritten && checked && plan.keys.is_none() {
             false => Category::None,

@@ -135,19 +135,19 @@ fn passes(job: &JobReport) -> Markup {
         table.list {
             thead { tr { th { "Step" } th { "What" } th { "Bytes" } th { "From" } th { "To" } th { "Speed" } th { "Flushed" } th { "Errors" } } }
             tbody {
-                @for (number, step) in job.steps.iter().enumerate() {
+                @for (number, report) in job.steps.iter().enumerate() {
                     tr {
                         td { (number + 1) }
                         td {
-                            (step.act)
-                            @if let Some(seed) = step.seed() { div.seed { "seed " (seed) } }
+                            (report.step)
+                            @if let Some(seed) = report.seed() { div.seed { "seed " (seed) } }
                         }
-                        td { (bytes(step.bytes)) }
-                        td.time { (time(step.started)) }
-                        td.time { (time(step.ended)) }
-                        td { (rate(step.bytes, step.milliseconds)) }
-                        td { @if step.act.writes() { (if step.flushed { "yes" } else { "NO" }) } @else { "–" } }
-                        td { (step.errors) }
+                        td { (bytes(report.covered.bytes.saturating_sub(report.unusable.bytes()))) }
+                        td.time { (time(report.started)) }
+                        td.time { (time(report.ended)) }
+                        td { (rate(report.bytes, report.milliseconds)) }
+                        td { @if report.step.writes() { (if report.flushed { "yes" } else { "NO" }) } @else { "–" } }
+                        td { (report.errors) }
                     }
                 }
             }
@@ -161,8 +161,9 @@ fn verification(job: &JobReport) -> Markup {
             let (confidence, differ) = (percent(confidence_ppm * 1_000), percent(differ_per_billion));
             format!("with {confidence} confidence at most {differ} of the blocks differ")
         });
+        let places = check.sample.map_or("all of it".into(), |sample| sample.to_string());
         [
-            ("Read back", Some(format!("{}, {}", check.sample, bytes(check.bytes_read)))),
+            ("Read back", Some(format!("{places}, {}", bytes(check.bytes_read)))),
             ("Proves", bound),
             ("Drawn", Some(format!("{}, from seed {}", when(check.drawn), check.seed))),
         ]

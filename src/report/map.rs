@@ -21,7 +21,7 @@ struct Row<'a> {
     columns: Vec<bool>,
 }
 
-/// The device from its first byte to its last: the area, what was read back, and what was found.
+/// The device from its first byte to its last: what was written, what was read back, what was found.
 pub fn device(job: &JobReport) -> Markup {
     let size = job.geometry.size;
     let row = |name, class, extents: &mut dyn Iterator<Item = Extent>| Row {
@@ -32,11 +32,10 @@ pub fn device(job: &JobReport) -> Markup {
     let survivors = |kind: fn(&Holds) -> bool| {
         job.surviving.runs.iter().filter(move |run| kind(&run.holds)).map(|run| run.at)
     };
-    let wiped = job.steps.iter().any(|step| step.act.writes() && step.bytes > 0);
-    let area = [job.plan.area];
-    let done: &[Extent] = if wiped { &area } else { &[] };
+    let passes = job.steps.iter().filter(|report| report.step.writes() && !report.step.discards());
+    let written: Vec<Extent> = passes.flat_map(|pass| pass.done().iter().collect::<Vec<_>>()).collect();
     let rows = [
-        row("written", "written", &mut done.iter().copied()),
+        row("written", "written", &mut written.into_iter()),
         row("read back", "read", &mut job.places_read().iter()),
         row("residue", "residue", &mut job.residue.iter()),
         row("unreadable", "residue", &mut job.unreadable.iter().chain(job.residue_unreadable.iter())),
@@ -98,10 +97,10 @@ fn path(columns: &[bool], y: u64, height: u64) -> String {
 
 /// How fast each pass was, over the addresses; nothing where no step went through them in order.
 pub fn throughput(job: &JobReport) -> Markup {
-    let speeds: Vec<(usize, Vec<f64>)> =
-        job.steps.iter().enumerate().map(|(number, step)| (number, speeds(step))).collect();
-    let speeds: Vec<_> = speeds.into_iter().filter(|(_, speeds)| speeds.len() > 1).collect();
-    let top = speeds.iter().flat_map(|(_, speeds)| speeds).copied().fold(0.0, f64::max);
+    let curves = job.steps.iter().enumerate().map(|(number, report)| (number, report, speeds(report)));
+    let curves: Vec<_> = curves.filter(|(_, _, speeds)| speeds.len() > 1).collect();
+    let top = curves.iter().flat_map(|(_, _, speeds)| speeds).copied().fold(0.0, f64::max);
+    let size = job.geometry.size;
     if top == 0.0 {
         return html! {};
     }
@@ -111,13 +110,13 @@ pub fn throughput(job: &JobReport) -> Markup {
                 text x="0" y="10" { (format!("{:.0} MB/s", top / 1e6)) }
                 text x="0" y=(PLOT_HEIGHT) { "0" }
                 rect.none x=(LABELS) y="0" width=(WIDTH) height=(PLOT_HEIGHT) {}
-                @for (number, speeds) in &speeds {
-                    polyline class={ "pass" (number % 4) } points=(points(speeds, top)) {}
+                @for (number, report, speeds) in &curves {
+                    polyline class={ "pass" (number % 4) } points=(points(speeds, top, span(report, size))) {}
                 }
             }
             figcaption {
                 "Speed over the device's addresses:"
-                @for (number, _) in &speeds { span class={ "key pass" (number % 4) } { " step " (number + 1) } }
+                @for (number, ..) in &curves { span class={ "key pass" (number % 4) } { " step " (number + 1) } }
             }
         }
     }
@@ -142,10 +141,18 @@ fn speeds(step: &StepReport) -> Vec<f64> {
     speeds
 }
 
-fn points(speeds: &[f64], top: f64) -> String {
-    let step = WIDTH as f64 / (speeds.len() - 1) as f64;
+/// From where to where a step went over the device, in the picture's units.
+fn span(report: &StepReport, size: u64) -> [f64; 2] {
+    let (first, last) = (report.covered.extents.iter().next(), report.covered.extents.iter().last());
+    let [start, end] = first.zip(last).map_or([0, 0], |(first, last)| [first.start, last.end]);
+    [start, end].map(|offset| WIDTH as f64 * offset as f64 / size.max(1) as f64)
+}
+
+fn points(speeds: &[f64], top: f64, [start, end]: [f64; 2]) -> String {
+    let step = (end - start) / (speeds.len() - 1) as f64;
     let point = |(number, speed): (usize, &f64)| {
-        format!("{:.1},{:.1}", LABELS as f64 + number as f64 * step, PLOT_HEIGHT * (1.0 - speed / top))
+        let x = LABELS as f64 + start + number as f64 * step;
+        format!("{x:.1},{:.1}", PLOT_HEIGHT * (1.0 - speed / top))
     };
     speeds.iter().enumerate().map(point).collect::<Vec<_>>().join(" ")
 }

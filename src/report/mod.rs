@@ -10,7 +10,7 @@ pub mod html;
 mod jobs;
 mod jsonl;
 pub mod ledger;
-mod map;
+pub mod map;
 mod metrics;
 pub mod outline;
 pub mod output;
@@ -22,6 +22,7 @@ pub mod sign;
 pub mod state;
 mod table;
 pub mod text;
+mod version_2;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;

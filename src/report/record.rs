@@ -23,7 +23,6 @@ use crate::engine::SIZE_MAX;
 use crate::engine::job::JobReport;
 use crate::error::Error;
 use crate::io::Geometry;
-use crate::plan::Act;
 use crate::printable::{printable, printable_path};
 use crate::verdict::Verdict;
 
@@ -182,12 +181,12 @@ fn verdict(job: &JobReport, findings: &Findings) -> Verdict {
 
 /// What others wrote, as far as the device's own counter can show it.
 fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, written: u64) -> Option<u64> {
-    let failed = job.error.is_some() || job.steps.iter().any(|step| step.errors > 0);
+    let failed = job.error.is_some() || job.steps.iter().any(|report| report.errors > 0);
     if failed || !job.resumed.is_empty() {
         return None;
     }
-    let own = job.steps.iter().filter(|step| step.act.writes() && step.act != Act::Discard);
-    let foreign = written.saturating_sub(own.map(|step| step.bytes).sum());
+    let own = job.steps.iter().filter(|report| report.step.writes() && !report.step.discards());
+    let foreign = written.saturating_sub(own.map(|report| report.bytes).sum());
     match counter.proof(identity.physical && identity.kind == Kind::Disk) {
         Proof::Nothing => None,
         Proof::Presence => (foreign > 0).then_some(foreign),

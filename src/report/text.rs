@@ -11,7 +11,6 @@ use crate::device::Signature;
 use crate::engine::job::{Before, JobReport};
 use crate::engine::step::StepReport;
 use crate::engine::survivors::Survivors;
-use crate::plan::Act;
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
 
@@ -129,22 +128,22 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-fn describe_step(step: &StepReport, area_bytes: u64) -> String {
-    let all = matches!(step.act, Act::Write { .. } | Act::Zero | Act::Discard);
-    let cut_short = all && step.bytes + step.unusable.bytes() < area_bytes;
+fn describe_step(report: &StepReport, area_bytes: u64) -> String {
+    let StepReport { step, covered, milliseconds, .. } = report;
+    let cut_short = step.writes() && step.covers_area() && covered.bytes < area_bytes;
     let of = if cut_short { format!(" of {}", bytes(area_bytes)) } else { String::new() };
+    let done = covered.bytes.saturating_sub(report.unusable.bytes());
     let mut text = format!(
-        "{}: {}{of} in {:.1} s, {}",
-        step.act,
-        bytes(step.bytes),
-        step.milliseconds as f64 / 1000.0,
-        rate(step.bytes, step.milliseconds)
+        "{step}: {}{of} in {:.1} s, {}",
+        bytes(done),
+        *milliseconds as f64 / 1000.0,
+        rate(report.bytes, *milliseconds)
     );
-    if step.act.writes() {
-        text += if step.flushed { ", flushed" } else { ", NOT FLUSHED" };
+    if step.writes() {
+        text += if report.flushed { ", flushed" } else { ", NOT FLUSHED" };
     }
-    if step.errors > 0 {
-        write!(text, ", {} I/Os failed", step.errors).ok();
+    if report.errors > 0 {
+        write!(text, ", {} I/Os failed", report.errors).ok();
     }
     text
 }

@@ -185,7 +185,7 @@ fn a_job_that_yields_does_the_same_in_smaller_pieces() {
         let settings = Settings { chunk_bytes: 1 << 18, epoch_bytes: 300 << 10, yields: true, ..settings() };
         let (report, _) = run(&mut disk, plan, &settings);
         assert!(report.check().is_ok(), "{:?}", report.check());
-        let pass = report.steps.iter().find(|step| step.act.writes()).unwrap();
+        let pass = report.steps.iter().find(|report| report.step.writes()).unwrap();
         assert!(pass.flushed && pass.bytes == size as u64 - bad.len());
         (report.verdict, report.residue.clone(), disk.durable().to_vec(), disk.operations())
     });

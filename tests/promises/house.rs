@@ -24,6 +24,13 @@ const NOT_IN_THE_ENGINE: [&str; 7] =
 
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Every branch on these names all variants, so that the compiler finds the places that a new one is
+/// to be thought of; only their own module may ask for a single one.
+const EXHAUSTIVE: [&str; 2] = ["Operation::", "Scope::"];
+const MODULE_OF_STEPS: &str = "plan/step.rs";
+/// Places that branch on an operation, their own module's among them.
+const BRANCHES_ON_OPERATION_MAX: usize = 12;
+
 fn rank(room: &str) -> usize {
     RANKS
         .iter()
@@ -89,6 +96,57 @@ fn long_functions(text: &str) -> Vec<String> {
     found
 }
 
+/// Lines that ask for a single variant, or leave some out.
+fn not_exhaustive(text: &str) -> Vec<String> {
+    let names = |line: &str| EXHAUSTIVE.iter().any(|name| code(line).contains(name));
+    let asks = |line: &str| {
+        ["matches!(", "if let ", "let Some", " else {", "==", "!="].iter().any(|ask| line.contains(ask))
+    };
+    let mut found: Vec<String> = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| names(line) && asks(code(line)) && !code(line).contains("=>"))
+        .map(|(number, _)| format!("{}: asks for a single variant", number + 1))
+        .collect();
+    for (number, arms) in matches(text) {
+        let wildcard = |arm: &&str| {
+            arm.split("=>").next().is_some_and(|pattern| {
+                let pattern = pattern.split(" if ").next().unwrap_or(pattern).trim();
+                pattern.chars().all(|c| c.is_lowercase() || c == '_')
+            })
+        };
+        if arms.iter().any(|arm| names(arm)) && arms.iter().any(wildcard) {
+            found.push(format!("{number}: a match that leaves variants out"));
+        }
+    }
+    found
+}
+
+/// Matches on an operation, and in its own module the questions for a single one.
+fn branches_on_operation(text: &str, name: &str) -> usize {
+    let text = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let is = |line: &str| code(line).contains("Operation::");
+    let asked = text.lines().filter(|line| name == MODULE_OF_STEPS && is(line) && code(line).contains("== "));
+    asked.count() + matches(text).iter().filter(|(_, arms)| arms.iter().any(|arm| is(arm))).count()
+}
+
+/// Each `match` as rustfmt lays it out: its line, and the lines in which its arms begin.
+fn matches(text: &str) -> Vec<(usize, Vec<&str>)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let column = |line: &str| line.len() - line.trim_start().len();
+    let opens = |line: &str| {
+        let line = code(line).trim_end();
+        line.ends_with('{') && line.split_whitespace().any(|word| word == "match" || word.ends_with("(match"))
+    };
+    let arms = |from: usize| {
+        let at = column(lines[from]);
+        let inside =
+            lines[from + 1..].iter().take_while(move |line| line.trim().is_empty() || column(line) > at);
+        inside.filter(|line| column(line) == at + 4 && !line.trim().is_empty()).copied().collect()
+    };
+    (0..lines.len()).filter(|number| opens(lines[*number])).map(|number| (number + 1, arms(number))).collect()
+}
+
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         match entry.path() {
@@ -106,6 +164,7 @@ fn the_tree_keeps_the_rules() {
     sources(&src, &mut files);
     assert!(files.len() > 20, "the tree was not found");
     let mut broken = Vec::new();
+    let mut branches = 0;
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.strip_prefix(&src).unwrap().to_str().unwrap();
@@ -118,8 +177,14 @@ fn the_tree_keeps_the_rules() {
                 NOT_IN_THE_ENGINE.iter().filter(|word| text.lines().any(|line| code(line).contains(**word)));
             found.extend(known.map(|word| format!("the engine names {word}")));
         }
+        if name != MODULE_OF_STEPS {
+            found.extend(not_exhaustive(&text));
+        }
+        branches += branches_on_operation(&text, name);
         broken.extend(found.into_iter().map(|what| format!("src/{name}:{what}")));
     }
+    println!("{branches} places branch on an operation");
+    assert!((1..=BRANCHES_ON_OPERATION_MAX).contains(&branches), "{branches} places branch on an operation");
     assert!(broken.is_empty(), "see ARCHITECTURE.md:\n{}", broken.join("\n"));
 }
 
@@ -130,6 +195,18 @@ fn the_rules_can_be_broken() {
     assert_eq!(bad_unsafe("unsafe { x() }", true).len(), 1);
     assert_eq!(bad_unsafe("// SAFETY: fine\nunsafe { x() }", false).len(), 1);
     assert!(bad_unsafe("// SAFETY: fine\nunsafe { x() }\n// unsafe is a word", true).is_empty());
+    let single = [
+        "if let Operation::Write { .. } = step.operation() {",
+        "    matches!(step.scope(), Scope::Area)",
+        "let Operation::Discard = operation else {",
+        "    *operation == Operation::Discard",
+        "    match step.operation() {\n        Operation::Discard => 1,\n        _ => 2,\n    }",
+        "    match step.scope() {\n        Scope::Area => 1,\n        other => 2,\n    }",
+    ];
+    assert!(single.iter().all(|text| not_exhaustive(text).len() == 1));
+    let all =
+        "    match step.scope() {\n        Scope::Area if x == y => 1,\n        Scope::Area => 2,\n    }";
+    assert!(not_exhaustive(all).is_empty());
     let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(FUNCTION_LINES_MAX));
     assert_eq!(long_functions(&long).len(), 1);
 }

@@ -7,7 +7,7 @@ use efface::engine::job::{self, JobReport, Progress, Resume, Surroundings};
 use efface::engine::{Settings, Stop};
 use efface::io::Disk;
 use efface::pattern::{Pattern, Seed};
-use efface::plan::{Act, Device, Method, Plan, Policy};
+use efface::plan::{Device, Method, Plan, Policy};
 
 pub const LOGICAL: u64 = 512;
 pub const PHYSICAL: u64 = 4096;
@@ -55,12 +55,7 @@ pub fn run_on(
 pub fn patterns(plan: &Plan) -> Vec<Pattern> {
     plan.steps
         .iter()
-        .filter_map(|act| match act {
-            Act::Write { pattern } => Some(pattern.clone()),
-            Act::Zero | Act::Discard => Some(Pattern::zero()),
-            Act::WritePart { .. } | Act::WriteFound { .. } | Act::Find => None,
-            Act::Survey { .. } | Act::Check { .. } | Act::Replay { .. } => None,
-        })
+        .filter_map(|step| step.leaves().or_else(|| step.discards().then(Pattern::zero)))
         .collect()
 }
 

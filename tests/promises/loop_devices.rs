@@ -23,10 +23,12 @@ fn result(stdout: &str) -> Value {
 /// The pattern that a report says the last pass wrote.
 fn last_pattern(result: &Value) -> Pattern {
     let steps = result["devices"][0]["job"]["plan"]["steps"].as_array().unwrap();
-    let last = steps.iter().rfind(|step| step["act"] != "check").unwrap();
-    match last["pattern"]["kind"].as_str() {
-        Some("random") => format!("random:{}", last["pattern"]["seed"].as_str().unwrap()).parse().unwrap(),
-        Some(_) => format!("0x{}", last["pattern"]["bytes"].as_str().unwrap()).parse().unwrap(),
+    let last = steps.iter().rfind(|step| step["operation"]["kind"] != "compare").unwrap();
+    match last["operation"]["pattern"]["kind"].as_str() {
+        Some("random") => {
+            format!("random:{}", last["operation"]["pattern"]["seed"].as_str().unwrap()).parse().unwrap()
+        }
+        Some(_) => format!("0x{}", last["operation"]["pattern"]["bytes"].as_str().unwrap()).parse().unwrap(),
         None => Pattern::zero(),
     }
 }

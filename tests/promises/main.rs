@@ -1,5 +1,6 @@
 //! What efface promises, a file each; `jobs`, `loops` and `program` are what the tests work with.
 
+mod covered;
 mod documents;
 mod evidence;
 mod faults;

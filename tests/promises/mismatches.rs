@@ -7,7 +7,7 @@ use efface::engine::survivors::{Holds, Survivor};
 use efface::engine::{OnMismatch, Settings};
 use efface::io::sim::{Alias, Faults, SimDisk};
 use efface::pattern::{Pattern, Seed};
-use efface::plan::{Act, Device, Method, Plan, Policy};
+use efface::plan::{Device, Method, Plan, Policy};
 use efface::range::Extent;
 use efface::verdict::Verdict;
 
@@ -24,10 +24,7 @@ fn pattern_at(pattern: &Pattern, at: Extent) -> Vec<u8> {
 /// What the report says of a run is what the disk holds there.
 fn assert_true(run: &Survivor, disk: &SimDisk, plan: &Plan, told: &str) {
     let on_disk = |at: Extent| &disk.live()[at.start as usize..at.end as usize];
-    let written = |step: usize| match &plan.steps[step] {
-        Act::Write { pattern } => pattern.clone(),
-        other => panic!("{told}: step {step} is {other}"),
-    };
+    let written = |step: usize| plan.steps[step].written().expect(told).clone();
     let bytes = on_disk(run.at);
     match run.holds {
         Holds::OldData => assert!(bytes.iter().all(|byte| *byte == SECRET), "{told}: {run:?}"),

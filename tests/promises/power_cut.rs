@@ -3,7 +3,7 @@
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, settings};
 use efface::engine::event::Event;
 use efface::io::sim::{Faults, SimDisk};
-use efface::plan::{Act, Method, Plan, Policy};
+use efface::plan::{Method, Plan, Policy};
 use efface::range::ExtentSet;
 use efface::verdict::Verdict;
 
@@ -12,7 +12,7 @@ const SIZE: usize = 130 * 1024 + 512;
 /// How far a plan's writing passes were said to be durable: for each pass, the highest offset.
 fn claims(plan: &Plan, events: &[Event], verdict: Verdict) -> Vec<u64> {
     // Steps and passes differ by the checks.
-    let pass_of = |step: usize| plan.steps[..step].iter().filter(|act| act.writes()).count();
+    let pass_of = |step: usize| plan.steps[..step].iter().filter(|step| step.writes()).count();
     let mut claimed = vec![0; patterns(plan).len()];
     for event in events {
         match event {
@@ -106,6 +106,6 @@ fn a_checkpoint_follows_every_epoch_and_the_last_one_is_the_end() {
         .collect();
     assert_eq!(checkpoints, [32768, 65536, 98304, 131072, SIZE as u64]);
     assert_eq!(report.verdict, Verdict::Wiped);
-    assert!(matches!(report.steps[..], [ref only] if only.flushed && matches!(only.act, Act::Write { .. })));
+    assert!(matches!(report.steps[..], [ref only] if only.flushed && only.step.written().is_some()));
     assert_eq!(disk.durable(), image(&patterns(&plan)[0], SIZE));
 }

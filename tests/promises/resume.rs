@@ -8,7 +8,7 @@ use efface::engine::Stop;
 use efface::engine::job::{JobReport, Process, Progress, Resume};
 use efface::io::sim::{Faults, SimDisk};
 use efface::pattern::Seed;
-use efface::plan::{Method, Plan, Policy};
+use efface::plan::{Method, Plan, Policy, Step};
 use efface::range::{Extent, ExtentSet};
 use efface::verdict::Verdict;
 use rand_chacha::ChaCha8Rng;
@@ -190,10 +190,15 @@ fn seeded_ends_and_resumes() {
 /// which one may be residue. Says whether there was such a case.
 fn judge_passes(report: &JobReport, earlier: usize, foreign: bool, plan: &Plan) -> u64 {
     let [last] = &report.resumed[earlier.min(report.resumed.len())..] else { return 0 };
-    let later_pass = plan.steps[..last.step].iter().any(|act| act.writes());
+    let later_pass = plan.steps[..last.step].iter().any(Step::writes);
     let met = foreign && later_pass;
     assert!(!met || last.fewer_passes_bytes >= 3 * LOGICAL, "{last:?}");
     u64::from(met)
+}
+
+/// How far the running step had come.
+fn upto(progress: &Progress) -> u64 {
+    progress.running.as_ref().unwrap().covered.bytes
 }
 
 /// The journal of a zero wipe that was asked to stop after its second epoch.
@@ -201,7 +206,7 @@ fn stopped_early(faults: Faults) -> (Vec<u8>, Plan, Progress) {
     let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
     let left = work(vec![SECRET; SIZE], &plan, faults, Cut::Journal(7), 1, None);
     let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
-    assert_eq!(progress.running.as_ref().unwrap().upto, 65536);
+    assert_eq!(upto(&progress), 65536);
     assert_eq!(progress.epoch, Some(Extent::new(32768, 65536)));
     (left.disk.durable().to_vec(), plan, progress)
 }
@@ -237,11 +242,11 @@ fn a_disk_that_lost_what_it_had_flushed_is_read_from_the_start_and_it_is_said() 
 fn stopped_in_the_check(method: &str) -> (Vec<u8>, Plan, Progress) {
     let plan = plan(&Method::named(method).unwrap(), Policy::Full, SIZE as u64);
     // Of the survey and of each pass four epochs and the end, of the check two epochs.
-    let passes = plan.steps.iter().filter(|act| act.writes()).count();
+    let passes = plan.steps.iter().filter(|step| step.writes()).count();
     let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(7 + 5 * passes), 1, None);
     let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
     let running = progress.running.as_ref().unwrap();
-    assert!(running.report.act.expects().is_some() && running.upto > 0, "{running:?}");
+    assert!(running.step.expected().is_some() && upto(&progress) > 0, "{running:?}");
     (left.disk.durable().to_vec(), plan, progress)
 }
 
@@ -290,7 +295,7 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
     // Of the survey and of two passes four epochs and the end, of the third two epochs.
     let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(17), 1, None);
     let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
-    assert_eq!((progress.steps.len(), progress.running.as_ref().unwrap().upto), (3, 65536));
+    assert_eq!((progress.steps.len(), upto(&progress)), (3, 65536));
     let own = left.disk.durable().to_vec();
     let mut changed = own.clone();
     for at in [8, 150] {
@@ -320,7 +325,7 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
 #[test]
 fn the_sweep_would_see_a_journal_that_is_ahead_of_the_disk() {
     let (_, plan, mut progress) = stopped_early(Faults::default());
-    progress.running.as_mut().unwrap().upto = SIZE as u64;
+    progress.running.as_mut().unwrap().covered = ExtentSet::from(Extent::new(0, SIZE as u64)).into();
     let resume = Some(resume(progress, false));
     let plan = Plan { steps: plan.steps[..2].to_vec(), ..plan };
     let end = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Never, 2, resume);

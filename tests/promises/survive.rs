@@ -58,7 +58,7 @@ fn wait_for(child: &mut Child, words: &str) {
 
 fn seed_of_the_last_pass(result: &Value) -> String {
     let steps = job(result)["plan"]["steps"].as_array().unwrap();
-    let seed = steps.iter().rev().find_map(|step| step["pattern"]["seed"].as_str());
+    let seed = steps.iter().rev().find_map(|step| step["operation"]["pattern"]["seed"].as_str());
     seed.unwrap().into()
 }
 

@@ -9,8 +9,8 @@ use crate::engine::sampling::Bound;
 use crate::engine::step::StepReport;
 use crate::engine::survivors::Survivors;
 use crate::io::{Geometry, IoPath};
-use crate::pattern::{Pattern, Seed};
-use crate::plan::{Act, Earlier, Plan, Policy, Sample};
+use crate::pattern::Seed;
+use crate::plan::{EarlierCheck, Plan, Policy, Sample, Step};
 use crate::range::ExtentSet;
 use crate::verdict::Verdict;
 
@@ -59,7 +59,8 @@ pub struct Before {
 /// What the last check did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verification {
-    pub sample: Sample,
+    /// `None` where all was read.
+    pub sample: Option<Sample>,
     /// The probes follow from it (see `engine/sampling.rs`).
     pub seed: Seed,
     /// When the seed was drawn: after the last flush.
@@ -75,30 +76,21 @@ impl JobReport {
     /// not tell what to expect.
     pub fn replay(&self) -> Option<Plan> {
         let Plan { area, partial, steps, .. } = &self.plan;
-        let expect = steps.iter().rev().find_map(|act| match act {
-            Act::Write { pattern: expect } | Act::Check { expect, .. } => Some(expect.clone()),
-            // Only a part of it holds that.
-            Act::Find | Act::WriteFound { .. } => None,
-            Act::Zero => Some(Pattern::zero()),
-            Act::Survey { .. } | Act::WritePart { .. } | Act::Replay { .. } | Act::Discard => None,
-        })?;
-        let last = self.steps.iter().rev().find(|step| step.act.writes());
-        let standard = Sample::choose(Policy::Standard, *area, self.geometry.physical_block)?;
-        let check = self.verification.as_ref().map(|check| Act::Replay {
-            expect: expect.clone(),
-            check: Box::new(Earlier {
+        let expected = steps.iter().rev().find_map(|step| step.leaves().or(step.expected().cloned()))?;
+        let last = self.steps.iter().rev().find(|report| report.step.writes());
+        let again = self.verification.as_ref().map(|check| {
+            let earlier = EarlierCheck {
                 sample: check.sample,
                 seed: check.seed,
                 chunk_bytes: self.chunk_bytes,
-                retried: last.map(|step| step.retried.clone()).unwrap_or_default(),
-                residue: last.map(|step| step.unusable.clone()).unwrap_or_default(),
-            }),
+                retried: last.map(|report| report.retried.clone()).unwrap_or_default(),
+                residue: last.map(|report| report.unusable.clone()).unwrap_or_default(),
+            };
+            Step::compare_again(expected.clone(), earlier)
         });
-        let fresh = match self.verification.as_ref().map(|check| check.sample) {
-            Some(Sample::Full) | None => standard,
-            Some(sample) => sample,
-        };
-        let steps = check.into_iter().chain([Act::Check { expect, sample: fresh }]).collect();
+        let standard = Policy::Standard.sample(*area, self.geometry.physical_block);
+        let fresh = self.verification.as_ref().and_then(|check| check.sample).or(standard);
+        let steps = again.into_iter().chain([Step::compare(expected, fresh)]).collect();
         Some(Plan { method: "verify".into(), area: *area, partial: *partial, steps, keys: None })
     }
 }

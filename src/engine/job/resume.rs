@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Before, Halt, Job, Last};
+use super::{Before, Halt, Job};
 use crate::engine::event::Event;
 use crate::engine::step::StepReport;
 use crate::pattern::Pattern;
-use crate::plan::{Act, Sample};
+use crate::plan::Step;
 use crate::range::{Extent, ExtentSet};
 
 /// All that another process needs, after each epoch and each step.
@@ -22,20 +22,12 @@ use crate::range::{Extent, ExtentSet};
 pub struct Progress {
     /// Those that have ended.
     pub steps: Vec<StepReport>,
-    /// The one that has not.
-    pub running: Option<Running>,
+    /// The one that has not, up to its last checkpoint.
+    pub running: Option<StepReport>,
     /// The last epoch that was written and flushed, of whatever step.
     pub epoch: Option<Extent>,
     pub before: Option<Before>,
     pub resumed: Vec<Resumption>,
-}
-
-/// A step up to its last checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    pub report: StepReport,
-    /// Everything of its area that lies below was visited.
-    pub upto: u64,
 }
 
 /// A process, on any boot of the machine.
@@ -88,7 +80,7 @@ pub(super) struct Rest {
 }
 
 impl Job<'_> {
-    pub(super) fn progress(&self, running: Option<Running>) -> Progress {
+    pub(super) fn progress(&self, running: Option<StepReport>) -> Progress {
         Progress {
             steps: self.steps.clone(),
             running,
@@ -99,73 +91,69 @@ impl Job<'_> {
     }
 
     /// Goes back to where the earlier process was; gives the step to go on with.
-    pub(super) fn take_up(&mut self, acts: &[Act], resume: Resume) -> Result<usize, Halt> {
-        let mut resumption = Resumption::of(&resume, self.area.start);
+    pub(super) fn take_up(&mut self, plan: &[Step], resume: Resume) -> Result<usize, Halt> {
+        let mut resumption = Resumption::of(&resume, self.state.area.start);
         let Progress { mut steps, running, epoch, before, resumed } = resume.progress;
         (self.before, self.resumed) = (before, resumed);
-        if acts.contains(&Act::Find) {
+        if plan.iter().any(Step::finds_nonzero) {
             // What others wrote in between lies where nothing was found.
             self.resumed.push(resumption);
             return Ok(0);
         }
-        let mut running = running.filter(|running| running.report.act.writes());
+        let mut running = running.filter(|report| report.step.writes());
         if running.is_none()
-            && let Some(last) = steps.iter().rposition(|step| step.act.writes())
+            && let Some(last) = steps.iter().rposition(|report| report.step.writes())
         {
             // Reading begins again; what it is to read was written before.
             steps.truncate(last + 1);
-            running = steps.pop().map(|report| Running { report, upto: self.area.end });
+            running = steps.pop();
         }
-        // What a survey could not read is nobody's loss.
-        for step in steps.iter().filter(|step| !matches!(step.act, Act::Survey { .. })) {
-            let found = if step.act.writes() { &mut self.residue } else { &mut self.unreadable };
-            step.unusable.iter().for_each(|extent| found.insert(extent));
-        }
-        self.last = steps.iter().rev().find(|step| step.act.writes()).map(Last::of).unwrap_or_default();
-        let step = steps.len();
-        (self.steps, self.epoch, resumption.step) = (steps, epoch, step);
+        steps.into_iter().for_each(|report| self.push(report));
+        let number = self.steps.len();
+        (self.epoch, resumption.step) = (epoch, number);
         match running {
-            Some(running) => self.look_again(acts, running, &mut resumption)?,
-            None if step == 0 => return Ok(0),
+            Some(running) => self.look_again(plan, running, &mut resumption)?,
+            None if number == 0 => return Ok(0),
             None => {}
         }
         self.resumed.push(resumption);
-        Ok(step)
+        Ok(number)
     }
 
     /// Reads what the earlier process wrote, as far as it is not believed, and leaves to the step what
     /// it still has to write.
     fn look_again(
         &mut self,
-        acts: &[Act],
-        running: Running,
+        plan: &[Step],
+        before: StepReport,
         resumption: &mut Resumption,
     ) -> Result<(), Halt> {
-        let Running { report: before, upto } = running;
-        let step = resumption.step;
+        let number = resumption.step;
+        let step = &plan[number];
+        let all = self.state.extents(step);
+        let done = all.clone().intersect(&before.done());
+        let rest = all.clone().without(&before.covered.extents);
+        let upto = before.covered.extents.iter().last().map_or(self.state.area.start, |last| last.end);
         resumption.upto = upto;
-        let all = self.area_of(&acts[step]);
-        let part = |from: u64, to: u64| all.clone().intersect(&Extent::new(from.min(to), to).into());
-        let (done, rest) = (part(0, upto).without(&before.unusable), part(upto, self.area.end));
 
-        let own = left_by(&acts[step]);
-        let next = acts[step + 1..].iter().find(|act| act.writes()).and_then(left_by);
-        let late_from = self.epoch.unwrap_or(self.area).start.min(upto);
+        let own = step.leaves();
+        let next = plan[number + 1..].iter().find(|step| step.writes()).and_then(Step::leaves);
+        let late_from = self.epoch.unwrap_or(self.state.area).start.min(upto);
         let late_from = if resumption.believed && own.is_some() { late_from } else { 0 };
-        let (early, late) =
-            (done.clone().intersect(&part(0, late_from)), done.intersect(&part(late_from, upto)));
-        let mut seen = self.read_again(acts, own.as_ref(), next.as_ref(), late, resumption)?;
+        let below = ExtentSet::from(Extent::new(0, late_from));
+        let (early, late) = (done.clone().intersect(&below), done.without(&below));
+        let mut seen = self.read_again(plan, own.as_ref(), next.as_ref(), late, resumption)?;
         resumption.lost_flushed = resumption.believed && resumption.differing_bytes > 0;
         if resumption.lost_flushed {
-            seen.add(self.read_again(acts, own.as_ref(), next.as_ref(), early, resumption)?);
+            seen.add(self.read_again(plan, own.as_ref(), next.as_ref(), early, resumption)?);
         }
-        let earlier_pass = acts[..step].iter().rev().find(|act| act.writes());
+        let earlier_pass = plan[..number].iter().rev().find(|step| step.writes());
         if let Some(earlier_pass) = earlier_pass.filter(|_| !resumption.believed || resumption.lost_flushed) {
-            let above = rest.clone().without(&self.residue);
+            let above = rest.clone().without(&self.state.residue);
             let differed = resumption.differing_bytes;
-            let left = left_by(earlier_pass);
+            let left = earlier_pass.leaves();
             seen.unknown_bytes +=
-                self.read_again(acts, left.as_ref(), own.as_ref(), above, resumption)?.unknown_bytes;
+                self.read_again(plan, left.as_ref(), own.as_ref(), above, resumption)?.unknown_bytes;
             // It was to be written in any case.
             resumption.differing_bytes = differed;
             resumption.fewer_passes_bytes = seen.unknown_bytes;
@@ -173,9 +161,8 @@ impl Job<'_> {
         let mut again = seen.differing;
         before.unusable.iter().chain(rest.iter()).for_each(|extent| again.insert(extent));
         let area = again.intersect(&all);
-        let kept = all.without(&area).bytes();
-        self.rest =
-            Some(Rest { before: StepReport { bytes: kept, unusable: ExtentSet::new(), ..before }, area });
+        let covered = all.without(&area).into();
+        self.rest = Some(Rest { before: StepReport { covered, unusable: ExtentSet::new(), ..before }, area });
         Ok(())
     }
 
@@ -183,7 +170,7 @@ impl Job<'_> {
     /// pattern of the pass that was writing next, whose last blocks may be torn and hold some of each.
     fn read_again(
         &mut self,
-        acts: &[Act],
+        plan: &[Step],
         expect: Option<&Pattern>,
         or: Option<&Pattern>,
         range: ExtentSet,
@@ -192,17 +179,17 @@ impl Job<'_> {
         let Some(expect) = expect.filter(|_| !range.is_empty()) else {
             return Ok(Seen { unknown_bytes: range.bytes(), differing: range });
         };
-        let act = Act::Check { expect: expect.clone(), sample: Sample::Full };
-        let (step, steps) = (resumption.step, acts.len());
+        let compare = Step::compare(expect.clone(), None);
+        let (step, steps) = (resumption.step, plan.len());
         self.emitter.emit(Event::StepStarted { step, steps, act: RESUMING.into(), bytes: range.bytes() });
-        let (chunk, area) = (self.settings.chunk_bytes, self.area);
+        let (chunk, area) = (self.settings.chunk_bytes, self.state.area);
         let mut seen = Seen::default();
         let see = &mut |block: Extent, bytes: &[u8]| {
             seen.differing.insert(block.widen(chunk).intersect(area));
             let known = or.is_some_and(|or| holds_some_of_each([expect, or], block.start, bytes));
             seen.unknown_bytes += if known { 0 } else { block.len() };
         };
-        let (read, halt) = self.quietly(step, &act, &range, see);
+        let (read, halt) = self.quietly(step, &compare, &range, see);
         resumption.reread_bytes += read.bytes;
         resumption.differing_bytes += read.differing.bytes + read.unusable.bytes();
         seen.unknown_bytes += read.unusable.bytes();
@@ -253,14 +240,5 @@ impl Resumption {
             fewer_passes_bytes: 0,
             lost_flushed: false,
         }
-    }
-}
-
-/// What can be read again where this act was; none where nothing certain can.
-fn left_by(act: &Act) -> Option<Pattern> {
-    match act {
-        Act::Write { pattern } => Some(pattern.clone()),
-        Act::Zero => Some(Pattern::zero()),
-        _ => None,
     }
 }

@@ -1,0 +1,86 @@
+//! A record of version 2 in the form of today's, so that an old signed certificate stays verifiable.
+//!
+//! Version 2 had one word for what a step does and where (`act`), and did not say what it had
+//! covered: that is known only of a step that did all of its area.
+
+use serde_json::{Map, Value, json};
+
+/// Rewrites the parts whose form has changed. What it does not know it leaves to the reader, who
+/// refuses it.
+pub fn upgrade(record: &mut Value) {
+    let area = record.pointer("/job/plan/area").cloned().unwrap_or_default();
+    let area_bytes = length(&area);
+    for step in elements(record, "/job/plan/steps") {
+        *step = step_of(step);
+    }
+    for report in elements(record, "/job/steps").filter_map(Value::as_object_mut) {
+        let step = report.remove("act").map_or(Value::Null, |act| step_of(&act));
+        let bytes = bytes_visited(report);
+        let all = bytes.is_some() && bytes == area_bytes && step["scope"]["kind"] == "area";
+        let extents = if all { json!([area]) } else { json!([]) };
+        let more = !all && bytes != Some(0);
+        report.insert("covered".into(), json!({ "extents": extents, "bytes": bytes, "more": more }));
+        report.insert("failed_bytes".into(), json!(0));
+        report.insert("step".into(), step);
+    }
+    if let Some(sample) = record.pointer_mut("/job/verification/sample") {
+        *sample = sample_of(sample);
+    }
+}
+
+fn elements<'a>(record: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    record.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn length(extent: &Value) -> Option<u64> {
+    extent["end"].as_u64()?.checked_sub(extent["start"].as_u64()?)
+}
+
+/// What it wrote or read, and what it could not.
+fn bytes_visited(report: &Map<String, Value>) -> Option<u64> {
+    let unusable = report.get("unusable")?.as_array()?.iter().map(length);
+    unusable.chain([report.get("bytes")?.as_u64()]).try_fold(0u64, |sum, each| sum.checked_add(each?))
+}
+
+fn step_of(act: &Value) -> Value {
+    let pattern = |name: &str| json!(act[name]);
+    let scope = |sample: &Value| match sample_of(sample) {
+        Value::Null => json!({ "kind": "area" }),
+        sample => json!({ "kind": "sample", "sample": sample }),
+    };
+    let area = json!({ "kind": "area" });
+    let write = json!({ "kind": "write", "pattern": pattern("pattern") });
+    let compare = json!({ "kind": "compare", "pattern": pattern("expect") });
+    let (operation, scope) = match act["act"].as_str() {
+        Some("write") => (write, area),
+        Some("write_part") => (write, json!({ "kind": "ranges", "ranges": act["part"] })),
+        Some("write_found") => (write, json!({ "kind": "non_zero" })),
+        Some("zero") => (json!({ "kind": "write_zeroes" }), area),
+        Some("discard") => (json!({ "kind": "discard" }), area),
+        Some("find") => (json!({ "kind": "find_non_zero" }), area),
+        Some("survey") => (json!({ "kind": "fingerprint" }), scope(&act["sample"])),
+        Some("check") => (compare, scope(&act["sample"])),
+        Some("replay") => {
+            let mut check = act["check"].clone();
+            if let Some(sample) = check.get_mut("sample") {
+                *sample = sample_of(sample);
+            }
+            (compare, json!({ "kind": "recorded", "check": check }))
+        }
+        _ => return Value::Null,
+    };
+    json!({ "operation": operation, "scope": scope })
+}
+
+/// `{"kind":"full"}` is no sample any more.
+fn sample_of(sample: &Value) -> Value {
+    match sample["kind"].as_str() {
+        Some("stratified") => {
+            let mut sample = sample.clone();
+            sample.as_object_mut().map(|sample| sample.remove("kind"));
+            sample
+        }
+        Some("full") => Value::Null,
+        _ => sample.clone(),
+    }
+}

@@ -20,14 +20,14 @@ use serde::{Deserialize, Serialize};
 use self::key::Key;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Tree, WriteCounter};
+use crate::digest::sha256;
 use crate::directory::{Directory, Lock, MODE_PRIVATE};
 use crate::engine::fleet::Keep;
 use crate::engine::job::{Process, Progress, Resume};
+use crate::engine::status::State;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::printable::printable_path;
-use crate::report::record::sha256;
-use crate::report::state::State;
 use crate::verdict::Verdict;
 
 /// Another version may mean something else.

@@ -1,7 +1,7 @@
 use std::process::ExitCode;
 
 use efface::cli::{Cli, signals};
-use efface::report::{StderrLog, output, tell};
+use efface::progress::{StderrLog, output, tell};
 use efface::verdict::Verdict;
 use nix::sys::resource::{Resource, setrlimit};
 use tracing_subscriber::filter::LevelFilter;

@@ -6,10 +6,12 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
-use crate::report::certificate::{Certificate as File, Signed};
-use crate::report::sign::PublicKeys;
-use crate::report::{Record, html, print, tell, text};
+use crate::progress::{print, tell};
+use crate::record::Record;
+use crate::record::certificate::{Certificate as File, Signed};
+use crate::record::sign::PublicKeys;
 use crate::verdict::{EXIT_CODES, Verdict};
+use crate::view::{html, text};
 
 #[derive(Args)]
 pub struct Certificate {

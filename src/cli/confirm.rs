@@ -4,14 +4,12 @@ use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Instant;
 
 use crate::device::Tree;
-use crate::device::guard::Findings;
-use crate::device::identity::Identity;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
-use crate::report::output::{self, READER_MAX};
+use crate::progress::output::{self, READER_MAX};
+use crate::session::Question;
 
 /// Goes on only where a person typed the device's name.
-pub fn confirm(tree: &Tree, identity: &Identity, findings: &Findings, plan: &Plan) -> Result<()> {
+pub fn confirm(tree: &Tree, &Question { identity, findings, plan }: &Question) -> Result<()> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return Err(Error::refused("nobody confirmed that this device may be wiped")
             .way_out("run it on a terminal, or add --yes where a program has made sure"));

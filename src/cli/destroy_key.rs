@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::confirm::confirm;
 use super::evidence::Keep;
-use super::order::{Expect, ForceKind, device};
-use super::signals;
-use super::wipe::{Job, Output, Refusals, Shared, Transfer, run_jobs};
+use super::order::{Expect, ForceKind};
+use super::wipe::{Output, Screen, Transfer};
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Force, Tree, select};
 use crate::engine::fleet::Parallel;
@@ -19,7 +17,9 @@ use crate::error::{Kind, Result};
 use crate::pattern::Seed;
 use crate::plan::{DESTROY_KEY, KeyPlan, Plan};
 use crate::printable::printable;
-use crate::report::record::Assignment;
+use crate::record::Assignment;
+use crate::session::targets::Refusals;
+use crate::session::{self, Job, Observer, Question, Shared};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -84,7 +84,7 @@ struct Said {
 impl DestroyKey {
     pub fn run(self) -> Result<Verdict> {
         let tree = Tree::real();
-        let wanted = self.output.wanted()?;
+        let mut screen = Screen::new(self.output.wanted()?, self.yes);
         self.transfer.set_priority()?;
         let deadline = Instant::now() + Duration::from_secs(self.wait.into());
         let (details, evidence) = self.keep.prepare(1, deadline)?;
@@ -94,34 +94,32 @@ impl DestroyKey {
         let asked = self.header.clone().unwrap_or_else(|| path.clone());
         let image = self.header.as_ref().map_or(self.image, |header| header.is_file());
         let refusals = Refusals { tree: &tree, assignment: &assignment, image, started: Timestamp::now() };
-        let settings = match self.claim(&tree, &path, deadline) {
+        let settings = self.transfer.settings()?;
+        match self.claim(&tree, &path, deadline, &mut screen) {
             Ok((claim, data_device, plan)) => {
                 // Nobody opens the volume while its header goes.
                 _data_device = data_device;
-                let settings = self.transfer.settings([claim.geometry()].into_iter())?;
+                settings.check(&claim.geometry())?;
                 jobs.push(Job::wipe(asked.clone(), claim, plan, &settings));
-                settings
             }
             Err(error) if error.kind == Kind::Usage => return Err(error),
-            Err(error) => {
-                refused.push((asked.clone(), *refusals.record(&asked, error)));
-                self.transfer.settings([].into_iter())?
-            }
-        };
-        let stop = signals::listen();
-        let shared = Shared {
-            assignment: assignment.clone(),
-            parallel: Parallel::default(),
-            settings: &settings,
-            stop: &stop,
-            wanted,
-            evidence,
-        };
-        Ok(run_jobs(jobs, refused, &[asked], shared))
+            Err(error) => refused.push((asked.clone(), *refusals.record(&asked, error))),
+        }
+        let stop = screen.begin();
+        let (assignment, parallel) = (&assignment, Parallel::default());
+        let shared = Shared { assignment, parallel, settings: &settings, stop: &stop, evidence };
+        let outcome = session::run(jobs, refused, &[asked], shared, &mut screen);
+        Ok(screen.end(&outcome))
     }
 
     /// What is to be written to, the device with the data where that is another, and the plan.
-    fn claim(&self, tree: &Tree, path: &Path, deadline: Instant) -> Result<(Claim, Option<Claim>, Plan)> {
+    fn claim(
+        &self,
+        tree: &Tree,
+        path: &Path,
+        deadline: Instant,
+        screen: &mut Screen,
+    ) -> Result<(Claim, Option<Claim>, Plan)> {
         let force: Vec<Force> = self.force.iter().map(|kind| Force::from(*kind)).collect();
         let claim =
             |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &force });
@@ -139,11 +137,10 @@ impl DestroyKey {
             encrypted_since_provisioning: self.said.encrypted_since_provisioning,
             ..target.keys(data_device.as_ref())?
         };
-        let plan = Plan::destroy_key(keys, self.rounds, &device(&target.geometry()), &mut Seed::from_kernel)
+        let plan = Plan::destroy_key(keys, self.rounds, &(&target.geometry()).into(), &mut Seed::from_kernel)
             .map_err(|error| error.on(&target.identity().path))?;
-        if !self.yes {
-            confirm(tree, target.identity(), target.findings(), &plan)?;
-        }
+        let question = Question { identity: target.identity(), findings: target.findings(), plan: &plan };
+        screen.confirm(&question)?;
         Ok((target, data_device, plan))
     }
 }

@@ -6,11 +6,11 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::error::{Error, Result};
-use crate::report::destination::Destination;
-use crate::report::details::Details;
-use crate::report::evidence::Evidence;
-use crate::report::ledger::Ledger;
-use crate::report::sign::SecretKey;
+use crate::record::destination::Destination;
+use crate::record::details::Details;
+use crate::record::evidence::Evidence;
+use crate::record::ledger::Ledger;
+use crate::record::sign::SecretKey;
 
 #[derive(Args)]
 pub struct Keep {

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::state::StateDir;
 use crate::error::{Error, Result};
 use crate::journal::{Folder, Job};
-use crate::report::{jobs_table, print};
+use crate::progress::print;
 use crate::verdict::Verdict;
+use crate::view::jobs_table;
 
 #[derive(Args)]
 pub struct Jobs {

@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 
 use crate::error::Result;
 use crate::printable::printable_path;
-use crate::report::print;
-use crate::report::sign::SecretKey;
+use crate::progress::print;
+use crate::record::sign::SecretKey;
 use crate::verdict::Verdict;
 
 #[derive(Args)]

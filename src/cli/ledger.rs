@@ -6,9 +6,9 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
-use crate::report::ledger::{Review, review};
-use crate::report::sign::PublicKeys;
-use crate::report::{print, tell};
+use crate::progress::{print, tell};
+use crate::record::ledger::{Review, review};
+use crate::record::sign::PublicKeys;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]

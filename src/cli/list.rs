@@ -6,8 +6,9 @@ use serde::Serialize;
 use crate::device::Tree;
 use crate::device::inventory::{Entry, inventory};
 use crate::error::{Error, Result};
-use crate::report::{inventory_table, print};
+use crate::progress::print;
 use crate::verdict::Verdict;
+use crate::view::inventory_table;
 
 #[derive(Args)]
 pub struct List {

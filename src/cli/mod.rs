@@ -16,7 +16,6 @@ mod plan;
 mod selftest;
 mod shred;
 pub mod signals;
-mod slots;
 mod state;
 mod verify;
 mod wipe;
@@ -25,7 +24,7 @@ use clap::{Parser, Subcommand};
 use shred::Shred;
 
 use crate::error::Result;
-use crate::report::tell;
+use crate::progress::tell;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 /// Wipes block devices at their own speed, and proves what it did

@@ -1,20 +1,17 @@
-//! What is ordered of a device: the same for `wipe` and for `plan`, and kept in a plan's file.
+//! What is ordered of a device, as `wipe` and `plan` take it from the command line.
 
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, Command, FromArgMatches, ValueEnum};
-use serde::{Deserialize, Serialize};
 
 use super::arguments::{share_ppb, share_ppm, size};
 use crate::device::Force;
-use crate::device::identity::{Expected, Identity};
-use crate::error::{Kind, Result};
-use crate::io::Geometry;
-use crate::pattern::Seed;
-use crate::plan::{Device, KeyPlan, Method, Plan, Policy, SCHEMES};
+use crate::device::identity::Expected;
+use crate::error::Result;
+use crate::plan::{Device, Policy, SCHEMES};
 use crate::range::Extent;
+use crate::session::{self, Passes};
 
-#[derive(Args, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Args)]
 pub struct Order {
     /// What to write
     #[arg(long, default_value = "zero", value_name = "NAME", hide_possible_values = true,
@@ -46,7 +43,7 @@ pub struct Order {
     prefer_key: bool,
 
     #[command(flatten)]
-    pub part: Part,
+    part: Part,
 
     /// Override one kind of refusal; what is mounted or runs the system stays refused
     #[arg(long, value_name = "KIND")]
@@ -54,8 +51,7 @@ pub struct Order {
 }
 
 /// Which part of the device, and whether it is one.
-#[derive(Args, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Args)]
 pub struct Part {
     /// Begin at this byte (100MiB)
     #[arg(long, value_parser = size, value_name = "BYTES")]
@@ -70,15 +66,13 @@ pub struct Part {
     pub image: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ZeroWith {
     Write,
     Offload,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Verification {
     /// Read nothing back
     None,
@@ -93,8 +87,7 @@ pub enum Verification {
 }
 
 /// How much to read, by what it shall prove.
-#[derive(Args, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Args)]
 pub struct Bound {
     /// Read as many probes as it takes to say this: with such confidence (0.999) …
     #[arg(long, value_name = "SHARE", value_parser = share_ppm, requires = "max_unwiped")]
@@ -126,8 +119,7 @@ impl From<Verification> for Policy {
     }
 }
 
-#[derive(Clone, Copy, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, clap::ValueEnum)]
 pub enum ForceKind {
     /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
     SharedFs,
@@ -156,11 +148,6 @@ impl From<ForceKind> for Force {
     }
 }
 
-/// As it is written on the command line.
-fn name(value: &impl ValueEnum) -> Option<String> {
-    value.to_possible_value().map(|value| value.get_name().into())
-}
-
 fn methods() -> String {
     let line = |scheme: &crate::plan::Scheme| format!("  {:13} {}", scheme.name, scheme.about);
     let lines: Vec<String> = SCHEMES.iter().map(line).collect();
@@ -173,109 +160,23 @@ impl Part {
     }
 }
 
-/// What planning needs of a target.
-pub fn device(geometry: &Geometry) -> Device {
-    let &Geometry { size, logical_block, physical_block, .. } = geometry;
-    Device { size, logical_block, physical_block }
-}
-
 impl Order {
-    /// Of an order that was read from a file: whether the same could be given on a command line.
-    pub fn check(&self) -> std::result::Result<(), String> {
-        let command = Order::augment_args(Command::new("order").no_binary_name(true));
-        let read = command
-            .try_get_matches_from(self.arguments())
-            .and_then(|matches| Order::from_arg_matches(&matches))
-            .map_err(|error| {
-                let text = error.to_string();
-                text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string()
-            })?;
-        // What cannot be said together is not said here either.
-        if serde_json::to_value(&read).ok() != serde_json::to_value(self).ok() {
-            return Err("its options exclude one another".into());
-        }
-        Ok(())
-    }
-
-    fn arguments(&self) -> Vec<String> {
+    pub fn order(&self) -> session::Order {
         let Order { method, passes, final_zero, zero_with, verify, bound, prefer_key, part, force } = self;
-        let share = |parts: &u64, digits: u32| {
-            let whole = 10_u64.pow(digits);
-            format!("{}.{:0width$}", parts / whole, parts % whole, width = digits as usize)
-        };
-        let mut options = vec![
-            ("passes", passes.clone()),
-            ("zero-with", name(zero_with)),
-            ("confidence", bound.confidence.map(|ppm| share(&ppm, 6))),
-            ("max-unwiped", bound.max_unwiped.map(|ppb| share(&ppb, 9))),
-            ("offset", part.offset.map(|bytes| bytes.to_string())),
-            ("size", part.size.map(|bytes| bytes.to_string())),
-        ];
-        options.extend(passes.is_none().then(|| ("method", Some(method.clone()))));
-        options.extend(bound.confidence.is_none().then(|| ("verify", name(verify))));
-        options.extend(force.iter().map(|kind| ("force", name(kind))));
-        let options =
-            options.into_iter().filter_map(|(option, value)| Some(format!("--{option}={}", value?)));
-        let flags = [("final-zero", final_zero), ("prefer-key", prefer_key), ("image", &part.image)];
-        let flags = flags.into_iter().filter(|(_, set)| **set).map(|(flag, _)| format!("--{flag}"));
-        options.chain(flags).collect()
-    }
-
-    pub fn method(&self) -> Result<Method> {
-        let mut method = match &self.passes {
-            Some(list) => Method::from_list(list)?,
-            None => Method::named(&self.method)?,
-        };
-        if self.final_zero {
-            method = method.then_zero();
+        session::Order {
+            passes: match passes {
+                Some(list) => Passes::List(list.clone()),
+                None => Passes::Method(method.clone()),
+            },
+            final_zero: *final_zero,
+            offload_zeroes: *zero_with == ZeroWith::Offload,
+            policy: bound.policy(*verify),
+            prefer_key: *prefer_key,
+            offset: part.offset,
+            size: part.size,
+            image: part.image,
+            force: force.iter().map(|kind| Force::from(*kind)).collect(),
         }
-        if self.zero_with == ZeroWith::Offload {
-            method = method.offload_zeroes()?;
-        }
-        method.allows(self.policy())?;
-        Ok(method)
-    }
-
-    fn policy(&self) -> Policy {
-        self.bound.policy(self.verify)
-    }
-
-    pub fn force(&self) -> Vec<Force> {
-        self.force.iter().map(|kind| Force::from(*kind)).collect()
-    }
-
-    /// `keys` finds the volume on the device, where its keys are preferred.
-    pub fn plan(
-        &self,
-        method: &Method,
-        identity: &Identity,
-        geometry: &Geometry,
-        keys: impl FnOnce() -> Result<KeyPlan>,
-    ) -> Result<Plan> {
-        let device = device(geometry);
-        let overwrite = || {
-            let area = self.part.area(&device)?;
-            let plan = Plan::new(method, self.policy(), area, &device, &mut Seed::from_kernel)?;
-            match &identity.thin {
-                Some(thin) => plan.on_thin(thin.discards),
-                None => Ok(plan),
-            }
-        };
-        let plan = match self.prefer_key.then(keys) {
-            None => overwrite(),
-            Some(Ok(keys)) if keys.found.version.is_none() => overwrite().map(|plan| Plan {
-                method: format!("{} (no key was destroyed: its LUKS header is damaged)", plan.method),
-                ..plan
-            }),
-            Some(Ok(keys)) => Plan::destroy_key(keys, 1, &device, &mut Seed::from_kernel),
-            // What has no key that could be destroyed is overwritten, and the record says why.
-            Some(Err(why)) if why.kind == Kind::Unsupported => overwrite().map(|plan| Plan {
-                method: format!("{} (no key was destroyed: {})", plan.method, why.what()),
-                ..plan
-            }),
-            Some(Err(error)) => Err(error),
-        };
-        plan.map_err(|error| error.on(&identity.path))
     }
 }
 

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::order::device;
-use super::signals;
-use super::wipe::{Job, Shared, run_jobs};
+use super::wipe::Screen;
 use crate::device::Force;
 use crate::device::Tree;
 use crate::device::guard::{self, Request};
@@ -17,10 +15,11 @@ use crate::engine::fleet::Parallel;
 use crate::engine::{Settings, Stop};
 use crate::error::Result;
 use crate::pattern::{Pattern, Seed};
-use crate::plan::{Method, Plan, Policy};
-use crate::report::Wanted;
-use crate::report::evidence::Evidence;
-use crate::report::record::Assignment;
+use crate::plan::{Device, Method, Plan, Policy};
+use crate::progress::Wanted;
+use crate::record::Assignment;
+use crate::record::evidence::Evidence;
+use crate::session::{self, Job, Observer, Shared};
 use crate::verdict::Verdict;
 use scratch::Scratch;
 
@@ -32,10 +31,11 @@ const SCRATCH_BYTES: u64 = 256 << 20;
 
 impl Selftest {
     pub fn run(self) -> Result<Verdict> {
-        let stop = signals::listen();
+        let mut screen = Screen::new(Wanted::default(), true);
+        let stop = screen.begin();
         let scratch = Scratch::new(SCRATCH_BYTES)?;
         println!("1. A scratch device full of data is wiped as `efface wipe --method shred` does it.\n");
-        let (verdict, written) = wipe(&scratch, &stop)?;
+        let (verdict, written) = wipe(&scratch, &stop, screen)?;
         if verdict != Verdict::Wiped {
             return Ok(verdict);
         }
@@ -48,27 +48,22 @@ impl Selftest {
 }
 
 /// The main job; gives what the last pass wrote.
-fn wipe(scratch: &Scratch, stop: &Stop) -> Result<(Verdict, Pattern)> {
+fn wipe(scratch: &Scratch, stop: &Stop, mut screen: Screen) -> Result<(Verdict, Pattern)> {
     let path = scratch.path();
     let deadline = Instant::now() + Duration::from_secs(10);
     // It was made a moment ago, and no other process has been given it: who else there is does not matter.
     let force = &[Force::Unseen];
     let request = Request { path: &path, image: scratch.is_image(), deadline, force };
     let claim = guard::claim(&Tree::real(), &request).map_err(|error| error.on(&path))?;
-    let geometry = device(&claim.geometry());
+    let geometry = Device::from(&claim.geometry());
     let seed = Seed::from_kernel()?;
     let area = geometry.area(None, None)?;
     let plan = Plan::new(&Method::named("shred")?, Policy::Standard, area, &geometry, &mut || Ok(seed))?;
     let settings = Settings::default();
     let job = Job::wipe(path.clone(), claim, plan, &settings);
-    let shared = Shared {
-        assignment: Assignment { method: "shred".into(), ..Assignment::default() },
-        parallel: Parallel::default(),
-        settings: &settings,
-        stop,
-        wanted: Wanted::default(),
-        evidence: Evidence::default(),
-    };
-    let verdict = run_jobs(vec![job], Vec::new(), &[path], shared);
-    Ok((verdict, Pattern::Random { seed }))
+    let assignment = &Assignment { method: "shred".into(), ..Assignment::default() };
+    let (parallel, evidence) = (Parallel::default(), Evidence::default());
+    let shared = Shared { assignment, parallel, settings: &settings, stop, evidence };
+    let outcome = session::run(vec![job], Vec::new(), &[path], shared, &mut screen);
+    Ok((screen.end(&outcome), Pattern::Random { seed }))
 }

@@ -13,7 +13,7 @@ use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
 use crate::engine::Stop;
-use crate::report::tell;
+use crate::progress::tell;
 
 /// The signal that came, 0 while none did.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);

@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::evidence::Keep;
-use super::order::{Bound, Part, Verification, device};
-use super::signals;
-use super::wipe::{Job, Output, Shared, Transfer, run_jobs};
+use super::order::{Bound, Part, Verification};
+use super::wipe::{Output, Screen, Transfer};
 use crate::device::guard::Examined;
 use crate::device::identity::difference;
 use crate::device::{Tree, guard, select};
 use crate::engine::fleet::{Opener, Parallel};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
-use crate::plan::Plan;
+use crate::plan::{Device, Plan};
 use crate::printable::printable_path;
-use crate::report::certificate::Certificate;
-use crate::report::record::{Assignment, Subject};
-use crate::report::sign::PublicKeys;
-use crate::report::tell;
+use crate::progress::tell;
+use crate::record::certificate::Certificate;
+use crate::record::sign::PublicKeys;
+use crate::record::{Assignment, Subject};
+use crate::session::{self, Job, Observer, Shared};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 /// For a ledger that another process holds.
@@ -73,7 +73,7 @@ impl Verify {
                 Error::usage("--policy none would read nothing").way_out("choose standard, high or full")
             );
         }
-        let wanted = self.output.wanted()?;
+        let mut screen = Screen::new(self.output.wanted()?, true);
         self.transfer.set_priority()?;
         let (details, evidence) = self.keep.prepare(1, Instant::now() + LEDGER_WAIT)?;
         let keys = PublicKeys::read(&self.public_key)?;
@@ -87,27 +87,23 @@ impl Verify {
             None => self.expected(&target),
         };
         let plan = plan.map_err(|error| error.on(&path))?;
-        let settings = self.transfer.settings([target.geometry()].into_iter())?;
+        let settings = self.transfer.settings()?;
+        settings.check(&target.geometry())?;
         let (identity, findings) = (target.identity().clone(), target.findings().clone());
         let subject = Subject { device: path.clone(), identity, findings, counter: None };
         let depth = settings.depth_max();
         let assignment = Assignment { method: plan.method.clone(), details };
         let open: Opener = Box::new(move || target.open(depth));
         let job = Job { subject, open, plan, bus: None, journal: None, resume: None };
-        let shared = Shared {
-            assignment,
-            parallel: Parallel::default(),
-            settings: &settings,
-            stop: &signals::listen(),
-            wanted,
-            evidence,
-        };
-        Ok(run_jobs(vec![job], Vec::new(), &[path], shared))
+        let (stop, parallel) = (screen.begin(), Parallel::default());
+        let shared = Shared { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
+        let outcome = session::run(vec![job], Vec::new(), &[path], shared, &mut screen);
+        Ok(screen.end(&outcome))
     }
 
     fn expected(&self, target: &Examined) -> Result<Plan> {
         let expect = self.expect.clone().expect("required without a certificate");
-        let device = device(&target.geometry());
+        let device = Device::from(&target.geometry());
         let area = self.part.area(&device)?;
         Ok(Plan::check(expect, self.bound.policy(self.policy), area, &device))
     }

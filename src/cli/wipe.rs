@@ -1,34 +1,26 @@
-//! `efface wipe`: claim, plan, ask, run, report.
+//! `efface wipe`: the options of a wipe, and the screen that shows it.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 
 use super::arguments::{duration, rate, some_size};
 use super::confirm::confirm;
 use super::evidence::Keep;
 use super::ionice::IoNice;
 use super::order::{Expect, Order};
-use super::plan::{PlanFile, Planning};
+use super::signals;
 use super::state::StateDir;
-use super::{signals, slots};
-use crate::device::guard::{self, Claim, Request};
-use crate::device::{Tree, WriteCounter, select};
-use crate::engine::fleet::{self, Opener, Parallel, Work};
-use crate::engine::job::Resume;
+use crate::device::Tree;
+use crate::engine::event::Event;
+use crate::engine::fleet::Parallel;
 use crate::engine::{OnMismatch, Settings, Stop};
-use crate::error::{Error, Kind, Result};
-use crate::io::Geometry;
-use crate::journal::{self, Begun, Folder, Journal};
-use crate::plan::Plan;
-use crate::printable::printable_path;
-use crate::report::evidence::Evidence;
-use crate::report::record::{Assignment, Subject};
-use crate::report::state::State;
-use crate::report::{Metrics, Record, Report, Wanted};
+use crate::error::{Error, Result};
+use crate::progress::{Metrics, Report, Wanted, tell};
+use crate::session::plan_file::PlanFile;
+use crate::session::{self, Observer, Outcome, Question, Slots, Targets};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -192,16 +184,7 @@ pub struct Output {
 }
 
 impl Transfer {
-    /// The settings for all devices; the block size has to suit each.
-    pub fn settings(&self, devices: impl Iterator<Item = Geometry>) -> Result<Settings> {
-        let coarsest = devices.map(|geometry| geometry.logical_block).max().unwrap_or(512);
-        if !self.block_size.is_multiple_of(coarsest) {
-            return Err(Error::usage(format!(
-                "--block-size {} is not made of logical blocks",
-                self.block_size
-            ))
-            .way_out(format!("it must be a multiple of {coarsest} bytes")));
-        }
+    pub fn settings(&self) -> Result<Settings> {
         if self.rate.zip(self.min_rate).is_some_and(|(most, least)| most <= least) {
             return Err(Error::usage("--min-rate is not below --rate: every device would be given up")
                 .way_out("leave one of them out"));
@@ -235,8 +218,6 @@ impl Transfer {
     }
 }
 
-const LATER: &str = "try again later, or leave --no-wait out";
-
 /// Of buffers, for one device.
 const MEMORY_MAX: u64 = 1 << 30;
 
@@ -256,249 +237,83 @@ impl Output {
     }
 }
 
-/// A target that may be worked on: what it is, how it is opened, and what is to be done.
-pub struct Job {
-    pub subject: Subject,
-    pub open: Opener,
-    pub plan: Plan,
-    pub bus: Option<String>,
-    pub journal: Option<Journal>,
-    pub resume: Option<Resume>,
+/// Shows a session on the terminal, or as it was asked for.
+pub struct Screen {
+    wanted: Option<Wanted>,
+    report: Option<Report>,
+    /// Nothing is asked.
+    yes: bool,
 }
 
-impl Job {
-    /// Writes to a claimed device.
-    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job {
-        let (identity, findings) = (claim.identity().clone(), claim.findings().clone());
-        let subject = Subject { device, identity, findings, counter: claim.counter() };
-        let (depth, bus) = (settings.depth_max(), claim.bus());
-        Job { subject, open: Box::new(move || claim.open(depth)), plan, bus, journal: None, resume: None }
+impl Screen {
+    pub fn new(wanted: Wanted, yes: bool) -> Screen {
+        Screen { wanted: Some(wanted), report: None, yes }
     }
 
-    /// The same, or what another process left of it.
-    fn journaled(self, folder: &Folder, outline: Vec<String>, resume: bool) -> Result<Job> {
-        let Subject { device, identity, counter, .. } = &self.subject;
-        let subject = journal::Subject { device, identity, counter: counter.clone(), outline };
-        let begun = folder.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
-        Ok(match begun {
-            Some(Begun { journal, plan, resume }) => Job { plan, resume, journal: Some(journal), ..self },
-            None => self,
-        })
-    }
-
-    fn work(self) -> (Subject, Option<Journal>, Work) {
-        let Job { subject, open, plan, bus, journal, resume } = self;
-        let keep = journal.as_ref().map_or_else(|| Box::new(|_: &_| {}) as fleet::Keep, Journal::keeper);
-        (subject, journal, Work { open, plan, resume, keep, bus })
+    /// The last word on the devices.
+    pub fn end(self, outcome: &Outcome) -> Verdict {
+        self.report.expect("it was started").end(outcome)
     }
 }
 
-/// What all jobs of a command share.
-pub struct Shared<'a> {
-    pub assignment: Assignment,
-    pub parallel: Parallel,
-    pub settings: &'a Settings,
-    pub stop: &'a Stop,
-    pub wanted: Wanted,
-    pub evidence: Evidence,
-}
-
-/// Runs the jobs, keeps and tells the records of all devices, in the order that they were asked for.
-pub fn run_jobs(
-    jobs: Vec<Job>,
-    refused: Vec<(PathBuf, Record)>,
-    asked: &[PathBuf],
-    shared: Shared,
-) -> Verdict {
-    let Shared { assignment, parallel, settings, stop, wanted, mut evidence } = shared;
-    let names: Vec<String> = jobs.iter().map(|job| printable_path(&job.subject.device)).collect();
-    let mut report = Report::new(wanted, &names);
-    let started = Timestamp::now();
-    let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());
-    for (subject, journal, job) in jobs.into_iter().map(Job::work) {
-        let before = counted(&subject);
-        subjects.push((subject, before));
-        journals.push(journal);
-        work.push(job);
+impl Observer for Screen {
+    fn confirm(&mut self, question: &Question) -> Result<()> {
+        if self.yes { Ok(()) } else { confirm(&Tree::real(), question) }
     }
-    let mut told = Told::default();
-    let results = fleet::run(work, parallel, settings, stop, |event| {
+
+    fn begin(&mut self) -> Stop {
+        signals::listen()
+    }
+
+    fn queued(&mut self, before: usize, slots: u16) {
+        tell(format_args!("efface: waiting: {before} others came before, and {slots} may work at once"));
+    }
+
+    fn started(&mut self, devices: &[String]) {
+        self.report = Some(Report::new(self.wanted.take().expect("it is started once"), devices));
+    }
+
+    fn watch(&mut self, event: Option<(usize, &Event)>) {
+        let report = self.report.as_mut().expect("it was started");
         if let Some((job, event)) = event {
             report.watch(job, event);
         }
         if signals::state_asked() {
             report.tell_state();
         }
-        told.now_and_then(&journals, report.states());
-    });
-
-    let ended = Instant::now();
-    let mut records = refused;
-    let mut resumable = Vec::new();
-    for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
-        let device = subject.device.clone();
-        let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
-        let record = match result {
-            Ok(job) => Record::of_job(&assignment, subject, started, job, written, ended),
-            Err(error) => {
-                let known = (Some(subject.identity), Some(subject.findings));
-                Record::of_error(&assignment, &device, known, started, error)
-            }
-        };
-        if journal.is_some_and(|journal| journal.end(record.verdict)) {
-            resumable.push(device.clone());
-        }
-        records.push((device, record));
-    }
-    records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
-    let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
-    let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record, stop)).collect();
-    let lost = kept.into_iter().find_map(Result::err);
-    report.end(&records, lost.as_ref(), &resumable)
-}
-
-fn counted(subject: &Subject) -> Option<u64> {
-    subject.counter.as_ref().and_then(WriteCounter::bytes)
-}
-
-/// Tells `efface jobs`, once a second.
-#[derive(Default)]
-struct Told(Option<Instant>);
-
-impl Told {
-    fn now_and_then(&mut self, journals: &[Option<Journal>], states: &[State]) {
-        if self.0.is_some_and(|told| told.elapsed() < Duration::from_secs(1)) {
-            return;
-        }
-        self.0 = Some(Instant::now());
-        let known =
-            journals.iter().zip(states).filter_map(|(journal, state)| Some((journal.as_ref()?, state)));
-        known.for_each(|(journal, state)| journal.tell(state));
-    }
-}
-
-/// One device that is to be wiped: claimed, or not to be had, with the record of that.
-pub type Claimed = (PathBuf, std::result::Result<(Claim, Plan), Box<Record>>);
-
-/// Makes the records of devices that are not taken, at the time that they are not.
-pub struct Refusals<'a> {
-    pub tree: &'a Tree,
-    pub assignment: &'a Assignment,
-    pub image: bool,
-    pub started: Timestamp,
-}
-
-impl Refusals<'_> {
-    pub fn record(&self, device: &Path, error: Error) -> Box<Record> {
-        let known = (guard::describe(self.tree, device, self.image), None);
-        Box::new(Record::of_error(self.assignment, device, known, self.started, error))
     }
 }
 
 impl Wipe {
     pub fn run(self) -> Result<Verdict> {
-        let tree = Tree::real();
         if self.dry_run {
-            return Planning::new(&tree, &self.devices, self.order, self.expect)?.show(self.output.json);
+            return super::plan::show(&self.devices, &self.order, &self.expect, self.output.json);
         }
-        let wanted = self.output.wanted()?;
+        let mut screen = Screen::new(self.output.wanted()?, self.yes);
         self.transfer.set_priority()?;
         let wait = if self.no_wait { 0 } else { self.wait.into() };
         let deadline = Instant::now() + Duration::from_secs(wait);
-        let plan = self.plan.as_deref().map(PlanFile::read).transpose()?;
-        let method = plan.as_ref().map_or_else(|| self.order.method(), PlanFile::method)?;
-        let count = plan.as_ref().map_or(self.devices.len(), PlanFile::devices);
-        let (details, evidence) = self.keep.prepare(count, deadline)?;
-        let assignment = Assignment { method: method.name.clone(), details };
-        let image = plan.as_ref().map_or(self.order.part.image, PlanFile::image);
-        let refusals = Refusals { tree: &tree, assignment: &assignment, image, started: Timestamp::now() };
-        let claimed = match plan {
-            Some(plan) => plan.claim(deadline, &refusals)?,
-            None => self.claim(deadline, &refusals)?,
+        let targets = match &self.plan {
+            Some(file) => Targets::Plan(PlanFile::read(file)?),
+            None => Targets::Devices {
+                devices: self.devices,
+                order: self.order.order(),
+                expected: self.expect.expected(),
+            },
         };
-
-        let devices: Vec<PathBuf> = claimed.iter().map(|(path, _)| path.clone()).collect();
-        let geometries = claimed.iter().filter_map(|(_, claim)| Some(claim.as_ref().ok()?.0.geometry()));
-        let settings = self.transfer.settings(geometries)?;
-        let folder = self.state.open();
-        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
-        for (path, claim) in claimed {
-            let job = claim.and_then(|(claim, plan)| {
-                let begun = self.confirm(&tree, &claim, &plan).and_then(|()| {
-                    let outline = plan.outline(&method);
-                    let job = Job::wipe(path.clone(), claim, plan, &settings);
-                    match &folder {
-                        Some(folder) => job.journaled(folder, outline, self.resume),
-                        None => Ok(job),
-                    }
-                });
-                begun.map_err(|error| refusals.record(&path, error))
-            });
-            match job {
-                Ok(job) => jobs.push(job),
-                Err(record) => refused.push((path, *record)),
-            }
-        }
-        let stop = signals::listen();
-        let _ticket = match self.many.slots.map(|slots| slots::take(slots, !self.no_wait, &stop)) {
-            Some(Err(error)) if error.kind == Kind::Busy => {
-                let busy = |Job { subject: Subject { device, identity, findings, .. }, .. }: Job| {
-                    let (error, known) =
-                        (Error::busy(error.what()).way_out(LATER), (Some(identity), Some(findings)));
-                    let record = Record::of_error(&assignment, &device, known, refusals.started, error);
-                    (device, record)
-                };
-                refused.extend(jobs.drain(..).map(busy));
-                None
-            }
-            taken => taken.transpose()?.flatten(),
-        };
-        let shared = Shared {
-            assignment: assignment.clone(),
+        let (details, evidence) = self.keep.prepare(targets.count(), deadline)?;
+        let session = session::Wipe {
+            targets,
+            settings: self.transfer.settings()?,
+            deadline,
+            journals: self.state.open(),
+            resume: self.resume,
             parallel: self.many.parallel(),
-            settings: &settings,
-            stop: &stop,
-            wanted,
+            slots: self.many.slots.map(|count| Slots { count, wait: !self.no_wait }),
+            details,
             evidence,
         };
-        Ok(run_jobs(jobs, refused, &devices, shared))
+        let outcome = session.run(&mut screen)?;
+        Ok(screen.end(&outcome))
     }
-
-    /// Claims every device. What is wrong with the command line stops all of them; what is wrong
-    /// with a device stops that one.
-    fn claim(&self, deadline: Instant, refusals: &Refusals) -> Result<Vec<Claimed>> {
-        let tree = refusals.tree;
-        let method = self.order.method()?;
-        let (force, expected) = (self.order.force(), self.expect.expected());
-        let paths = selected(tree, &self.devices)?;
-        let request = |path| Request { path, image: self.order.part.image, deadline, force: &force };
-        let requests: Vec<Request> = paths.iter().map(|path| request(path)).collect();
-        let claim = |(path, claim): (&PathBuf, Result<Claim>)| {
-            let claim = claim.and_then(|claim| {
-                expected.check(claim.identity())?;
-                let plan =
-                    self.order.plan(&method, claim.identity(), &claim.geometry(), || claim.keys(None))?;
-                Ok((claim, plan))
-            });
-            match claim {
-                Err(error) if error.kind == Kind::Usage => Err(error.on(path)),
-                claim => {
-                    let claim = claim.map_err(|error| refusals.record(path, error));
-                    Ok((path.clone(), claim))
-                }
-            }
-        };
-        paths.iter().zip(guard::claim_all(tree, &requests)).map(claim).collect()
-    }
-
-    fn confirm(&self, tree: &Tree, claim: &Claim, plan: &Plan) -> Result<()> {
-        if self.yes { Ok(()) } else { confirm(tree, claim.identity(), claim.findings(), plan) }
-    }
-}
-
-/// The paths of the targets, none of them twice.
-pub fn selected(tree: &Tree, targets: &[OsString]) -> Result<Vec<PathBuf>> {
-    let paths = targets.iter().map(|target| select(tree, target)).collect::<Result<Vec<_>>>()?;
-    guard::distinct(tree, &paths)?;
-    Ok(paths)
 }

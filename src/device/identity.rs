@@ -8,7 +8,6 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use indicatif::BinaryBytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +18,7 @@ use super::{DeviceNumber, Signature, Thin, Tree};
 use crate::error::{Error, Result};
 use crate::io::Medium;
 use crate::printable::{lossy, printable, printable_path};
+use crate::units::bytes;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -312,7 +312,7 @@ impl Identity {
         let facts = [
             Some(format!("{}: {}", printable_path(&self.node), self.kind.word())),
             self.dm_name.clone(),
-            Some(BinaryBytes(self.size_bytes).to_string()),
+            Some(bytes(self.size_bytes)),
             self.model.clone(),
             self.serial.as_ref().map(|serial| format!("serial {serial}")),
             self.transport.as_ref().map(|transport| transport.to_string()),
@@ -324,8 +324,7 @@ impl Identity {
 
     /// What is on it, line by line: partitions as the kernel knows them, and what libblkid found.
     pub fn contents(&self, tree: &Tree, signatures: &[Signature]) -> Vec<String> {
-        let partition =
-            |block: Block| format!("partition {}, {}", block.name(), BinaryBytes(block.size_bytes()));
+        let partition = |block: Block| format!("partition {}, {}", block.name(), bytes(block.size_bytes()));
         let partitions = self.number.and_then(|number| tree.block(number).ok()?.partitions().ok());
         let lines: Vec<String> = partitions
             .unwrap_or_default()

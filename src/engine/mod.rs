@@ -8,6 +8,7 @@ pub mod job;
 pub mod pace;
 mod recheck;
 pub mod sampling;
+pub mod status;
 pub mod step;
 pub mod survivors;
 
@@ -17,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::error::{Error, Result};
+use crate::io::Geometry;
 use crate::plan::Step;
 use crate::verdict::Verdict;
 
@@ -81,6 +84,18 @@ const PROBE_DEPTH: usize = 64;
 const COMMAND_BYTES: u64 = 64 << 20;
 
 impl Settings {
+    /// Whether they suit a device.
+    ///
+    /// # Errors
+    /// A usage error where an I/O is not made of the device's logical blocks.
+    pub fn check(&self, geometry: &Geometry) -> Result<()> {
+        if self.chunk_bytes.is_multiple_of(geometry.logical_block) {
+            return Ok(());
+        }
+        Err(Error::usage(format!("I/Os of {} bytes are not made of logical blocks", self.chunk_bytes))
+            .way_out(format!("--block-size must be a multiple of {} bytes", geometry.logical_block)))
+    }
+
     /// The queue depth that a disk needs for all of a job's steps.
     pub fn depth_max(&self) -> usize {
         self.depth.max(PROBE_DEPTH)

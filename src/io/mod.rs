@@ -32,6 +32,13 @@ pub struct Geometry {
     pub memory_align: u64,
 }
 
+impl From<&Geometry> for crate::plan::Device {
+    fn from(geometry: &Geometry) -> crate::plan::Device {
+        let &Geometry { size, logical_block, physical_block, .. } = geometry;
+        crate::plan::Device { size, logical_block, physical_block }
+    }
+}
+
 /// How bytes get to the device, for the report: it decides what a read-back can prove.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IoPath {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::range::{Extent, align_down};
 
 /// How much is read back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Policy {
     None,
     Standard,

@@ -5,9 +5,9 @@ use efface::engine::{Settings, Stop};
 use efface::io::sim::{Faults, SimDisk};
 use efface::plan::{Method, Plan, Policy};
 use efface::range::{Extent, ExtentSet};
-use efface::report::claim::claim;
-use efface::report::map;
+use efface::record::claim::claim;
 use efface::verdict::Verdict;
+use efface::view::map;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

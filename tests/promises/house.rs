@@ -3,16 +3,31 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Lowest first; a room may use its own rank and those below.
-const RANKS: [&[&str]; 7] = [
+/// The modules, lowest first: each may use those before it.
+const LAYERS: [&str; 22] = [
     // Loops are what tests work with, and use nothing of ours.
-    &["printable", "range", "error", "directory", "loops"],
-    &["pattern", "plan", "verdict", "luks"],
-    &["io"],
-    &["device"],
-    &["engine"],
-    &["journal", "report"],
-    &["cli", "main", "lib"],
+    "loops",
+    "printable",
+    "range",
+    "units",
+    "digest",
+    "error",
+    "verdict",
+    "directory",
+    "pattern",
+    "luks",
+    "plan",
+    "io",
+    "device",
+    "engine",
+    "journal",
+    "record",
+    "session",
+    "view",
+    "progress",
+    "cli",
+    "lib",
+    "main",
 ];
 
 const MAY_BE_UNSAFE: [&str; 5] =
@@ -31,32 +46,122 @@ const MODULE_OF_STEPS: &str = "plan/step.rs";
 /// Places that branch on an operation, their own module's among them.
 const BRANCHES_ON_OPERATION_MAX: usize = 12;
 
-fn rank(room: &str) -> usize {
-    RANKS
-        .iter()
-        .position(|rooms| rooms.contains(&room))
-        .unwrap_or_else(|| panic!("no rank for the room '{room}'"))
-}
-
 /// A line without its comment; strings with `//` in them do not matter to these rules.
 fn code(line: &str) -> &str {
     line.split("//").next().unwrap_or(line)
 }
 
-/// The rooms of this crate that a line names.
-fn rooms_named(line: &str) -> impl Iterator<Item = &str> {
-    code(line).split("crate::").skip(1).filter_map(|rest| {
-        rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().filter(|room| !room.is_empty())
-    })
+/// What a source file is called as a module: `engine/job/state.rs` is `engine::job::state`.
+fn module(file: &str) -> Vec<String> {
+    let name = file.trim_end_matches(".rs").trim_end_matches("/mod");
+    name.split('/').map(String::from).collect()
 }
 
-fn bad_imports(room: &str, text: &str) -> Vec<String> {
-    let above = |other: &&str| rank(other) > rank(room);
-    text.lines()
-        .enumerate()
-        .flat_map(|(number, line)| {
-            rooms_named(line).filter(above).map(move |other| format!("{}: uses crate::{other}", number + 1))
-        })
+/// The paths of this crate that a file's code names, from its root. Tests in the file count too.
+fn paths_named(module: &[String], text: &str) -> Vec<Vec<String>> {
+    let text: String = text.lines().map(|line| code(line).to_string() + "\n").collect();
+    let inside = text.find("mod tests {").unwrap_or(text.len());
+    let mut found = Vec::new();
+    for root in ["crate::", "super::", "self::"] {
+        for (at, _) in text.match_indices(root) {
+            let joined =
+                text[..at].ends_with("::") || text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            if !joined {
+                flatten(&text[at..], Vec::new(), &mut |path| {
+                    // In the module of its tests one `super` leads to the file itself.
+                    found.push(from_root(module, &path, usize::from(at > inside)));
+                });
+            }
+        }
+    }
+    found
+}
+
+/// `a::{b, c::d}` as `a::b` and `a::c::d`; says how much of the text it is.
+fn flatten(text: &str, before: Vec<String>, found: &mut dyn FnMut(Vec<String>)) -> usize {
+    let name = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (mut path, mut at) = (before, 0);
+    loop {
+        let end = at + name(&text[at..]);
+        path.push(text[at..end].to_string());
+        at = end;
+        match text[at..].strip_prefix("::") {
+            Some(rest) if rest.starts_with('{') => {
+                at += 3;
+                while !text[at..].starts_with('}') {
+                    at += text[at..].find(|c: char| !c.is_whitespace() && c != ',').unwrap_or(0);
+                    if text[at..].starts_with('}') || text[at..].is_empty() {
+                        break;
+                    }
+                    let used = flatten(&text[at..], path.clone(), found);
+                    at += used.max(1);
+                    at += text[at..].find([',', '}']).unwrap_or(0);
+                }
+                return at + 1;
+            }
+            Some(rest) if rest.starts_with(|c: char| c.is_alphabetic() || c == '_') => at += 2,
+            _ => {
+                found(path);
+                return at;
+            }
+        }
+    }
+}
+
+fn from_root(module: &[String], path: &[String], mut inner: usize) -> Vec<String> {
+    let mut from = if path[0] == "crate" { Vec::new() } else { module.to_vec() };
+    for word in path {
+        match word.as_str() {
+            "crate" | "self" => {}
+            "super" if inner > 0 => inner -= 1,
+            "super" => drop(from.pop()),
+            _ => from.push(word.clone()),
+        }
+    }
+    from
+}
+
+/// Which module's file each module's file names, its own parents and children apart.
+fn uses(modules: &[(Vec<String>, String)]) -> Vec<(usize, usize)> {
+    let file_of = |path: &[String]| {
+        let known = |length: &usize| modules.iter().position(|(module, _)| *module == path[..*length]);
+        (1..=path.len()).rev().find_map(|length| known(&length))
+    };
+    let related = |one: &[String], other: &[String]| one.starts_with(other) || other.starts_with(one);
+    let mut uses = Vec::new();
+    for (from, (module, text)) in modules.iter().enumerate() {
+        let named = paths_named(module, text).into_iter().filter_map(|path| file_of(&path));
+        uses.extend(named.filter(|to| !related(module, &modules[*to].0)).map(|to| (from, to)));
+    }
+    uses
+}
+
+fn bad_imports(modules: &[(Vec<String>, String)]) -> Vec<String> {
+    let layer = |module: &[String]| {
+        LAYERS.iter().position(|name| *name == module[0]).unwrap_or_else(|| panic!("no layer for {module:?}"))
+    };
+    let above = |(from, to): &(usize, usize)| layer(&modules[*to].0) > layer(&modules[*from].0);
+    let mut found: Vec<String> = uses(modules)
+        .into_iter()
+        .filter(above)
+        .map(|(from, to)| format!("{} uses {}", modules[from].0.join("::"), modules[to].0.join("::")))
+        .collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Files that use one another in a circle.
+fn circles(modules: &[(Vec<String>, String)]) -> Vec<String> {
+    let mut graph = petgraph::graph::DiGraph::<usize, ()>::new();
+    let nodes: Vec<_> = (0..modules.len()).map(|number| graph.add_node(number)).collect();
+    for (from, to) in uses(modules) {
+        graph.add_edge(nodes[from], nodes[to], ());
+    }
+    let circles = petgraph::algo::tarjan_scc(&graph).into_iter().filter(|circle| circle.len() > 1);
+    let name = |node: &petgraph::graph::NodeIndex| modules[graph[*node]].0.join("::");
+    circles
+        .map(|circle| format!("a circle: {}", circle.iter().map(name).collect::<Vec<_>>().join(", ")))
         .collect()
 }
 
@@ -163,13 +268,14 @@ fn the_tree_keeps_the_rules() {
     let mut files = Vec::new();
     sources(&src, &mut files);
     assert!(files.len() > 20, "the tree was not found");
-    let mut broken = Vec::new();
+    let (mut broken, mut modules) = (Vec::new(), Vec::new());
     let mut branches = 0;
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.strip_prefix(&src).unwrap().to_str().unwrap();
         let room = name.split(['/', '.']).next().unwrap();
-        let mut found = bad_imports(room, &text);
+        modules.push((module(name), text.clone()));
+        let mut found = Vec::new();
         found.extend(bad_unsafe(&text, MAY_BE_UNSAFE.contains(&name)));
         found.extend(long_functions(&text));
         if room == "engine" {
@@ -183,6 +289,8 @@ fn the_tree_keeps_the_rules() {
         branches += branches_on_operation(&text, name);
         broken.extend(found.into_iter().map(|what| format!("src/{name}:{what}")));
     }
+    broken.extend(bad_imports(&modules));
+    broken.extend(circles(&modules));
     println!("{branches} places branch on an operation");
     assert!((1..=BRANCHES_ON_OPERATION_MAX).contains(&branches), "{branches} places branch on an operation");
     assert!(broken.is_empty(), "see ARCHITECTURE.md:\n{}", broken.join("\n"));
@@ -190,8 +298,27 @@ fn the_tree_keeps_the_rules() {
 
 #[test]
 fn the_rules_can_be_broken() {
-    assert_eq!(bad_imports("engine", "use crate::io::Disk;\nuse crate::report::Record;").len(), 1);
-    assert!(bad_imports("cli", "use crate::report::Record; // crate::nowhere").is_empty());
+    let tree = |files: &[(&str, &str)]| -> Vec<(Vec<String>, String)> {
+        files.iter().map(|(name, text)| (module(name), text.to_string())).collect()
+    };
+    let up = tree(&[
+        ("engine/mod.rs", "use crate::{io::Disk,\n record::{Record, sign::Key}};"),
+        ("io/mod.rs", ""),
+        ("record/mod.rs", ""),
+        ("record/sign.rs", ""),
+    ]);
+    assert_eq!(bad_imports(&up), ["engine uses record", "engine uses record::sign"]);
+    let fine = tree(&[("cli/mod.rs", "use crate::record::Record; // crate::nowhere"), ("record/mod.rs", "")]);
+    assert!(bad_imports(&fine).is_empty() && circles(&fine).is_empty());
+    let circle = tree(&[
+        ("io/mod.rs", "mod a;"),
+        ("io/a.rs", "use super::b::B;"),
+        ("io/b.rs", "fn f() { crate::io::a::f() }"),
+    ]);
+    assert_eq!(circles(&circle).len(), 1);
+    let tests =
+        tree(&[("io/a.rs", "mod tests {\n use super::*;\n use super::super::b::B; }"), ("io/b.rs", "")]);
+    assert_eq!(uses(&tests).len(), 1);
     assert_eq!(bad_unsafe("unsafe { x() }", true).len(), 1);
     assert_eq!(bad_unsafe("// SAFETY: fine\nunsafe { x() }", false).len(), 1);
     assert!(bad_unsafe("// SAFETY: fine\nunsafe { x() }\n// unsafe is a word", true).is_empty());

@@ -172,7 +172,7 @@ fn a_ledger_whose_head_does_not_fit_its_records_is_found_before_the_work() {
     let kept = fs::read(&head).unwrap();
     let hash = |number: u32| {
         let bytes = fs::read(office.path(&format!("ledger/{number:08}.json"))).unwrap();
-        efface::report::record::sha256(&bytes)
+        efface::digest::sha256(&bytes)
     };
     let text = |sequence: u64, sha256: &str| format!("{{\"sequence\":{sequence},\"sha256\":\"{sha256}\"}}\n");
     for (content, words) in [

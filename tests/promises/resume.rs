@@ -316,7 +316,7 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
         judge(&end, &plan, words);
         let [resumption] = &end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
         assert_eq!(resumption.fewer_passes_bytes, fewer, "{resumption:?}");
-        let claim = efface::report::claim::claim(&end.report, &[]);
+        let claim = efface::record::claim::claim(&end.report, &[]);
         assert!(claim.contains(words), "{claim}");
     }
 }

@@ -566,23 +566,22 @@ fn a_plan_file_is_checked_as_a_command_line_is() {
     use serde_json::json;
     let folder = TempDir::with_prefix("efface-test-").unwrap();
     assert_eq!(changed_plan(&folder, |_| {}).0, 0);
-    let bound =
-        |confidence: u64, max_unwiped: u64| json!({"confidence": confidence, "max_unwiped": max_unwiped});
+    let claim = |confidence_ppm: u64, unwiped_ppb: u64| json!({"claim": {"confidence_ppm": confidence_ppm, "unwiped_ppb": unwiped_ppb}});
     let esc = "\u{1b}]0;title\u{7}\u{1b}[2J";
-    let one = bound(999_000, 1_000_000);
-    let whole = bound(999_000, 1_000_000_000);
+    let method = |name: &str| json!({ "method": name });
     for (place, value, words) in [
-        ("/order/bound", bound(1, 1_000_000_000), "max-unwiped"),
-        ("/order/bound", whole, "max-unwiped"),
-        ("/order/bound", bound(1_000_000, 1), "confidence"),
-        ("/order/bound", bound(0, 1), "confidence"),
-        ("/order/bound", bound(u64::MAX, u64::MAX), "confidence"),
-        ("/order/bound", json!({"confidence": 999_000, "max_unwiped": null}), "required"),
-        ("/order/method", json!("no-such"), "no-such"),
-        ("/order/method", json!(esc), "order"),
-        ("/order/passes", json!("0x00,no-such"), "no-such"),
+        ("/order/policy", claim(1, 1_000_000_000), "its order is not one that can be given"),
+        ("/order/policy", claim(999_000, 1_000_000_000), "of none or all"),
+        ("/order/policy", claim(1_000_000, 1), "of none or all"),
+        ("/order/policy", claim(0, 1), "of none or all"),
+        ("/order/policy", claim(u64::MAX, u64::MAX), "of none or all"),
+        ("/order/policy", json!({"claim": {"confidence_ppm": 999_000}}), "no plan"),
+        ("/order/passes", method("no-such"), "no-such"),
+        ("/order/passes", method(esc), "order"),
+        ("/order/passes", json!({"list": "0x00,no-such"}), "no-such"),
+        ("/order/passes", json!({"list": "0x00", "method": "zero"}), "no plan"),
         ("/order/force", json!([esc]), "no plan"),
-        ("/order/part", json!({"offset": 0, "size": 1, "image": true, "\u{1b}[2J": 1}), "no plan"),
+        ("/order", json!({"\u{1b}[2J": 1}), "no plan"),
         ("/refused", json!([{"device": esc, "error": esc, "exit_code": 3}]), "was refused"),
         ("/devices/0/must_hold/serial", json!(esc), "terminal"),
         ("/devices/0/device", json!(esc), "terminal"),
@@ -599,14 +598,11 @@ fn a_plan_file_is_checked_as_a_command_line_is() {
         );
     }
     // What excludes one another on a command line does so in a file.
-    for change in [
-        |order: &mut serde_json::Value| order["prefer_key"] = json!(true),
-        |order: &mut serde_json::Value| order["verify"] = json!("full"),
-    ] {
+    for (scheme, name) in [("zero", "prefer_key"), ("shred", "offload_zeroes")] {
         let (code, stderr) = changed_plan(&folder, |plan| {
-            plan["order"]["part"]["size"] = json!(1 << 20);
-            plan["order"]["bound"] = one.clone();
-            change(&mut plan["order"]);
+            plan["order"]["size"] = json!(1 << 20);
+            plan["order"]["passes"] = method(scheme);
+            plan["order"][name] = json!(true);
         });
         assert_eq!(code, 2, "{stderr}");
         assert!(stderr.contains("its order is not one that can be given"), "{stderr}");

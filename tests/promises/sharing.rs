@@ -11,8 +11,8 @@ use efface::device::identity::Identity;
 use efface::engine::Settings;
 use efface::io::sim::{Faults, SimDisk};
 use efface::plan::{Method, Policy};
-use efface::report::Record;
-use efface::report::record::{Assignment, Subject};
+use efface::record::Record;
+use efface::record::{Assignment, Subject};
 use efface::verdict::Verdict;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -539,5 +539,5 @@ fn copies_below_make_a_wipe_residue_and_are_named() {
     assert_eq!((passes.verdict, passes.copies.len()), (Verdict::Wiped, 0));
     let unknown = record("unknown".into());
     assert!(unknown.limitations.iter().any(|said| said.contains("does not know (dm writecache)")));
-    assert_eq!(unknown.achieved, efface::report::claim::Category::None);
+    assert_eq!(unknown.achieved, efface::record::claim::Category::None);
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::State;
-use super::text::rate;
+use crate::engine::status::State;
+use crate::units::rate;
 
 /// How often it is looked, and over which time.
 const NOW_AND_THEN: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 
 use super::output::{Output, Weight};
-use super::state::State;
+use crate::engine::status::State;
 
 /// Well within any watchdog's time.
 const NOW_AND_THEN: Duration = Duration::from_secs(1);

@@ -6,9 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::state::State;
 use super::{Record, tell};
 use crate::directory::Directory;
+use crate::engine::status::State;
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
 

@@ -3,7 +3,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::text::{bytes, share};
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Effect, Force, Layer, Thin};
@@ -13,6 +12,7 @@ use crate::luks::data::DataSample;
 use crate::pattern::Pattern;
 use crate::plan::{KeyPlan, Plan, Sample, Step};
 use crate::range::Extent;
+use crate::units::{bytes, percent, share};
 use crate::verdict::Verdict;
 
 /// What the job did, and what its verification proves.
@@ -167,13 +167,6 @@ fn verified(job: &JobReport, check: &Verification) -> String {
         ),
         _ => format!("{read} were read, and what could be read is what it should be."),
     }
-}
-
-/// A share in parts per billion, as a percentage that is never rounded down.
-pub fn percent(per_billion: u64) -> String {
-    let hundred_thousandths = per_billion.div_ceil(100);
-    let text = format!("{}.{:05}", hundred_thousandths / 100_000, hundred_thousandths % 100_000);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// What the claim does not cover. Never empty: no software sees everything.
@@ -486,18 +479,5 @@ impl Category {
             Category::Partial => "partial: a part of the media, where every pass ends well",
             Category::None => "none of NIST SP 800-88's categories, for the media behind it",
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentages_are_never_rounded_down() {
-        assert_eq!(percent(999_404), "0.09995 %");
-        assert_eq!(percent(990_000_000), "99 %");
-        assert_eq!(percent(999_000_000), "99.9 %");
-        assert_eq!(percent(1), "0.00001 %");
     }
 }

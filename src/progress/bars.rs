@@ -7,8 +7,7 @@ use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::output::{self, Weight};
-use super::tell;
-use super::text::late;
+use super::{late, tell};
 use crate::engine::event::Event;
 
 const BAR: &str = "{prefix:>9.bold} {msg:30} {wide_bar:.cyan/dim} {percent:>3} % \

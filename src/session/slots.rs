@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use super::{Observer, Slots};
 use crate::directory::{Directory, Lock};
 use crate::engine::Stop;
 use crate::error::{Error, Result};
-use crate::report::tell;
 
 const RETRY: Duration = Duration::from_millis(100);
 const MODE_OF_DIRECTORY: u32 = 0o700;
@@ -31,8 +31,9 @@ impl Drop for Ticket {
     }
 }
 
-/// Waits until fewer than `slots` others are at work; none where the wait was ended by a signal.
-pub fn take(slots: u16, wait: bool, stop: &Stop) -> Result<Option<Ticket>> {
+/// Waits until fewer than so many others are at work; `None` where the stop ended the wait.
+pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Option<Ticket>> {
+    let Slots { count: slots, wait } = slots;
     let folder = folder();
     let failed = |error| {
         Error::usage("--slots: no place can be taken")
@@ -57,7 +58,7 @@ pub fn take(slots: u16, wait: bool, stop: &Stop) -> Result<Option<Ticket>> {
         }
         if told != Some(before) {
             told = Some(before);
-            tell(format_args!("efface: waiting: {before} others came before, and {slots} may work at once"));
+            observer.queued(before, slots);
         }
         thread::sleep(RETRY);
     }

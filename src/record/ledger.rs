@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, FILE_BYTES_MAX, encode};
 use super::destination::{MODE, ROOM_BYTES};
-use super::record::{Link, Record, sha256};
 use super::sign::{PublicKeys, SecretKey};
-use super::tell;
+use super::{Link, Record, sha256};
 use crate::directory::{Directory, Lock};
 use crate::engine::Stop;
 use crate::error::{Error, Kind, Result};
@@ -106,7 +105,7 @@ impl Ledger {
         let mut lock = self.directory.lock_until(LOCK, soon, called_off)?;
         if lock.is_none() && Instant::now() < deadline && !called_off() {
             let path = printable_path(self.directory.path());
-            tell(format_args!("efface: waiting for the ledger {path}"));
+            tracing::warn!("waiting for the ledger {path}");
             lock = self.directory.lock_until(LOCK, deadline, called_off)?;
         }
         self.wait_left = self.wait_left.saturating_sub(begun.elapsed());
@@ -281,4 +280,46 @@ fn numbers(directory: &Directory) -> io::Result<BTreeSet<u64>> {
     let number = |name: &String| name.strip_suffix(".json")?.parse().ok();
     let named = |name: &String| number(name).filter(|number| *number > 0 && file_name(*number) == *name);
     Ok(directory.names()?.iter().filter_map(named).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Assignment;
+    use super::super::certificate::encode;
+    use super::*;
+    use crate::error::Kind;
+
+    fn refused() -> Record {
+        let error = Error::refused("it is in use");
+        Record::of_error(
+            &Assignment::default(),
+            Path::new("/dev/x"),
+            (None, None),
+            jiff::Timestamp::now(),
+            error,
+        )
+    }
+
+    /// Whatever door such text came in by: a void certificate would end the ledger that it is in.
+    #[test]
+    fn a_record_that_would_not_hold_is_never_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let (now, stop) = (std::time::Instant::now(), crate::engine::Stop::default());
+        let mut ledger = Ledger::open(folder.path(), now).unwrap();
+        let void: [fn(&mut Record); 3] = [
+            |record| record.host.name = "host\u{1b}[2J".into(),
+            |record| record.claim = "All of it was wiped.".into(),
+            |record| record.id = "of another form".into(),
+        ];
+        for make_void in void {
+            let mut record = refused();
+            make_void(&mut record);
+            let error = encode(&record, None).unwrap_err();
+            assert!(error.kind == Kind::Failed && error.what().contains("is not kept"), "{error}");
+            assert!(ledger.append(&mut record, None, &stop).is_err());
+        }
+        assert!(!folder.path().join("00000001.json").exists(), "nothing is in the ledger");
+        ledger.append(&mut refused(), None, &stop).unwrap();
+        assert!(folder.path().join("00000001.json").exists());
+    }
 }

@@ -1,51 +1,33 @@
 //! What is told of the work: bars or plain lines while it runs, JSON for machines, a record at the end.
 
 mod bars;
-pub mod certificate;
-pub mod claim;
-pub mod destination;
-pub mod details;
-pub mod evidence;
-pub mod html;
-mod jobs;
 mod jsonl;
-pub mod ledger;
-pub mod map;
 mod metrics;
-pub mod outline;
 pub mod output;
 mod peers;
 mod plain;
-pub mod record;
 mod service;
-pub mod sign;
-pub mod state;
-mod table;
-pub mod text;
-mod version_2;
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-pub use jobs::jobs_table;
 pub use metrics::Metrics;
-pub use record::Record;
-pub use table::inventory_table;
-pub use text::{bytes, rate};
 
 use crate::engine::event::Event;
-use crate::error::Error;
+use crate::engine::status::State;
 use crate::printable::printable;
+use crate::range::Extent;
+use crate::record::Record;
+use crate::session::Outcome;
 use crate::verdict::Verdict;
+use crate::view::text;
 use bars::Bars;
 use jsonl::Lines;
 use output::{Output, READER_MAX, Weight};
 use peers::Peers;
 use plain::Plain;
 use service::Service;
-use state::State;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Writes to stdout; a reader that has gone away has seen enough.
@@ -149,10 +131,6 @@ impl Report {
         self.states.iter().map(State::describe).for_each(tell);
     }
 
-    pub fn states(&self) -> &[State] {
-        &self.states
-    }
-
     pub fn watch(&mut self, job: usize, event: &Event) {
         match &mut self.show {
             Show::Bars(bars) => bars.watch(job, event),
@@ -168,14 +146,12 @@ impl Report {
         self.service.now_and_then(&self.states);
     }
 
-    /// The last word: what each device's job came to, and all of them together.
-    /// `lost` is a record that could not be kept: then the command failed, whatever was wiped.
-    /// Of `resumable` devices it is kept how far they are. All that is kept was written before: only
-    /// here the readers are waited for, for a while.
-    pub fn end(mut self, records: &[Record], lost: Option<&Error>, resumable: &[PathBuf]) -> Verdict {
+    /// The last word: what each device's job came to, and all of them together. All that is kept was
+    /// written before: only here the readers are waited for, for a while.
+    pub fn end(mut self, outcome: &Outcome) -> Verdict {
         let until = Instant::now() + READER_MAX;
-        let verdicts = records.iter().map(|record| record.verdict);
-        let verdict = Verdict::worst(verdicts.chain(lost.map(|_| Verdict::Failed)));
+        let Outcome { records, lost, resumable } = outcome;
+        let verdict = outcome.verdict();
         self.lines.iter().for_each(|lines| lines.result(verdict, records));
         if let Some(metrics) = &mut self.metrics {
             metrics.end(&self.states, records);
@@ -217,6 +193,11 @@ impl Report {
         output::stderr().finish(until.max(soon()));
         verdict
     }
+}
+
+/// What has taken too long.
+fn late(at: Extent, operation: &str, seconds: u64) -> String {
+    format!("bytes {at}: no answer to a {operation} for {seconds} s; waiting")
 }
 
 /// Time enough for a reader that reads.

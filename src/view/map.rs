@@ -2,11 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::text::bytes;
 use crate::engine::job::JobReport;
 use crate::engine::step::StepReport;
 use crate::engine::survivors::Holds;
 use crate::range::Extent;
+use crate::units::bytes;
 
 /// One unit is a CSS pixel at most; the picture scales with the page.
 const WIDTH: u64 = 720;

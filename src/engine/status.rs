@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::text::bytes;
-use crate::engine::estimate::plan_bytes;
-use crate::engine::event::Event;
+use super::estimate::plan_bytes;
+use super::event::Event;
+use crate::units::bytes;
 
 pub struct State {
     pub device: String,

@@ -2,12 +2,12 @@
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
-use indicatif::BinaryBytes;
 
 use crate::device::Signature;
 use crate::device::identity::Kind;
 use crate::device::inventory::Entry;
 use crate::printable::printable_path;
+use crate::units::bytes;
 
 /// From this width on there is room for what identifies a drive.
 const WIDE: u16 = 150;
@@ -44,7 +44,7 @@ fn rows(table: &mut Table, entry: &Entry, branch: &str, stem: &str, wide: bool) 
     let identity = &entry.identity;
     let mut row = vec![
         Cell::new(format!("{branch}{}", identity.name())),
-        Cell::new(BinaryBytes(identity.size_bytes)),
+        Cell::new(bytes(identity.size_bytes)),
         Cell::new(what(entry)),
         Cell::new(holds(entry)),
         answer(entry),

@@ -3,40 +3,21 @@
 use std::fmt::{Display, Write};
 
 use console::{Style, style};
-use indicatif::BinaryBytes;
 use textwrap::WordSeparator;
 
-use super::Record;
 use crate::device::Signature;
 use crate::engine::job::{Before, JobReport};
 use crate::engine::step::StepReport;
 use crate::engine::survivors::Survivors;
-use crate::range::{Extent, ExtentSet};
+use crate::range::ExtentSet;
+use crate::record::Record;
+use crate::units::{bytes, rate, share};
 use crate::verdict::Verdict;
 
 const WIDTH: usize = 80;
 const LABEL: usize = 12;
 /// Longer lists go to the JSON.
 const RANGES_SHOWN: usize = 8;
-
-/// `4.00 GiB`
-pub fn bytes(count: u64) -> String {
-    BinaryBytes(count).to_string()
-}
-
-/// What has taken too long.
-pub fn late(at: Extent, operation: &str, seconds: u64) -> String {
-    format!("bytes {at}: no answer to a {operation} for {seconds} s; waiting")
-}
-
-/// `3.41 GB/s`
-pub fn rate(bytes: u64, milliseconds: u64) -> String {
-    let per_second = bytes as f64 * 1000.0 / milliseconds.max(1) as f64;
-    match per_second {
-        fast if fast >= 1e9 => format!("{:.2} GB/s", fast / 1e9),
-        slow => format!("{:.1} MB/s", slow / 1e6),
-    }
-}
 
 pub fn render(record: &Record) -> String {
     let mut text = String::new();
@@ -118,14 +99,6 @@ pub fn describe_before(before: &Before) -> String {
         share(before.zero_bytes),
         share(before.expected_bytes)
     )
-}
-
-/// A part of a whole in percent: all of it, and nothing of it, only where that is so.
-pub fn share(part: u64, whole: u64) -> String {
-    match u128::from(part) * 100 / u128::from(whole.max(1)) {
-        0 if part > 0 => "less than 1 %".into(),
-        percent => format!("{percent} %"),
-    }
 }
 
 fn describe_step(report: &StepReport, area_bytes: u64) -> String {

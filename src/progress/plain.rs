@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::late;
 use super::tell;
-use super::text::{bytes, late, rate};
 use crate::engine::event::Event;
+use crate::units::{bytes, rate};
 
 const NOW_AND_THEN: Duration = Duration::from_secs(10);
 

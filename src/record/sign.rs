@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::record::sha256;
+use crate::digest::sha256;
 use crate::error::{Error, Result};
 use crate::pattern::Seed;
 use crate::printable::printable_path;

@@ -5,15 +5,15 @@
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::Record;
-use super::certificate::Signed;
-use super::claim::percent;
-use super::details::Person;
 use super::map;
-use super::text::{bytes, describe_before, rate};
+use super::text::describe_before;
 use crate::device::identity::Identity;
 use crate::engine::job::JobReport;
 use crate::engine::sampling::Bound;
+use crate::record::Record;
+use crate::record::certificate::Signed;
+use crate::record::details::Person;
+use crate::units::{bytes, percent, rate};
 use crate::verdict::Verdict;
 
 const STYLE: &str = include_str!("page.css");

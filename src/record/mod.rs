@@ -4,6 +4,15 @@
 //! a file. Everything that it concludes follows from what it reports, so that a stranger can compute
 //! it again ([`Record::check`]). Numbers are integers.
 
+pub mod certificate;
+pub mod claim;
+pub mod destination;
+pub mod details;
+pub mod evidence;
+pub mod ledger;
+pub mod sign;
+mod version_2;
+
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -12,13 +21,13 @@ use std::time::Instant;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::claim::{Category, changed_layers, claim, copies, limitations, measured, pool};
-use super::details::Details;
+use self::claim::{Category, changed_layers, claim, copies, limitations, measured, pool};
+use self::details::Details;
 use crate::device::guard::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Layer, Proof, Thin, Tree, WriteCounter};
+use crate::digest::sha256;
 use crate::engine::SIZE_MAX;
 use crate::engine::job::JobReport;
 use crate::error::Error;
@@ -147,10 +156,6 @@ impl Tool {
             sha256: SHA256.get_or_init(hash).clone(),
         }
     }
-}
-
-pub fn sha256(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 /// Whether a job's disk has the size and the blocks of what was identified.

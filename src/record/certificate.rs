@@ -15,9 +15,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::record::{VERSION, VERSION_MIN};
 use super::sign::{Envelope, PAYLOAD_TYPE, PublicKeys, SecretKey};
 use super::{Record, version_2};
+use super::{VERSION, VERSION_MIN};
 use crate::error::{Error, Result};
 use crate::printable::{excerpt, is_printable, printable};
 
@@ -184,46 +184,4 @@ fn no_json(error: serde_json::Error) -> Error {
 /// A certificate that must not be believed.
 fn bad(what: impl Into<String>) -> Error {
     Error::failed(what).way_out("do not rely on this certificate; ask for the original")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::ledger::Ledger;
-    use super::super::record::Assignment;
-    use super::*;
-    use crate::error::Kind;
-
-    fn refused() -> Record {
-        let error = Error::refused("it is in use");
-        Record::of_error(
-            &Assignment::default(),
-            Path::new("/dev/x"),
-            (None, None),
-            jiff::Timestamp::now(),
-            error,
-        )
-    }
-
-    /// Whatever door such text came in by: a void certificate would end the ledger that it is in.
-    #[test]
-    fn a_record_that_would_not_hold_is_never_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let (now, stop) = (std::time::Instant::now(), crate::engine::Stop::default());
-        let mut ledger = Ledger::open(folder.path(), now).unwrap();
-        let void: [fn(&mut Record); 3] = [
-            |record| record.host.name = "host\u{1b}[2J".into(),
-            |record| record.claim = "All of it was wiped.".into(),
-            |record| record.id = "of another form".into(),
-        ];
-        for make_void in void {
-            let mut record = refused();
-            make_void(&mut record);
-            let error = encode(&record, None).unwrap_err();
-            assert!(error.kind == Kind::Failed && error.what().contains("is not kept"), "{error}");
-            assert!(ledger.append(&mut record, None, &stop).is_err());
-        }
-        assert!(!folder.path().join("00000001.json").exists(), "nothing is in the ledger");
-        ledger.append(&mut refused(), None, &stop).unwrap();
-        assert!(folder.path().join("00000001.json").exists());
-    }
 }

@@ -1,0 +1,217 @@
+//! A command from its targets to its records, without a terminal: claim, plan, confirm, run, record, keep.
+//!
+//! [`Wipe::run`] is the program's main job in one call. What it has to ask and to tell goes through an
+//! [`Observer`]; what came of it is an [`Outcome`].
+
+mod order;
+pub mod outline;
+pub mod plan_file;
+mod slots;
+pub mod targets;
+mod wipe;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+pub use order::{Order, Passes};
+pub use wipe::{Slots, Targets, Wipe};
+
+use crate::device::WriteCounter;
+use crate::device::guard::{Claim, Findings};
+use crate::device::identity::Identity;
+use crate::engine::event::Event;
+use crate::engine::fleet::{self, Opener, Parallel, Work};
+use crate::engine::job::Resume;
+use crate::engine::status::State;
+use crate::engine::{Settings, Stop};
+use crate::error::{Error, Result};
+use crate::journal::{self, Begun, Folder, Journal};
+use crate::plan::Plan;
+use crate::printable::printable_path;
+use crate::record::evidence::Evidence;
+use crate::record::{Assignment, Record, Subject};
+use crate::verdict::Verdict;
+
+/// What a device is, and what would be done to it.
+pub struct Question<'a> {
+    pub identity: &'a Identity,
+    pub findings: &'a Findings,
+    pub plan: &'a Plan,
+}
+
+/// Whoever started the session, on its thread. The methods that it leaves out agree, and do nothing.
+pub trait Observer {
+    /// Asked of each device that was claimed, before anything is written.
+    ///
+    /// # Errors
+    /// An error leaves this device as it is; its record holds the error.
+    fn confirm(&mut self, _question: &Question) -> Result<()> {
+        Ok(())
+    }
+
+    /// All devices are claimed and confirmed: from here on this stop ends the session.
+    fn begin(&mut self) -> Stop {
+        Stop::default()
+    }
+
+    /// So many processes are before this one, where only `slots` may work at once.
+    fn queued(&mut self, _before: usize, _slots: u16) {}
+
+    /// The jobs that are about to run, by their devices' names.
+    fn started(&mut self, _devices: &[String]) {}
+
+    /// An event of the job with this number, or, several times a second, none.
+    fn watch(&mut self, _event: Option<(usize, &Event)>) {}
+}
+
+/// Agrees to everything: for programs that have made sure themselves.
+pub struct Unattended;
+
+impl Observer for Unattended {}
+
+/// What came of a session.
+pub struct Outcome {
+    /// Of every device that was asked for, in that order.
+    pub records: Vec<Record>,
+    /// A record could not be kept: the session has failed, whatever was wiped.
+    pub lost: Option<Error>,
+    /// Devices of which it is kept how far they are.
+    pub resumable: Vec<PathBuf>,
+}
+
+impl Outcome {
+    /// The worst of all.
+    pub fn verdict(&self) -> Verdict {
+        let verdicts = self.records.iter().map(|record| record.verdict);
+        Verdict::worst(verdicts.chain(self.lost.as_ref().map(|_| Verdict::Failed)))
+    }
+}
+
+/// A target that may be worked on: what it is, how it is opened, and what is to be done.
+pub struct Job {
+    pub subject: Subject,
+    pub open: Opener,
+    pub plan: Plan,
+    pub bus: Option<String>,
+    pub journal: Option<Journal>,
+    pub resume: Option<Resume>,
+}
+
+impl Job {
+    /// Writes to a claimed device.
+    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job {
+        let (identity, findings) = (claim.identity().clone(), claim.findings().clone());
+        let subject = Subject { device, identity, findings, counter: claim.counter() };
+        let (depth, bus) = (settings.depth_max(), claim.bus());
+        Job { subject, open: Box::new(move || claim.open(depth)), plan, bus, journal: None, resume: None }
+    }
+
+    /// The same, or what another process left of it.
+    fn journaled(self, folder: &Folder, outline: Vec<String>, resume: bool) -> Result<Job> {
+        let Subject { device, identity, counter, .. } = &self.subject;
+        let subject = journal::Subject { device, identity, counter: counter.clone(), outline };
+        let begun = folder.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
+        Ok(match begun {
+            Some(Begun { journal, plan, resume }) => Job { plan, resume, journal: Some(journal), ..self },
+            None => self,
+        })
+    }
+
+    /// The record of a job that is not begun.
+    fn refused(self, assignment: &Assignment, started: Timestamp, error: Error) -> (PathBuf, Record) {
+        let Subject { device, identity, findings, .. } = self.subject;
+        let record = Record::of_error(assignment, &device, (Some(identity), Some(findings)), started, error);
+        (device, record)
+    }
+
+    fn work(self) -> (Subject, Option<Journal>, Work) {
+        let Job { subject, open, plan, bus, journal, resume } = self;
+        let keep = journal.as_ref().map_or_else(|| Box::new(|_: &_| {}) as fleet::Keep, Journal::keeper);
+        (subject, journal, Work { open, plan, resume, keep, bus })
+    }
+}
+
+/// What all jobs of a session share.
+pub struct Shared<'a> {
+    pub assignment: &'a Assignment,
+    pub parallel: Parallel,
+    pub settings: &'a Settings,
+    pub stop: &'a Stop,
+    pub evidence: Evidence,
+}
+
+/// Runs the jobs, and keeps the records of all devices, in the order that they were asked for.
+pub fn run(
+    jobs: Vec<Job>,
+    refused: Vec<(PathBuf, Record)>,
+    asked: &[PathBuf],
+    shared: Shared,
+    observer: &mut dyn Observer,
+) -> Outcome {
+    let Shared { assignment, parallel, settings, stop, mut evidence } = shared;
+    let names: Vec<String> = jobs.iter().map(|job| printable_path(&job.subject.device)).collect();
+    observer.started(&names);
+    let started = Timestamp::now();
+    let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());
+    for (subject, journal, job) in jobs.into_iter().map(Job::work) {
+        let before = counted(&subject);
+        subjects.push((subject, before));
+        journals.push(journal);
+        work.push(job);
+    }
+    let mut states: Vec<State> = names.iter().map(|device| State::new(device)).collect();
+    let mut live = Live::default();
+    let results = fleet::run(work, parallel, settings, stop, |event| {
+        if let Some((job, event)) = event {
+            states[job].watch(event);
+        }
+        observer.watch(event);
+        live.update(&journals, &states);
+    });
+
+    let ended = Instant::now();
+    let mut records = refused;
+    let mut resumable = Vec::new();
+    for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
+        let device = subject.device.clone();
+        let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
+        let record = match result {
+            Ok(job) => Record::of_job(assignment, subject, started, job, written, ended),
+            Err(error) => {
+                let known = (Some(subject.identity), Some(subject.findings));
+                Record::of_error(assignment, &device, known, started, error)
+            }
+        };
+        if journal.is_some_and(|journal| journal.end(record.verdict)) {
+            resumable.push(device.clone());
+        }
+        records.push((device, record));
+    }
+    records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
+    let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
+    let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record, stop)).collect();
+    let lost = kept.into_iter().find_map(Result::err);
+    Outcome { records, lost, resumable }
+}
+
+fn counted(subject: &Subject) -> Option<u64> {
+    subject.counter.as_ref().and_then(WriteCounter::bytes)
+}
+
+/// Writes where each job is for `efface jobs`, once a second.
+#[derive(Default)]
+struct Live(Option<Instant>);
+
+impl Live {
+    fn update(&mut self, journals: &[Option<Journal>], states: &[State]) {
+        if self.0.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
+            return;
+        }
+        self.0 = Some(Instant::now());
+        let known =
+            journals.iter().zip(states).filter_map(|(journal, state)| Some((journal.as_ref()?, state)));
+        known.for_each(|(journal, state)| journal.tell(state));
+    }
+}

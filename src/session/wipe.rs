@@ -1,0 +1,185 @@
+//! The main job: devices, or a plan of them, are claimed, confirmed, wiped and recorded.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::plan_file::PlanFile;
+use super::targets::{Claimed, Refusals, paths};
+use super::{Job, Observer, Order, Outcome, Question, Shared, run, slots};
+use crate::device::Tree;
+use crate::device::guard::{self, Claim, Request};
+use crate::device::identity::Expected;
+use crate::engine::Settings;
+use crate::engine::fleet::Parallel;
+use crate::error::{Error, Kind, Result};
+use crate::journal::Folder;
+use crate::plan::Method;
+use crate::record::Assignment;
+use crate::record::details::Details;
+use crate::record::evidence::Evidence;
+
+/// What is to be wiped, and how.
+pub enum Targets {
+    Devices {
+        /// By path, `serial:…` or `wwn:…`.
+        devices: Vec<OsString>,
+        order: Order,
+        /// What each of them has to be.
+        expected: Expected,
+    },
+    /// What was approved, and only that.
+    Plan(PlanFile),
+}
+
+impl Targets {
+    /// How many devices.
+    pub fn count(&self) -> usize {
+        match self {
+            Targets::Devices { devices, .. } => devices.len(),
+            Targets::Plan(plan) => plan.devices(),
+        }
+    }
+
+    fn order(&self) -> &Order {
+        match self {
+            Targets::Devices { order, .. } => order,
+            Targets::Plan(plan) => plan.order(),
+        }
+    }
+
+    fn claim(&self, method: &Method, deadline: Instant, refusals: &Refusals) -> Result<Vec<Claimed>> {
+        match self {
+            Targets::Devices { devices, order, expected } => {
+                claim(devices, order, method, expected, deadline, refusals)
+            }
+            Targets::Plan(plan) => plan.claim(method, deadline, refusals),
+        }
+    }
+}
+
+/// A wipe as it was ordered.
+pub struct Wipe {
+    pub targets: Targets,
+    pub settings: Settings,
+    /// Until when a device that another efface, or a closing one, still holds is waited for.
+    pub deadline: Instant,
+    /// Where journals are kept.
+    pub journals: Option<Folder>,
+    /// Goes on where an earlier wipe of the same disk ended.
+    pub resume: bool,
+    pub parallel: Parallel,
+    pub slots: Option<Slots>,
+    pub details: Details,
+    pub evidence: Evidence,
+}
+
+/// A place in the queue of all processes of this host.
+#[derive(Clone, Copy)]
+pub struct Slots {
+    /// So many may work at once.
+    pub count: u16,
+    /// Waits for its turn; else every device is busy.
+    pub wait: bool,
+}
+
+impl Wipe {
+    /// Of these devices, in the usual way: nothing is kept but what the outcome holds.
+    pub fn new(devices: impl IntoIterator<Item = impl Into<OsString>>, order: Order) -> Wipe {
+        let devices = devices.into_iter().map(Into::into).collect();
+        Wipe {
+            targets: Targets::Devices { devices, order, expected: Expected::default() },
+            settings: Settings::default(),
+            deadline: Instant::now(),
+            journals: None,
+            resume: false,
+            parallel: Parallel::default(),
+            slots: None,
+            details: Details::default(),
+            evidence: Evidence::default(),
+        }
+    }
+
+    /// Wipes them all. A device that is refused, busy or failing stops no other: its record says so.
+    ///
+    /// # Errors
+    /// Only what is wrong with the order itself; then nothing was written.
+    pub fn run(self, observer: &mut dyn Observer) -> Result<Outcome> {
+        let Wipe { targets, settings, deadline, journals, resume, parallel, slots, details, evidence } = self;
+        let tree = Tree::real();
+        targets.order().check()?;
+        let method = targets.order().method()?;
+        let assignment = Assignment { method: method.name.clone(), details };
+        let (image, started) = (targets.order().image, Timestamp::now());
+        let refusals = Refusals { tree: &tree, assignment: &assignment, image, started };
+        let claimed = targets.claim(&method, deadline, &refusals)?;
+        let devices: Vec<PathBuf> = claimed.iter().map(|(path, _)| path.clone()).collect();
+        for (claim, _) in claimed.iter().filter_map(|(_, claim)| claim.as_ref().ok()) {
+            settings.check(&claim.geometry())?;
+        }
+
+        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
+        for (path, claim) in claimed {
+            let job = claim.and_then(|(claim, plan)| {
+                let question =
+                    Question { identity: claim.identity(), findings: claim.findings(), plan: &plan };
+                let begun = observer.confirm(&question).and_then(|()| {
+                    let outline = plan.outline(&method);
+                    let job = Job::wipe(path.clone(), claim, plan, &settings);
+                    match &journals {
+                        Some(folder) => job.journaled(folder, outline, resume),
+                        None => Ok(job),
+                    }
+                });
+                begun.map_err(|error| refusals.record(&path, error))
+            });
+            match job {
+                Ok(job) => jobs.push(job),
+                Err(record) => refused.push((path, *record)),
+            }
+        }
+        let stop = observer.begin();
+        let _ticket = match slots.map(|slots| slots::take(slots, &stop, observer)) {
+            Some(Err(error)) if error.kind == Kind::Busy => {
+                let busy = || Error::busy(error.what()).way_out("try again later, or leave --no-wait out");
+                refused.extend(jobs.drain(..).map(|job| job.refused(&assignment, started, busy())));
+                None
+            }
+            taken => taken.transpose()?.flatten(),
+        };
+        let shared = Shared { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
+        Ok(run(jobs, refused, &devices, shared, observer))
+    }
+}
+
+/// Claims every device. What is wrong with the order stops all of them; what is wrong with a device
+/// stops that one.
+fn claim(
+    devices: &[OsString],
+    order: &Order,
+    method: &Method,
+    expected: &Expected,
+    deadline: Instant,
+    refusals: &Refusals,
+) -> Result<Vec<Claimed>> {
+    let paths = paths(refusals.tree, devices)?;
+    let request = |path| Request { path, image: order.image, deadline, force: &order.force };
+    let requests: Vec<Request> = paths.iter().map(|path| request(path)).collect();
+    let claim = |(path, claim): (&PathBuf, Result<Claim>)| {
+        let claim = claim.and_then(|claim| {
+            expected.check(claim.identity())?;
+            let plan = order.plan(method, claim.identity(), &claim.geometry(), || claim.keys(None))?;
+            Ok((claim, plan))
+        });
+        match claim {
+            Err(error) if error.kind == Kind::Usage => Err(error.on(path)),
+            claim => {
+                let claim = claim.map_err(|error| refusals.record(path, error));
+                Ok((path.clone(), claim))
+            }
+        }
+    };
+    paths.iter().zip(guard::claim_all(refusals.tree, &requests)).map(claim).collect()
+}

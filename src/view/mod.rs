@@ -1,0 +1,11 @@
+//! What people read: records, plans and lists as text, tables, pages and pictures.
+
+pub mod html;
+mod inventory;
+mod jobs;
+pub mod map;
+pub mod outline;
+pub mod text;
+
+pub use inventory::inventory_table;
+pub use jobs::jobs_table;

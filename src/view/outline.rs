@@ -1,0 +1,37 @@
+//! What would be done to a device, for the person who approves it.
+
+use std::fmt::Write;
+
+use super::text::row;
+use crate::device::Signature;
+use crate::printable::printable_path;
+use crate::session::outline::{Estimate, Outline};
+use crate::units::{bytes, rate};
+
+pub fn render(outline: &Outline) -> String {
+    let mut text = String::new();
+    writeln!(text, "{}: would be wiped", console::style(printable_path(&outline.device)).bold()).ok();
+    row(&mut text, "device", outline.identity.describe());
+    let found: Vec<String> = outline.findings.signatures.iter().map(Signature::describe).collect();
+    row(&mut text, "holds", if found.is_empty() { "nothing that is known".into() } else { found.join(", ") });
+    for forced in &outline.findings.forced {
+        row(&mut text, "forced", &forced.what);
+    }
+    let part = if outline.partial { "a part" } else { "the whole device" };
+    row(&mut text, "area", format!("{part}: bytes {} ({})", outline.area, bytes(outline.area.len())));
+    for (number, step) in outline.steps.iter().enumerate() {
+        row(&mut text, &format!("step {}", number + 1), step);
+    }
+    row(&mut text, "time", outline.estimate.map_or("not measured".into(), describe));
+    row(&mut text, "can claim", outline.category.describe());
+    for warning in &outline.warnings {
+        row(&mut text, "warning", warning);
+    }
+    text
+}
+
+fn describe(estimate: Estimate) -> String {
+    let time = indicatif::HumanDuration(std::time::Duration::from_secs(estimate.seconds.max(1)));
+    let speed = rate(estimate.bytes_per_second, 1000);
+    format!("about {time}, at the {speed} of a short read: writes may be slower")
+}

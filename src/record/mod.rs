@@ -200,7 +200,7 @@ fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, 
 }
 
 fn layers_after(identity: &Identity, findings: &Findings, ended: Instant) -> Option<Vec<Layer>> {
-    let now = Layer::since(&Tree::real(), identity.number?, ended)?;
+    let now = Layer::since(&Tree::real(), identity.number?, ended);
     (now != findings.layers).then_some(now)
 }
 
@@ -316,7 +316,10 @@ impl Record {
             limitations: not_said,
             copies,
             asked: job.plan.writes().then(|| Category::of(&job.plan, identity)),
-            achieved: Category::achieved(job, identity),
+            achieved: match self.layers_after {
+                None => Category::achieved(job, identity),
+                Some(_) => Category::None,
+            },
         }
     }
 

@@ -1,4 +1,4 @@
-//! Whatever shares bytes with a target is seen, however it was attached: each case was once a wiped file
+//! What shares bytes with a target is seen, however it was attached: each case was once a wiped file
 //! system behind an exit code of 0.
 
 use std::io::{BufRead, BufReader};
@@ -11,8 +11,8 @@ use efface::device::identity::Identity;
 use efface::engine::Settings;
 use efface::io::sim::{Faults, SimDisk};
 use efface::plan::{Method, Policy};
-use efface::record::Record;
-use efface::record::{Assignment, Subject};
+use efface::record::claim::Category;
+use efface::record::{Assignment, Record, Subject};
 use efface::verdict::Verdict;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -497,34 +497,39 @@ fn what_a_counter_cannot_show_is_not_known() {
     assert_eq!(code, 0, "{stderr}");
     let result: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     let record = &result["devices"][0];
-    // Whoever writes to the backing file goes past the loop device.
+    // A process that writes to the backing file goes past the loop device.
     assert_eq!(record["foreign_writes_bytes"], Value::Null, "{record}");
     assert!(record["limitations"].to_string().contains("Whether others wrote to it"), "{record}");
 }
 
-/// What the record of a wipe says where a layer below keeps copies, as its user accepted.
-#[test]
-fn copies_below_make_a_wipe_residue_and_are_named() {
-    const SIZE: usize = 1 << 20;
+const SIZE: usize = 1 << 20;
+
+/// What the record says of a wipe that went well, on such a device with such layers below.
+fn record_of_a_wipe(identity: Value, layers: Value) -> Record {
     let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
     let mut disk = SimDisk::new(vec![b'x'; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
     let (job, _) = crate::jobs::run(&mut disk, plan, &Settings::default());
     assert_eq!(job.verdict, Verdict::Wiped);
-    let identity: Identity = serde_json::from_value(serde_json::json!({
-        "path": "/dev/vg/lv", "node": "/dev/dm-1", "kind": "device_mapper", "number": "253:1",
-        "size_bytes": SIZE, "logical_block": LOGICAL
-    }))
-    .unwrap();
+    let findings = serde_json::json!({ "signatures": [], "forced": [], "layers": layers });
+    let subject = Subject {
+        device: PathBuf::from(identity["path"].as_str().unwrap()),
+        identity: serde_json::from_value::<Identity>(identity).unwrap(),
+        findings: serde_json::from_value::<Findings>(findings).unwrap(),
+        counter: None,
+    };
+    let now = std::time::Instant::now();
+    Record::of_job(&Assignment::default(), subject, jiff::Timestamp::now(), job, None, now)
+}
+
+#[test]
+fn copies_below_make_a_wipe_residue_and_are_named() {
     let record = |effect: Value| {
-        let findings: Findings = serde_json::from_value(serde_json::json!({
-            "signatures": [], "forced": [],
-            "layers": [{ "device": "dm-1", "kind": "dm writecache", "effect": effect }]
-        }))
-        .unwrap();
-        let (device, counter) = (PathBuf::from("/dev/vg/lv"), None);
-        let subject = Subject { device, identity: identity.clone(), findings, counter };
-        let (job, now) = (job.clone(), std::time::Instant::now());
-        Record::of_job(&Assignment::default(), subject, jiff::Timestamp::now(), job, None, now)
+        let identity = serde_json::json!({
+            "path": "/dev/vg/lv", "node": "/dev/dm-1", "kind": "device_mapper", "size_bytes": SIZE,
+            "logical_block": LOGICAL
+        });
+        let layers = serde_json::json!([{ "device": "dm-1", "kind": "dm writecache", "effect": effect }]);
+        record_of_a_wipe(identity, layers)
     };
     let keeps = record(serde_json::json!({ "keeps_copies": { "on": "sda", "drain": "flush it" } }));
     assert_eq!(
@@ -539,5 +544,24 @@ fn copies_below_make_a_wipe_residue_and_are_named() {
     assert_eq!((passes.verdict, passes.copies.len()), (Verdict::Wiped, 0));
     let unknown = record("unknown".into());
     assert!(unknown.limitations.iter().any(|said| said.contains("does not know (dm writecache)")));
-    assert_eq!(unknown.achieved, efface::record::claim::Category::None);
+    assert_eq!(unknown.achieved, Category::None);
+}
+
+#[test]
+fn a_drive_whose_layers_cannot_be_looked_at_again_reaches_no_category() {
+    let record = |number: Option<&str>| {
+        let identity = serde_json::json!({
+            "path": "/dev/sda", "node": "/dev/sda", "kind": "disk", "number": number, "size_bytes": SIZE,
+            "logical_block": LOGICAL, "physical": true
+        });
+        record_of_a_wipe(identity, serde_json::json!([]))
+    };
+    let said = |record: &Record| record.limitations.iter().any(|each| each.contains("looked at again"));
+    let seen = record(None);
+    assert_eq!((seen.achieved, said(&seen)), (Category::Clear, false));
+    // No device has this number.
+    let unseen = record(Some("4095:1048575"));
+    assert_eq!((unseen.achieved, said(&unseen)), (Category::None, true));
+    assert_eq!(unseen.check(), Ok(()));
+    assert!(Record { achieved: Category::Clear, ..unseen }.check().is_err(), "a category was claimed");
 }

@@ -122,10 +122,10 @@ pub(super) struct Shared {
 pub(super) struct Unplaced {
     pub number: DeviceNumber,
     pub name: String,
-    /// The backing file as the process that attached it called it.
-    pub text: String,
-    /// Where its range begins and ends in the backing file.
-    pub bytes: Extent,
+    /// The backing file as the process that attached it called it; none where that is not known.
+    pub text: Option<String>,
+    /// Where its range ends in the backing file; none where that is not known.
+    pub end: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -137,6 +137,8 @@ pub(super) struct Graph {
     paths: BTreeMap<Place, BTreeSet<Place>>,
     layers: BTreeMap<Place, Layer>,
     pub unplaced: Vec<Unplaced>,
+    /// What the kernel did not say of a device: others may share its bytes, and are not among the edges.
+    pub unread: Vec<(Place, String)>,
 }
 
 impl Graph {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::media;
 use super::select::same;
-use super::sysfs::{Block, attribute};
+use super::sysfs::{Block, read_attribute_but};
 use super::{DeviceNumber, Signature, Thin, Tree};
 use crate::error::{Error, Result};
 use crate::io::Medium;
@@ -178,8 +178,8 @@ impl Identity {
     pub(super) fn of_block(tree: &Tree, path: &Path, node: PathBuf, block: &Block) -> io::Result<Identity> {
         // A partition has of its own only the size; all else is the disk's.
         let disk = block.disk()?;
-        let udev = |names: &[&str]| udev_property(tree, disk.number(), names);
         let first = |names: &[&str]| names.iter().find_map(|name| disk.attribute(name));
+        let Names { serial, wwn, model, .. } = Names::of(tree, &disk);
         Ok(Identity {
             path: path.into(),
             node,
@@ -190,14 +190,11 @@ impl Identity {
             partition_start: block.partition_start(),
             logical_block: disk.number_attribute("queue/logical_block_size"),
             physical_block: disk.number_attribute("queue/physical_block_size"),
-            // Behind a SATA bridge everybody is called ATA.
+            // Behind a SATA bridge every vendor is called ATA.
             vendor: first(&["device/vendor"]).filter(|name| name != "ATA" && !name.starts_with("0x")),
-            model: first(&["device/model", "device/name"]).or_else(|| udev(&["ID_MODEL"])),
-            serial: first(&["serial", "device/serial"])
-                .or_else(|| unit_serial_number(&disk))
-                .or_else(|| usb_serial_number(&disk))
-                .or_else(|| udev(&["ID_SCSI_SERIAL", "ID_SERIAL_SHORT"])),
-            wwn: first(&["wwid", "device/wwid"]).or_else(|| udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"])),
+            model: model.ok().flatten(),
+            serial: serial.ok().flatten(),
+            wwn: wwn.ok().flatten(),
             firmware: first(&["device/firmware_rev", "device/rev", "device/fwrev"]),
             transport: transport(disk.folder()).map(Cow::Borrowed),
             rotational: disk.number_attribute("queue/rotational").map(|flag| flag != 0),
@@ -347,29 +344,92 @@ fn kind(block: &Block) -> Kind {
     }
 }
 
+/// What two disks are told apart by. An error is a question that was not answered: another thing than a
+/// disk without that name.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub serial: io::Result<Option<String>>,
+    pub wwn: io::Result<Option<String>>,
+    pub model: io::Result<Option<String>>,
+    pub size_bytes: io::Result<u64>,
+}
+
+impl Names {
+    /// Of a whole disk.
+    pub fn of(tree: &Tree, disk: &Block) -> Names {
+        let own = |name| name_in(disk.folder(), name);
+        let udev = |names: &[&str]| udev_property(tree, disk.number(), names);
+        Names {
+            serial: first([
+                &|| own("serial"),
+                &|| own("device/serial"),
+                &|| unit_serial_number(disk),
+                &|| usb_serial_number(disk),
+                &|| udev(&["ID_SCSI_SERIAL", "ID_SERIAL_SHORT"]),
+            ]),
+            wwn: first([&|| own("wwid"), &|| own("device/wwid"), &|| {
+                udev(&["ID_WWN_WITH_EXTENSION", "ID_WWN"])
+            }]),
+            model: first([&|| own("device/model"), &|| own("device/name"), &|| udev(&["ID_MODEL"])]),
+            size_bytes: disk.read_size(),
+        }
+    }
+}
+
+/// The first that there is; else the first error.
+fn first<const N: usize>(
+    sources: [&dyn Fn() -> io::Result<Option<String>>; N],
+) -> io::Result<Option<String>> {
+    let mut unread = None;
+    for source in sources {
+        match source() {
+            Ok(None) => {}
+            Ok(name) => return Ok(name),
+            Err(error) => unread = unread.or(Some(error)),
+        }
+    }
+    unread.map_or(Ok(None), Err)
+}
+
+fn name_in(folder: &Path, name: &str) -> io::Result<Option<String>> {
+    read_attribute_but(folder, name, &NO_SUCH_NAME)
+}
+
+/// No such file, or, of a SCSI disk without that name, what the kernel's scsi_vpd_lun_id answers.
+const NO_SUCH_NAME: [i32; 4] = [libc::ENOENT, libc::ENOTDIR, libc::EINVAL, libc::ENXIO];
+
 /// The serial number of a SCSI disk: VPD page 80h, four bytes of header before it (SPC-5).
-fn unit_serial_number(disk: &Block) -> Option<String> {
-    let page = fs::read(disk.folder().join("device/vpd_pg80")).ok()?;
-    let serial = String::from_utf8_lossy(page.get(4..)?);
+fn unit_serial_number(disk: &Block) -> io::Result<Option<String>> {
+    let page = match fs::read(disk.folder().join("device/vpd_pg80")) {
+        Err(error) if error.raw_os_error().is_some_and(|errno| NO_SUCH_NAME.contains(&errno)) => {
+            return Ok(None);
+        }
+        page => page?,
+    };
+    let serial = String::from_utf8_lossy(page.get(4..).unwrap_or_default());
     let serial = printable(serial.trim_matches([' ', '\0']));
-    (!serial.is_empty()).then_some(serial)
+    Ok((!serial.is_empty()).then_some(serial))
 }
 
 /// The serial number of the USB device that a disk hangs on: of the nearest one above it, since those
 /// above that are hubs.
-fn usb_serial_number(disk: &Block) -> Option<String> {
-    let device = disk.folder().ancestors().find(|folder| folder.join("idVendor").exists())?;
-    attribute(device, "serial")
+fn usb_serial_number(disk: &Block) -> io::Result<Option<String>> {
+    let device = disk.folder().ancestors().find(|folder| folder.join("idVendor").exists());
+    device.map_or(Ok(None), |device| name_in(device, "serial"))
 }
 
 /// What udev found out about a disk, where it runs: /run/udev/data/b8:0, `E:NAME=value` a line.
-fn udev_property(tree: &Tree, disk: DeviceNumber, names: &[&str]) -> Option<String> {
-    let text = fs::read_to_string(tree.run.join(format!("udev/data/b{disk}"))).ok()?;
+fn udev_property(tree: &Tree, disk: DeviceNumber, names: &[&str]) -> io::Result<Option<String>> {
+    let text = match fs::read(tree.run.join(format!("udev/data/b{disk}"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes?,
+    };
+    let text = String::from_utf8_lossy(&text);
     let value = |name: &&str| {
         text.lines().find_map(|line| line.strip_prefix("E:")?.strip_prefix(*name)?.strip_prefix('='))
     };
-    let value = names.iter().find_map(value)?.trim();
-    (!value.is_empty()).then(|| printable(value))
+    let value = names.iter().find_map(value).unwrap_or_default().trim();
+    Ok((!value.is_empty()).then(|| printable(value)))
 }
 
 fn transport(folder: &Path) -> Option<&'static str> {

@@ -49,7 +49,7 @@ pub struct Tree {
     pub proc: PathBuf,
     pub dev: PathBuf,
     pub run: PathBuf,
-    /// What only an ioctl tells.
+    /// What only an ioctl answers.
     kernel: Kernel,
 }
 
@@ -75,7 +75,7 @@ impl Tree {
     }
 
     /// The device that the kernel calls by this path, as in /proc/swaps. Such a path was true for
-    /// whoever gave it to the kernel: where our own /dev has no such node, sysfs knows the name.
+    /// the process that gave it to the kernel: where our own /dev has no such node, sysfs knows the name.
     fn number_of(&self, path: &Path) -> Option<DeviceNumber> {
         let number_at = |path: &Path| match fs::metadata(path) {
             Ok(node) if node.file_type().is_block_device() => Some(DeviceNumber(node.rdev())),
@@ -94,7 +94,7 @@ impl Tree {
 }
 
 impl Tree {
-    /// Another one each time that the machine starts; empty where it is not told.
+    /// Another one each time that the machine starts; empty where it cannot be read.
     pub fn boot_id(&self) -> String {
         let file = self.proc.join("sys/kernel/random/boot_id");
         std::fs::read_to_string(file).unwrap_or_default().trim().to_string()
@@ -181,6 +181,14 @@ mod fake {
             fs::write(path, content).unwrap();
         }
 
+        /// The kernel gives no answer there, neither of a file nor of a folder.
+        pub fn silence(&self, path: &str) {
+            let path = self.root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path)).ok();
+            symlink(&path, &path).unwrap();
+        }
+
         /// A device of 1 MiB at a folder below sys/devices; gives its number.
         pub fn device(&self, folder: &str, number: &str) -> DeviceNumber {
             let below = format!("sys/devices/{folder}");
@@ -214,7 +222,7 @@ mod fake {
     /// By the text in sysfs, as if every path in it were true; `/hidden` stands for no node in /dev.
     fn backing(tree: &Tree, block: &Block) -> io::Result<(Backing, u64)> {
         let offset = block.number_attribute("loop/offset").unwrap_or(0);
-        let text = PathBuf::from(block.attribute("loop/backing_file").unwrap());
+        let text = PathBuf::from(block.attribute("loop/backing_file").unwrap_or("/hidden".into()));
         match (tree.number_of(&text), fs::metadata(&text)) {
             _ if text.starts_with("/hidden") => Err(io::ErrorKind::NotFound.into()),
             (Some(DeviceNumber(number)), _) => Ok((Backing::Device(number), offset)),

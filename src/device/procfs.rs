@@ -192,11 +192,14 @@ fn hides_processes(tree: &Tree) -> bool {
 }
 
 pub(super) fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
-    let entries = fs::read_dir(&tree.proc)?;
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(&tree.proc)? {
+        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(ids)
 }
 
-/// The process that holds a BSD lock on this file, where the kernel tells.
+/// The process that holds a BSD lock on this file, where the kernel shows it.
 pub(super) fn lock_holder(tree: &Tree, file: &Metadata) -> Option<Process> {
     let (major, minor, inode) = (major(file.dev()), minor(file.dev()), file.ino());
     let place = format!("{major:02x}:{minor:02x}:{inode}");

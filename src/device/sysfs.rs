@@ -19,8 +19,11 @@ impl Tree {
     pub(super) fn blocks(&self) -> io::Result<Vec<Block>> {
         let mut blocks = Vec::new();
         for entry in fs::read_dir(self.sys.join("class/block"))? {
-            // A device can go while we look.
-            blocks.extend(Block::at(&entry?.path()).ok());
+            match Block::at(&entry?.path()) {
+                // A device can go while it is looked at.
+                Err(error) if is_gone(&error) => {}
+                block => blocks.push(block?),
+            }
         }
         blocks.sort_by_cached_key(|block| natural(&block.name()));
         Ok(blocks)
@@ -138,20 +141,35 @@ impl Block {
         names().find(is_usb).or_else(|| names().rfind(is_pci)).map(String::from)
     }
 
+    /// Of what is only shown: a question without an answer is none, too.
     pub fn attribute(&self, name: &str) -> Option<String> {
         attribute(&self.folder, name)
+    }
+
+    /// None where the kernel has no such attribute, or an empty one. A question that is not answered is an
+    /// error, and no absence.
+    pub fn read_attribute(&self, name: &str) -> io::Result<Option<String>> {
+        read_attribute(&self.folder, name)
     }
 
     pub fn number_attribute(&self, name: &str) -> Option<u64> {
         self.attribute(name)?.parse().ok()
     }
 
+    /// 0 where it cannot be read.
     pub fn size_bytes(&self) -> u64 {
-        self.number_attribute("size").map_or(0, |sectors| sectors * SECTOR_BYTES)
+        self.read_size().unwrap_or(0)
     }
 
+    pub fn read_size(&self) -> io::Result<u64> {
+        let sectors = self.read_attribute("size")?.and_then(|sectors| sectors.parse::<u64>().ok());
+        let bytes = sectors.and_then(|sectors| sectors.checked_mul(SECTOR_BYTES));
+        bytes.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its size cannot be read"))
+    }
+
+    /// What cannot be looked for counts as there.
     pub fn has(&self, name: &str) -> bool {
-        self.folder.join(name).exists()
+        self.folder.join(name).try_exists().unwrap_or(true)
     }
 
     /// Whether it still is there.
@@ -213,9 +231,12 @@ impl Block {
         Ok(partitions)
     }
 
-    /// The devices that stand on this one: device-mapper, md, bcache.
+    /// The devices that stand on this one: device-mapper, md, bcache. A hidden path may lack the folder.
     pub fn holders(&self) -> io::Result<Vec<Block>> {
-        self.linked("holders")
+        match self.linked("holders") {
+            Err(error) if is_gone(&error) && self.is_hidden() => Ok(Vec::new()),
+            holders => holders,
+        }
     }
 
     /// The devices that it stands on.
@@ -228,7 +249,7 @@ impl Block {
         for entry in fs::read_dir(self.folder.join(folder))? {
             match Block::at(&entry?.path()) {
                 // A disk that is gone keeps its link until what stands on it lets go.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 block => blocks.push(block?),
             }
         }
@@ -252,11 +273,31 @@ pub(super) fn entries(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-/// Without the padding; none where it is missing or empty.
-pub fn attribute(folder: &Path, name: &str) -> Option<String> {
-    let bytes = fs::read(folder.join(name)).ok()?;
-    let text = printable(String::from_utf8_lossy(&bytes).trim());
-    (!text.is_empty()).then_some(text)
+/// As [`Block::attribute`].
+pub(super) fn attribute(folder: &Path, name: &str) -> Option<String> {
+    read_attribute(folder, name).ok().flatten()
+}
+
+/// Without the padding; as [`Block::read_attribute`].
+pub(super) fn read_attribute(folder: &Path, name: &str) -> io::Result<Option<String>> {
+    read_attribute_but(folder, name, &[libc::ENOENT, libc::ENOTDIR])
+}
+
+/// The same, where the kernel says by these errors that there is no such thing.
+pub(super) fn read_attribute_but(folder: &Path, name: &str, absent: &[i32]) -> io::Result<Option<String>> {
+    match fs::read(folder.join(name)) {
+        Ok(bytes) => {
+            let text = printable(String::from_utf8_lossy(&bytes).trim());
+            Ok((!text.is_empty()).then_some(text))
+        }
+        Err(error) if error.raw_os_error().is_some_and(|errno| absent.contains(&errno)) => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("{name} cannot be read: {error}"))),
+    }
+}
+
+/// A folder that was there a moment ago is missing, or its device is.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO))
 }
 
 #[cfg(test)]
@@ -308,6 +349,16 @@ mod tests {
         fake.device("virtual/block/dm-3", "253:3");
         fake.hold(SDA, "virtual/block/dm-3");
         assert_eq!(names(fake.tree.block(disk).unwrap().holders().unwrap()), ["dm-3"]);
+    }
+
+    #[test]
+    fn a_device_without_a_number_is_gone_and_one_whose_number_cannot_be_read_is_an_error() {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        fs::remove_file(fake.tree.sys.join("devices").join(SDA).join("dev")).unwrap();
+        assert!(fake.tree.blocks().unwrap().is_empty());
+        fake.silence(&format!("sys/devices/{SDA}/dev"));
+        assert!(fake.tree.blocks().is_err());
     }
 
     #[test]

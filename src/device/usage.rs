@@ -20,7 +20,7 @@ use super::openers::Openers;
 use super::place::Place;
 use super::procfs::{self, Mount};
 use super::refusal::{Force, Refusal, open_in, unseen};
-use super::sysfs::{Block, entries};
+use super::sysfs::{Block, SECTOR_BYTES, entries};
 use super::{DeviceNumber, Tree};
 use crate::io::{Access, Target};
 use crate::range::Extent;
@@ -127,9 +127,10 @@ impl Usage {
         }
         let place = Place::Device(target.number());
         let mut refusals = self.users(place);
-        refusals.extend(hidden_by_lvm(target));
+        refusals.extend(hidden_by_lvm(target)?);
         refusals.extend(self.keepers(place));
         refusals.extend(self.twins(target)?);
+        refusals.extend(self.unread(place));
         refusals.extend(self.unplaced(place, None));
         refusals.extend(self.unseen.iter().map(|what| unseen(what)));
         if !self.tree.sys.join("class/block").join(target.name().replace('/', "!")).exists() {
@@ -146,6 +147,7 @@ impl Usage {
         for name in self.overlay_names(inode) {
             refusals.extend(self.users(Place::File(name)));
         }
+        refusals.extend(self.unread(place));
         refusals.extend(self.unplaced(place, Some(path)));
         refusals.sort_by_key(|refusal| refusal.force.is_some());
         refusals
@@ -176,7 +178,8 @@ impl Usage {
         for shared in &chain {
             let Place::Device(number) = shared.place else { continue };
             // A multipath map stands on all of its paths.
-            for twin in self.stack.twins_of(number).filter(|twin| !is_below(twin)) {
+            let beside = self.stack.twins.iter().filter_map(|twins| Some((twins, twins.beside(number)?)));
+            for (twins, twin) in beside.filter(|(_, twin)| !is_below(twin)) {
                 let (disk, twin) = (self.tree.block(number)?, self.tree.block(twin)?);
                 let used = self.users(Place::Device(twin.number())).into_iter().next();
                 let why = match used {
@@ -186,14 +189,18 @@ impl Usage {
                     }
                     None => continue,
                 };
-                let (disk, twin) = (disk.name(), twin.name());
-                let what = format!("{disk} and {twin} have one serial number, and may be one disk: {why}");
-                let way_out = format!("free {twin} first, or take it away");
-                let short = format!("perhaps another path of {twin}");
-                refusals.push(Refusal::new(short, what, way_out).unless(Force::SameSerial));
+                refusals.push(may_be_one(&disk, &twin, twins.unread.as_deref(), &why));
             }
         }
         Ok(refusals)
+    }
+
+    /// What the kernel did not say of the devices that share bytes with the target.
+    fn unread(&self, target: Place) -> Vec<Refusal> {
+        let sharing = self.sharing(target);
+        let shares = |place: Place| sharing.iter().any(|shared| shared.place == place);
+        let unread = self.stack.graph.unread.iter().filter(|(place, _)| shares(*place));
+        unread.map(|(_, what)| unseen(what)).collect()
     }
 
     /// Loop devices that may stand on bytes of the target.
@@ -216,22 +223,24 @@ impl Usage {
     /// A loop device that has no node here is compared by its text: where that leads to another file here, it
     /// is taken to be that one, else by name and by size.
     fn may_stand_on(&self, each: &Unplaced, lower: &Shared, image: Option<&Path>) -> bool {
+        let (Some(text), Some(end)) = (&each.text, each.end) else { return true };
         let name = |path: &Path| path.file_name().map(|name| name.to_os_string());
         // The file of a name that was removed can have another one.
-        let kept = each.text.strip_suffix(" (deleted)");
-        if let Some(here) = Place::at(Path::new(&each.text)).filter(|_| kept.is_none()) {
+        let kept = text.strip_suffix(" (deleted)");
+        if let Some(here) = Place::at(Path::new(text)).filter(|_| kept.is_none()) {
             return here == lower.place;
         }
-        let called = name(Path::new(kept.unwrap_or(&each.text)));
+        let called = name(Path::new(kept.unwrap_or(text)));
+        let fits = |other: &Path, size: u64| called == name(other) || ends_at(end, size);
         match lower.place {
-            Place::Device(number) => self.tree.block(number).is_ok_and(|block| {
-                called == name(Path::new(&block.name())) || each.bytes.end == block.size_bytes()
-            }),
+            Place::Device(number) => {
+                self.tree.block(number).is_ok_and(|block| fits(Path::new(&block.name()), block.size_bytes()))
+            }
             Place::File(_) => {
                 let of_image = image
                     .and_then(|path| Some((path.to_string_lossy().into(), fs::metadata(path).ok()?.len())));
                 let known = self.texts_of(lower.place).chain(of_image);
-                known.into_iter().any(|(text, end)| called == name(Path::new(&text)) || each.bytes.end == end)
+                known.into_iter().any(|(text, size)| fits(Path::new(&text), size))
             }
         }
     }
@@ -335,7 +344,7 @@ impl Usage {
         ))
     }
 
-    /// The exception store of a snapshot that is not in use: LVM keeps it open, and no one else.
+    /// The exception store of a snapshot that is not in use: LVM alone keeps it open.
     fn closed_snapshot_cow(&self, target: &Block) -> io::Result<Option<Refusal>> {
         let Some(snapshot) = snapshot_of_cow(target)? else { return Ok(None) };
         if !self.users(Place::Device(snapshot.number())).is_empty() {
@@ -377,23 +386,40 @@ pub(super) fn shared(signatures: &[Signature]) -> Option<Refusal> {
 
 /// Zones that must be written in order cannot be written by offset.
 pub(super) fn zoned(block: &Block) -> io::Result<Option<Refusal>> {
-    let model = block.disk()?.attribute("queue/zoned");
+    let model = block.disk()?.read_attribute("queue/zoned")?;
     let way_out = "reset its zones: blkzone reset, or sanitize it by the drive's own command";
     Ok((model.as_deref() == Some("host-managed"))
         .then(|| Refusal::new("host-managed zones", "its zones can only be written in order", way_out)))
 }
 
 /// LVM's own parts of a volume: their UUID has a word behind that of the volume.
-fn hidden_by_lvm(target: &Block) -> Option<Refusal> {
-    let uuid = target.attribute("dm/uuid")?;
-    let part = uuid.strip_prefix("LVM-")?.split_once('-')?.1.to_string();
+fn hidden_by_lvm(target: &Block) -> io::Result<Option<Refusal>> {
+    let uuid = target.read_attribute("dm/uuid")?;
+    let part = uuid.as_ref().and_then(|uuid| Some(uuid.strip_prefix("LVM-")?.split_once('-')?.1));
     let map = target.map_name();
-    let what = format!("{map} is a hidden part of an LVM volume ({part})");
-    Some(Refusal::new(
-        format!("hidden part of LVM ({part})"),
-        what,
-        "name the volume that it belongs to: lvs --all",
-    ))
+    Ok(part.map(|part| {
+        let what = format!("{map} is a hidden part of an LVM volume ({part})");
+        let way_out = "name the volume that it belongs to: lvs --all";
+        Refusal::new(format!("hidden part of LVM ({part})"), what, way_out)
+    }))
+}
+
+/// Two disks that nothing tells apart, one of which is in use or holds the same.
+fn may_be_one(disk: &Block, twin: &Block, unread: Option<&str>, why: &str) -> Refusal {
+    let (disk, twin) = (disk.name(), twin.name());
+    let (reason, force) = match unread {
+        None => ("they have one serial number".to_string(), Force::SameSerial),
+        Some(unread) => (format!("what would tell them apart is not known ({unread})"), Force::Unseen),
+    };
+    let what = format!("{disk} and {twin} may be one disk, since {reason}: {why}");
+    let way_out = format!("free {twin} first, or take it away");
+    Refusal::new(format!("perhaps another path of {twin}"), what, way_out).unless(force)
+}
+
+/// Whether a loop device that ends here reaches the end of a file or device: the kernel counts sectors, and
+/// leaves away what is less than one.
+fn ends_at(end: u64, size: u64) -> bool {
+    end <= size && size - end < SECTOR_BYTES
 }
 
 fn btrfs_members(tree: &Tree) -> io::Result<Vec<(DeviceNumber, String)>> {

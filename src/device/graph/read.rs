@@ -1,10 +1,11 @@
 //! Fills the graph from the kernel: sysfs, LOOP_GET_STATUS64, device-mapper's tables.
 //!
-//! What cannot be read is kept as a guess: the devices may share any of their bytes.
+//! What cannot be read is kept as a guess (the devices may share any of their bytes), as a layer of an
+//! unknown kind, or as a question without an answer: never as nothing.
 
 use std::io;
 
-use super::super::identity::{Identity, Inode};
+use super::super::identity::{Inode, Names};
 use super::super::layer::{Effect, Layer};
 use super::super::place::Place;
 use super::super::sysfs::Block;
@@ -19,13 +20,22 @@ use crate::range::Extent;
 pub(in crate::device) struct Twins {
     pub one: DeviceNumber,
     pub other: DeviceNumber,
+    /// Which of their names could not be read; none where they have one serial number.
+    pub unread: Option<String>,
+}
+
+impl Twins {
+    /// The other one of the two.
+    pub fn beside(&self, number: DeviceNumber) -> Option<DeviceNumber> {
+        (self.one == number).then_some(self.other).or((self.other == number).then_some(self.one))
+    }
 }
 
 /// The graph of every block device that sysfs shows.
 #[derive(Clone, Debug, Default)]
 pub(in crate::device) struct Stack {
     pub graph: Graph,
-    /// Disks that have the serial number, model and size of another, and nothing better to tell them by.
+    /// Disks that may be one: nothing that could be read of them tells them apart.
     pub twins: Vec<Twins>,
 }
 
@@ -50,31 +60,25 @@ impl Stack {
 
     /// Compares every disk with every other: two nodes can lead to one disk.
     fn add_paths(&mut self, tree: &Tree, blocks: &[Block]) {
-        let disks: Vec<(DeviceNumber, Identity)> = blocks
-            .iter()
-            .filter(|block| block.is_disk() && block.size_bytes() > 0)
-            .filter_map(|block| {
-                let node = tree.dev.join(block.name());
-                Some((block.number(), Identity::of_block(tree, &node, node.clone(), block).ok()?))
-            })
-            .collect();
-        let identities: Vec<&Identity> = disks.iter().map(|(_, identity)| identity).collect();
-        for (index, (one, identity)) in disks.iter().enumerate() {
-            for (other, other_identity) in &disks[index + 1..] {
-                match same(identity, other_identity, &identities) {
-                    Sameness::Same => self.graph.add_path(Place::Device(*one), Place::Device(*other)),
-                    Sameness::Perhaps => self.twins.push(Twins { one: *one, other: *other }),
-                    Sameness::Different => {}
-                }
+        let disks = blocks.iter().filter(|block| block.is_disk());
+        let disks = disks.map(|block| (block.number(), Names::of(tree, block)));
+        let disks: Vec<(DeviceNumber, Names)> =
+            disks.filter(|(_, names)| !matches!(names.size_bytes, Ok(0))).collect();
+        let all: Vec<&Names> = disks.iter().map(|(_, names)| names).collect();
+        for (index, (one, names)) in disks.iter().enumerate() {
+            for (other, other_names) in &disks[index + 1..] {
+                let unread = match same(names, other_names, &all) {
+                    Sameness::Different => continue,
+                    Sameness::Same => {
+                        self.graph.add_path(Place::Device(*one), Place::Device(*other));
+                        continue;
+                    }
+                    Sameness::Perhaps => None,
+                    Sameness::Unknown(unread) => Some(unread),
+                };
+                self.twins.push(Twins { one: *one, other: *other, unread });
             }
         }
-    }
-
-    /// The disks that may be this one.
-    pub fn twins_of(&self, number: DeviceNumber) -> impl Iterator<Item = DeviceNumber> {
-        self.twins.iter().filter_map(move |twins| {
-            (twins.one == number).then_some(twins.other).or((twins.other == number).then_some(twins.one))
-        })
     }
 }
 
@@ -95,8 +99,7 @@ impl Reader<'_> {
         if block.has("dm") {
             self.add_mapping(block);
         } else if block.has("md") {
-            let layer = self.array(block)?;
-            self.graph.add_layer(place, layer);
+            self.graph.add_layer(place, or_unknown(array(block), block, "md"));
         } else if block.has("bcache") && block.has("slaves") && block.is_above_others() {
             self.graph.add_layer(place, bcache(block));
         } else if let Some(layer) = self.virtual_layer(block) {
@@ -104,7 +107,8 @@ impl Reader<'_> {
         }
         // What is not known by ranges is known by the kernel's links.
         let known: Vec<Place> = self.graph.edges_below(place).map(|edge| edge.lower).collect();
-        for slave in block.slaves()? {
+        let slaves = block.slaves();
+        for slave in self.or_unread(slaves, block, "what it stands on") {
             let lower = Place::Device(slave.number());
             if !known.contains(&lower) {
                 self.graph.add(Edge::somewhere(place, whole(block), lower, Share::Spread));
@@ -129,9 +133,7 @@ impl Reader<'_> {
 
     fn add_loop(&mut self, block: &Block) -> io::Result<()> {
         let place = Place::Device(block.number());
-        let (name, offset) = (block.name(), block.number_attribute("loop/offset").unwrap_or(0));
-        let text = block.attribute("loop/backing_file").unwrap_or_default();
-        self.graph.add_layer(place, Layer::passing(&name, "loop"));
+        self.graph.add_layer(place, Layer::passing(block.name(), "loop"));
         match (self.tree.kernel.backing)(self.tree, block) {
             Ok((backing, offset)) => {
                 let lower = match backing {
@@ -142,8 +144,10 @@ impl Reader<'_> {
             }
             Err(_) if !block.has("loop/backing_file") => {}
             Err(_) => {
-                let bytes = Extent { start: offset, end: offset.saturating_add(block.size_bytes()) };
-                self.graph.unplaced.push(Unplaced { number: block.number(), name, text, bytes });
+                let text = block.attribute("loop/backing_file");
+                let end = block.number_attribute("loop/offset").zip(block.read_size().ok());
+                let end = end.map(|(offset, size)| offset.saturating_add(size));
+                self.graph.unplaced.push(Unplaced { number: block.number(), name: block.name(), text, end });
             }
         }
         Ok(())
@@ -212,46 +216,12 @@ impl Reader<'_> {
         let name = block.map_name();
         let why = format!("the table of the mapping {name} cannot be read: {error}");
         let place = Place::Device(block.number());
+        // What it stands on is asked of every device once more: what is unread is kept there.
         for slave in block.slaves().unwrap_or_default() {
             let edge = Edge::somewhere(place, whole(block), Place::Device(slave.number()), Share::Spread);
             self.graph.add(Edge { guess: Some(why.clone()), ..edge });
         }
         self.graph.add_layer(place, Layer::unknown(block.name(), "dm, its table cannot be read"));
-    }
-
-    /// `md/dev-NAME/state` of each member (Documentation/admin-guide/md.rst).
-    fn array(&self, block: &Block) -> io::Result<Layer> {
-        let level = block.attribute("md/level").unwrap_or_else(|| "of no level".into());
-        let mut layer = Layer::passing(block.name(), format!("md {level}"));
-        for member in block.names_in("md")?.iter().filter_map(|name| name.strip_prefix("dev-")) {
-            let state = block.attribute(&format!("md/dev-{member}/state")).unwrap_or_default();
-            let has = |word| state.split(',').any(|each| each.trim() == word);
-            if has("faulty") {
-                layer.effect = dm::failed_leg(member.to_string());
-            } else if has("spare") {
-                layer.limitations.push(format!("the member {member} is not in step with the array"));
-            } else if !(has("in_sync") || has("journal")) {
-                layer.limitations.push(format!("the state of the member {member} is not known ({state})"));
-            }
-        }
-        let modes = block.attribute("md/journal_mode").unwrap_or_default();
-        if modes.contains("[write-back]") {
-            let name = block.name();
-            let drain = format!(
-                "have the journal written back: echo write-through > /sys/block/{name}/md/journal_mode"
-            );
-            layer = layer.keeping("the members, behind the journal in write-back mode", drain);
-        }
-        match block.number_attribute("md/degraded") {
-            Some(0) => {}
-            Some(count) => layer
-                .limitations
-                .push(format!("{count} of the array's members are missing: they hold what they held")),
-            // Striped and linear arrays have no such number.
-            None if ["raid0", "linear"].contains(&level.as_str()) => {}
-            None => layer.limitations.push("whether members of the array are missing is not known".into()),
-        }
-        Ok(layer)
     }
 
     /// A device that hangs on nothing real and is none of those that are known.
@@ -261,31 +231,97 @@ impl Reader<'_> {
         match driver {
             _ if !block.folder().starts_with(self.tree.sys.join("devices/virtual/block")) => None,
             "loop" | "ram" => None,
-            "zram" => {
-                let layer = Layer::passing(&name, "zram");
-                let device = block.attribute("backing_dev").filter(|device| device != "none");
-                Some(match device {
-                    None => layer,
-                    Some(device) => layer.keeping(
-                        &device,
-                        format!("reset {name} (zramctl --reset), and wipe {device} by itself"),
-                    ),
-                })
-            }
+            "zram" => Some(or_unknown(zram(block), block, "zram")),
             driver => Some(Layer::unknown(&name, driver)),
         }
     }
 
-    /// Whoever holds a device without being known to stand on it, holds all of it.
+    /// What holds a device without being known to stand on it, holds all of it.
     fn add_other_holders(&mut self, block: &Block) {
         let lower = Place::Device(block.number());
-        for holder in block.holders().unwrap_or_default() {
+        let holders = block.holders();
+        for holder in self.or_unread(holders, block, "what stands on it") {
             let upper = Place::Device(holder.number());
             if !self.graph.edges_below(upper).any(|edge| edge.lower == lower) {
                 self.graph.add(Edge::somewhere(upper, whole(&holder), lower, Share::Spread));
             }
         }
     }
+
+    /// Keeps the question where there is no answer. A device that went in the meantime has none.
+    fn or_unread(&mut self, found: io::Result<Vec<Block>>, block: &Block, what: &str) -> Vec<Block> {
+        found.unwrap_or_else(|error| {
+            if block.exists() {
+                let unread = format!("of {}, {what} cannot be read: {error}", block.name());
+                self.graph.unread.push((Place::Device(block.number()), unread));
+            }
+            Vec::new()
+        })
+    }
+}
+
+fn or_unknown(layer: io::Result<Layer>, block: &Block, kind: &str) -> Layer {
+    layer.unwrap_or_else(|error| Layer::unknown(block.name(), format!("{kind}, {error}")))
+}
+
+/// An answer that is none of those that the kernel documents.
+fn not_understood(what: &str, text: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} is not understood: {text}"))
+}
+
+/// None where the kernel is built without writing out, `none` where no device is set
+/// (Documentation/admin-guide/blockdev/zram.rst).
+fn zram(block: &Block) -> io::Result<Layer> {
+    let name = block.name();
+    let layer = Layer::passing(&name, "zram");
+    Ok(match block.read_attribute("backing_dev")?.as_deref() {
+        None if block.has("backing_dev") => return Err(not_understood("backing_dev", "it is empty")),
+        None | Some("none") => layer,
+        Some(device) => {
+            layer.keeping(device, format!("reset {name} (zramctl --reset), and wipe {device} by itself"))
+        }
+    })
+}
+
+/// `md/dev-NAME/state` of each member (Documentation/admin-guide/md.rst).
+fn array(block: &Block) -> io::Result<Layer> {
+    let level = block.read_attribute("md/level")?.unwrap_or_else(|| "of no level".into());
+    let mut layer = Layer::passing(block.name(), format!("md {level}"));
+    for member in block.names_in("md")?.iter().filter_map(|name| name.strip_prefix("dev-")) {
+        let file = format!("md/dev-{member}/state");
+        let state = block.read_attribute(&file)?.unwrap_or_default();
+        let has = |word| state.split(',').any(|each| each.trim() == word);
+        if has("faulty") {
+            layer.effect = dm::failed_leg(member.to_string());
+        } else if has("spare") {
+            layer.limitations.push(format!("the member {member} is not in step with the array"));
+        } else if !(has("in_sync") || has("journal")) {
+            return Err(not_understood(&file, &state));
+        }
+    }
+    match block.read_attribute("md/journal_mode")?.as_deref() {
+        // Of a level that has no journal, or of an array that is without one.
+        None => {}
+        Some(modes) if modes.contains("[write-through]") => {}
+        Some(modes) if modes.contains("[write-back]") => {
+            let name = block.name();
+            let drain = format!(
+                "have the journal written back: echo write-through > /sys/block/{name}/md/journal_mode"
+            );
+            layer = layer.keeping("the members, behind the journal in write-back mode", drain);
+        }
+        Some(modes) => return Err(not_understood("md/journal_mode", modes)),
+    }
+    match block.read_attribute("md/degraded")?.map(|count| count.parse::<u64>()) {
+        Some(Ok(0)) => {}
+        Some(Ok(count)) => layer
+            .limitations
+            .push(format!("{count} of the array's members are missing: they hold what they held")),
+        // Striped and linear arrays have no such number.
+        None if ["raid0", "linear"].contains(&level.as_str()) => {}
+        _ => layer.limitations.push("whether members of the array are missing is not known".into()),
+    }
+    Ok(layer)
 }
 
 fn whole(block: &Block) -> Extent {

@@ -38,7 +38,7 @@ fn table(fake: &FakeTree, number: &str, table: &str) {
 const VOLUME: &str = "LVM-AbCdEfGhIjKlMnOpQrStUvWxYz012345AbCdEfGhIjKlMnOpQrStUvWxYz543210";
 
 #[test]
-fn a_device_that_nobody_uses_passes() {
+fn a_device_without_users_passes() {
     let fake = FakeTree::new();
     let targets = [fake.device(SDA, "8:0"), fake.partition(SDA, "8:1")];
     mount(&fake, "27 1 8:16 / / rw,relatime shared:1 - ext4 /dev/sdb rw");
@@ -60,8 +60,8 @@ fn each_kind_of_crypt_mapping_is_closed_by_the_tool_that_opened_it() {
         let fake = FakeTree::new();
         let sda = fake.device(SDA, "8:0");
         map(&fake, "x", "253:4", kind, SDA);
-        let told = crate::error::Error::from(refusals(&fake, sda).remove(0)).to_string();
-        assert!(told.contains(word) && told.contains(way_out), "{kind}: {told}");
+        let message = crate::error::Error::from(refusals(&fake, sda).remove(0)).to_string();
+        assert!(message.contains(word) && message.contains(way_out), "{kind}: {message}");
     }
 }
 
@@ -207,7 +207,7 @@ fn a_neighbour_on_the_same_disk_or_volume_group_is_no_reason() {
 }
 
 #[test]
-fn the_running_system_is_told_before_all_else() {
+fn the_running_system_is_named_before_all_else() {
     let fake = FakeTree::new();
     let disk = fake.device(SDA, "8:0");
     fake.partition(SDA, "8:1");
@@ -423,6 +423,42 @@ fn a_disk_of_the_same_serial_number_counts_where_it_is_in_use_or_reads_the_same(
     assert_eq!(forced((fake, disk)), perhaps);
 }
 
+#[test]
+fn a_disk_whose_names_cannot_be_read_may_be_the_same_one() {
+    let cases: [(&str, bool, &str, Option<Force>); 6] = [
+        ("size", true, "", Some(Force::Unseen)),
+        ("serial", true, "2048\n", Some(Force::Unseen)),
+        ("device/wwid", true, "2048\n", Some(Force::Unseen)),
+        ("device/model", true, "2048\n", Some(Force::Unseen)),
+        ("serial", false, "2048\n", None),
+        ("serial", true, "4096\n", None),
+    ];
+    for (silent, mounted, size, force) in cases {
+        // By its serial number, where that can be read, it is another disk.
+        let serials = if silent == "serial" { ["ONE", "TWO"] } else { ["", ""] };
+        let (fake, disk) = two_disks(serials, ["", ""], mounted);
+        assert_eq!(refusals(&fake, disk), [], "{silent}");
+        fake.write(&format!("sys/devices/{SDB}/size"), size);
+        fake.silence(&format!("sys/devices/{SDB}/{silent}"));
+        let found = refusals(&fake, disk);
+        assert_eq!(found.first().and_then(|refusal| refusal.force), force, "{silent}, {mounted}, {size}");
+        let named = found.iter().all(|refusal| refusal.what.contains(&format!("{silent} cannot be read")));
+        assert!(named, "{found:?}");
+    }
+}
+
+#[test]
+fn a_scsi_disk_without_a_world_wide_name_answers_with_an_error() {
+    let (fake, disk) = two_disks(["", ""], ["", ""], true);
+    // To open a socket gives ENXIO.
+    let wwid = fake.tree.sys.join("devices").join(SDB).join("device/wwid");
+    let folder = tempfile::tempdir_in(&fake.tree.dev).unwrap();
+    let socket = folder.path().join("wwid");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    fs::rename(socket, wwid).unwrap();
+    assert_eq!(refusals(&fake, disk), []);
+}
+
 /// The layers of a device, and the first refusal's override.
 fn layers(fake: &FakeTree, device: DeviceNumber) -> (Vec<Layer>, Option<Force>) {
     let usage = Usage::read(&fake.tree).unwrap();
@@ -508,6 +544,47 @@ fn caches_of_other_drivers_are_asked_for_their_mode() {
 }
 
 #[test]
+fn a_layer_that_does_not_say_what_it_does_is_of_an_unknown_kind() {
+    let md = "sys/devices/virtual/block/md127/md";
+    let zram = "sys/devices/virtual/block/zram0";
+    let set_up = || {
+        let fake = FakeTree::new();
+        fake.device(SDA, "8:0");
+        let array = fake.device("virtual/block/md127", "9:127");
+        fake.hold(SDA, "virtual/block/md127");
+        for (name, content) in [("level", "raid5"), ("degraded", "0"), ("dev-sda/state", "in_sync")] {
+            fake.write(&format!("{md}/{name}"), format!("{content}\n"));
+        }
+        let memory = fake.device("virtual/block/zram0", "252:0");
+        (fake, array, memory)
+    };
+    let unknown = |fake: &FakeTree, device| layers(fake, device).0[0].effect == Effect::Unknown;
+    let (fake, array, memory) = set_up();
+    assert!(!unknown(&fake, array) && !unknown(&fake, memory));
+    for modes in ["[write-through] write-back\n", "write-through [write-back]\n", "\n"] {
+        fake.write(&format!("{md}/journal_mode"), modes);
+        assert!(!unknown(&fake, array), "{modes}");
+    }
+    for silent in ["level", "dev-sda/state", "journal_mode", "degraded"] {
+        let (fake, array, _) = set_up();
+        fake.silence(&format!("{md}/{silent}"));
+        let layer = layers(&fake, array).0.remove(0);
+        assert_eq!(layer.effect, Effect::Unknown, "{silent}");
+        assert!(layer.kind.starts_with("md, ") && layer.kind.contains(silent), "{layer:?}");
+    }
+    for (file, content) in [("journal_mode", "[write-around]\n"), ("dev-sda/state", "resting\n")] {
+        let (fake, array, _) = set_up();
+        fake.write(&format!("{md}/{file}"), content);
+        assert!(unknown(&fake, array), "{file}");
+    }
+    fake.write(&format!("{zram}/backing_dev"), "\n");
+    assert!(unknown(&fake, memory));
+    fake.silence(&format!("{zram}/backing_dev"));
+    let layer = layers(&fake, memory).0.remove(0);
+    assert!(layer.effect == Effect::Unknown && layer.kind.contains("cannot be read"), "{layer:?}");
+}
+
+#[test]
 fn a_mapping_whose_table_cannot_be_read_may_share_any_byte_of_what_it_holds() {
     let fake = FakeTree::new();
     fake.device(SDA, "8:0");
@@ -520,6 +597,112 @@ fn a_mapping_whose_table_cannot_be_read_may_share_any_byte_of_what_it_holds() {
     let found = refusals(&fake, one);
     assert!(found[0].what.contains("the table of the mapping vg-two cannot be read"), "{found:?}");
     assert_eq!(found[0].force, Some(Force::Unseen));
+}
+
+#[test]
+fn what_stands_on_a_disk_is_not_seen_where_its_holders_cannot_be_read() {
+    let fake = FakeTree::new();
+    let targets = [fake.device(SDA, "8:0"), fake.partition(SDA, "8:1")];
+    let apart = fake.device(SDB, "8:16");
+    fake.silence(&format!("sys/devices/{SDA}/holders"));
+    for target in targets {
+        let found = refusals(&fake, target);
+        assert!(found[0].what.contains("of sda, what stands on it cannot be read"), "{found:?}");
+        assert_eq!(found[0].force, Some(Force::Unseen));
+    }
+    assert_eq!(refusals(&fake, apart), []);
+    // Only a hidden path of an NVMe disk may be without the folder.
+    fs::remove_dir(fake.tree.sys.join("devices").join(SDB).join("holders")).unwrap();
+    assert_eq!(refusals(&fake, apart)[0].force, Some(Force::Unseen));
+    fake.write(&format!("sys/devices/{SDB}/hidden"), "1\n");
+    assert_eq!(refusals(&fake, apart), []);
+}
+
+#[test]
+fn what_a_device_stands_on_is_not_seen_where_its_slaves_cannot_be_read() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    let volume = map(&fake, "vg-one", "253:0", VOLUME, SDA);
+    let free = fake.device(SDB, "8:16");
+    fake.silence("sys/devices/virtual/block/dm-0/slaves");
+    let found = refusals(&fake, volume);
+    assert!(found[0].what.contains("of dm-0, what it stands on cannot be read"), "{found:?}");
+    assert_eq!((found.len(), found[0].force), (1, Some(Force::Unseen)));
+    assert_eq!(refusals(&fake, free), []);
+}
+
+#[test]
+fn what_the_kernel_does_not_say_of_the_target_itself_is_no_pass() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    let pool = map(&fake, "vg-pool-tpool", "253:0", &format!("{VOLUME}-tpool"), SDA);
+    fake.silence("sys/devices/virtual/block/dm-0/dm/uuid");
+    let pool = fake.tree.block(pool).unwrap();
+    assert!(Usage::read(&fake.tree).unwrap().of_device(&pool).is_err(), "whether it is a part of LVM's");
+    fake.silence("sys/devices/virtual/block/dm-0/queue/zoned");
+    assert!(zoned(&pool).is_err());
+}
+
+/// A loop device without a node here: its text in sysfs, and where it begins and how long it is, in sectors.
+fn loop_without_node(fake: &FakeTree, text: &str, begin: u64, sectors: u64) {
+    let folder = "sys/devices/virtual/block/loop5";
+    if fake.tree.block("7:5".parse().unwrap()).is_err() {
+        fake.device("virtual/block/loop5", "7:5");
+    }
+    fake.write(&format!("{folder}/size"), format!("{sectors}\n"));
+    fake.write(&format!("{folder}/loop/backing_file"), format!("{text}\n"));
+    fake.write(&format!("{folder}/loop/offset"), format!("{}\n", begin * 512));
+}
+
+#[test]
+fn a_loop_without_a_node_may_stand_on_a_disk_of_its_name_or_of_its_size() {
+    let fake = FakeTree::new();
+    let disk = fake.device(SDA, "8:0");
+    for (text, begin, sectors, refused) in [
+        ("/hidden/other", 0, 8, false),
+        ("/hidden/sda", 0, 8, true),
+        ("/hidden/sda (deleted)", 0, 8, true),
+        ("/hidden/other", 0, 2048, true),
+        ("/hidden/other", 2040, 8, true),
+        ("/hidden/other", 2040, 9, false),
+    ] {
+        loop_without_node(&fake, text, begin, sectors);
+        let found = refusals(&fake, disk).first().map(|refusal| refusal.force);
+        assert_eq!(found, refused.then_some(Some(Force::Unseen)), "{text}, {begin}, {sectors}");
+    }
+}
+
+#[test]
+fn a_loop_without_a_node_may_stand_on_an_image_of_its_name_or_of_its_size() {
+    let fake = FakeTree::new();
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("disk.img");
+    // Of nine sectors and a part of one, which a loop device leaves away.
+    fs::write(&image, [0; 9 * 512 + 100]).unwrap();
+    let inode = Inode::of(&fs::metadata(&image).unwrap());
+    for (text, sectors, refused) in [
+        ("/hidden/other", 8, false),
+        ("/hidden/disk.img", 8, true),
+        ("/hidden/other", 9, true),
+        ("/hidden/other", 10, false),
+    ] {
+        loop_without_node(&fake, text, 0, sectors);
+        let found = Usage::read(&fake.tree).unwrap().of_file(inode, &image);
+        assert_eq!(found.len(), usize::from(refused), "{text}, {sectors}: {found:?}");
+    }
+}
+
+#[test]
+fn a_loop_without_a_node_may_stand_on_any_disk_where_sysfs_does_not_say_where_it_lies() {
+    for silent in ["size", "loop/offset", "loop/backing_file"] {
+        let fake = FakeTree::new();
+        let disk = fake.device(SDA, "8:0");
+        loop_without_node(&fake, "/hidden/other", 0, 8);
+        assert_eq!(refusals(&fake, disk), []);
+        fake.silence(&format!("sys/devices/virtual/block/loop5/{silent}"));
+        let found = refusals(&fake, disk);
+        assert_eq!(found.first().map(|refusal| refusal.force), Some(Some(Force::Unseen)), "{silent}");
+    }
 }
 
 #[test]

@@ -24,8 +24,10 @@ use super::sysfs::{Block, SECTOR_BYTES, entries};
 use super::{DeviceNumber, Tree};
 use crate::io::{Access, Target};
 use crate::range::Extent;
+use exports::{Export, exports};
 use users::Users;
 
+mod exports;
 mod users;
 
 /// What the kernel showed at one moment.
@@ -41,8 +43,8 @@ pub(super) struct Usage {
     pools: Vec<String>,
     /// Each device that a file system keeps its journal on.
     journals: Vec<DeviceNumber>,
-    /// What the kernel's own targets export (LIO, nvmet), each with the name of the export.
-    exports: Vec<(Place, String)>,
+    /// What the kernel's own targets export (LIO, nvmet).
+    exports: Vec<Export>,
     /// What could not be looked into.
     unseen: Vec<String>,
 }
@@ -132,7 +134,7 @@ impl Usage {
         refusals.extend(self.twins(target)?);
         refusals.extend(self.unread(place));
         refusals.extend(self.unplaced(place, None));
-        refusals.extend(self.unseen.iter().map(|what| unseen(what)));
+        refusals.extend(self.unseen.iter().chain(&self.nowhere()).map(|what| unseen(what)));
         if !self.tree.sys.join("class/block").join(target.name().replace('/', "!")).exists() {
             refusals.push(unseen("sysfs does not list the device itself"));
         }
@@ -262,7 +264,15 @@ impl Usage {
         };
         let overlay = "the image lies on an overlay file system: whether its file in the folder below is used by \
                        another name cannot be seen in full";
-        self.chain(place).iter().any(on_overlay).then(|| overlay.to_string()).into_iter().collect()
+        let overlay = self.chain(place).iter().any(on_overlay).then(|| overlay.to_string());
+        let nowhere = if matches!(place, Place::File(_)) { self.nowhere() } else { Vec::new() };
+        overlay.into_iter().chain(nowhere).collect()
+    }
+
+    /// What is in use by a path that leads nowhere here: any device, or any file.
+    fn nowhere(&self) -> Vec<String> {
+        let exports = self.exports.iter().filter(|export| export.place.is_none());
+        exports.map(|export| format!("where the export {} leads cannot be found out", export.name)).collect()
     }
 
     fn is_overlay(&self, inode: Inode) -> bool {
@@ -443,34 +453,6 @@ fn external_journals(tree: &Tree) -> io::Result<Vec<DeviceNumber>> {
         .iter()
         .filter_map(|name| tree.number_of(&Path::new("/dev").join(name.replace('!', "/"))))
         .collect())
-}
-
-/// The devices and files that the kernel's SCSI and NVMe targets export, as configfs shows them
-/// (Documentation/target, Documentation/nvme). nvmet does not claim what it exports.
-fn exports(tree: &Tree) -> io::Result<Vec<(Place, String)>> {
-    let config = tree.sys.join("kernel/config");
-    let mut exports = Vec::new();
-    let mut add = |folder: &Path, file: &str| {
-        let Ok(path) = fs::read_to_string(folder.join(file)) else { return };
-        let path = PathBuf::from(path.trim());
-        let place = tree.number_of(&path).map(Place::Device).or_else(|| Place::at(&path));
-        let name = folder.strip_prefix(&config).unwrap_or(folder).display().to_string();
-        exports.extend(place.map(|place| (place, name)));
-    };
-    let core = config.join("target/core");
-    for kind in entries(&core)? {
-        for name in entries(&core.join(&kind))? {
-            add(&core.join(&kind).join(name), "udev_path");
-        }
-    }
-    let subsystems = config.join("nvmet/subsystems");
-    for subsystem in entries(&subsystems)? {
-        let namespaces = subsystems.join(&subsystem).join("namespaces");
-        for name in entries(&namespaces)? {
-            add(&namespaces.join(name), "device_path");
-        }
-    }
-    Ok(exports)
 }
 
 /// Whether drawn blocks of two disks are the same. What cannot be read is not known to differ.

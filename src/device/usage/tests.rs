@@ -720,6 +720,47 @@ fn what_the_kernels_own_targets_export_is_in_use() {
 }
 
 #[test]
+fn an_export_that_leads_nowhere_here_may_be_any_disk_until_its_number_is_known() {
+    let fake = FakeTree::new();
+    let (sda, sdb) = (fake.device(SDA, "8:0"), fake.device(SDB, "8:16"));
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let inode = Inode::of(&image.as_file().metadata().unwrap());
+    let write = |file: &str, content: &str| fake.write(&format!("sys/kernel/config/{file}"), content);
+    let found = || [sda, sdb].map(|disk| refusals(&fake, disk).first().map(|refusal| refusal.force));
+    let limits = || Usage::read(&fake.tree).unwrap().limits(Place::File(inode));
+    let unseen = Some(Some(Force::Unseen));
+
+    write("target/core/rd_mcp_0/memory/udev_path", "");
+    write("target/core/user_1/process/udev_path", "");
+    assert_eq!((found(), limits().len()), ([None, None], 0), "neither has a device of its own");
+
+    let namespace = "nvmet/subsystems/nqn/namespaces/1";
+    write(&format!("{namespace}/device_path"), "/dev/mapper/elsewhere\n");
+    assert_eq!(found(), [unseen, unseen]);
+    assert!(refusals(&fake, sda)[0].what.contains(namespace), "{:?}", refusals(&fake, sda));
+    assert!(limits()[0].contains(namespace));
+    write(&format!("{namespace}/enable"), "0\n");
+    assert_eq!((found(), limits().len()), ([None, None], 0), "it is not enabled");
+
+    let store = "target/core/iblock_0/disk";
+    write(&format!("{store}/udev_path"), "/dev/mapper/elsewhere\n");
+    assert_eq!(found(), [unseen, unseen]);
+    let info = "Status: ACTIVATED\n        iBlock device: sdb  UDEV PATH: /dev/sda  readonly: 0\n        \
+                Major: 8 Minor: 16  CLAIMED: IBLOCK\n";
+    write(&format!("{store}/info"), info);
+    write(&format!("{store}/udev_path"), "/dev/sda\n");
+    assert_eq!(found(), [None, Some(None)], "the kernel's own number comes before a path");
+}
+
+#[test]
+fn an_export_whose_path_cannot_be_read_is_not_left_out() {
+    let fake = FakeTree::new();
+    let disk = fake.device(SDA, "8:0");
+    fake.silence("sys/kernel/config/target/core/fileio_0/file/udev_path");
+    assert_eq!(refusals(&fake, disk)[0].force, Some(Force::Unseen));
+}
+
+#[test]
 fn a_log_device_beside_a_file_system_is_in_use() {
     let fake = FakeTree::new();
     let log = fake.device(SDA, "8:0");

@@ -83,8 +83,8 @@ impl<'a> Users<'a> {
     /// What uses a device or file directly.
     fn uses_of(&self, shared: &Shared) -> Vec<Refusal> {
         let (usage, name) = (self.usage, self.name(shared));
-        let exports = usage.exports.iter().filter(|(place, _)| *place == shared.place);
-        let exports = exports.map(|(_, export)| exported(&name, export));
+        let exports = usage.exports.iter().filter(|export| export.place == Some(shared.place));
+        let exports = exports.map(|export| exported(&name, &export.name));
         let Place::Device(number) = shared.place else {
             let swaps = usage.swaps.iter().filter(|swap| Place::at(swap) == Some(shared.place));
             return swaps.map(|swap| swapped_to(&name, swap)).chain(exports).collect();

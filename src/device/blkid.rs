@@ -118,7 +118,7 @@ fn partitions(library: &Blkid, file: &File, whole: Extent) -> io::Result<Vec<(u3
             }
         }
     }
-    // A table may tell of partitions beyond the device: those cannot be read.
+    // A table may name partitions beyond the device: those cannot be read.
     let place = |(number, start, size): (u32, i64, i64)| {
         let (start, size) = (u64::try_from(start).ok()?, u64::try_from(size).ok()?);
         let end = start.checked_add(size).filter(|end| *end <= whole.end)?;
@@ -230,7 +230,7 @@ type Partition = *mut c_void;
 macro_rules! libblkid {
     ($($name:ident: fn($($argument:ty),*) $(-> $result:ty)?;)*) => {
         struct Blkid {
-            // SAFETY: whoever calls one keeps what libblkid(3) asks of the caller.
+            // SAFETY: the caller of each keeps to what libblkid(3) asks of it.
             $($name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
             #[cfg(not(target_feature = "crt-static"))]
             _library: Library,

@@ -295,7 +295,7 @@ impl Taken {
         if let Some(refusal) = candidate.open_elsewhere(usage, openers) {
             return Err(refusal.into());
         }
-        // A user of an image needs a path to it; a device can be used by whoever has a node of it.
+        // A user of an image needs a path to it; a device can be used by any process with a node of it.
         for what in openers.unseen.iter().filter(|_| candidate.block.is_some()) {
             overridden(refusal::unseen(what), force, &mut findings.forced)?;
         }

@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sata_disk_and_its_partition_tell_the_same_of_the_drive() {
+    fn a_sata_disk_and_its_partition_have_the_names_of_the_drive() {
         let fake = FakeTree::new();
         let (disk, partition) = (fake.device(SDA, "8:0"), fake.partition(SDA, "8:1"));
         let write = |name: &str, content: &[u8]| fake.write(&format!("sys/devices/{SDA}/{name}"), content);
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn udev_tells_what_sysfs_does_not() {
+    fn udev_has_names_that_sysfs_lacks() {
         let fake = FakeTree::new();
         let disk =
             fake.device("pci0000:00/0000:00:14.0/usb1/1-1/host6/target6:0:0/6:0:0:0/block/sdb", "8:16");

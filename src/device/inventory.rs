@@ -75,7 +75,7 @@ impl<'a> Survey<'a> {
         let refusal = self.refusal(block, &probed)?;
         let mut signatures = probed.ok();
         if !partitions.is_empty() {
-            // Each partition tells its own.
+            // Each partition has an entry of its own for these.
             signatures.iter_mut().for_each(|found| found.retain(|signature| signature.partition.is_none()));
         }
         let above = partitions

@@ -85,7 +85,7 @@ impl Openers {
             let shared = sharing.iter().find(|shared| shared.place == each.place)?;
             let below = is_below(shared, sharing);
             let file = matches!(shared.place, Place::File(_));
-            // Files are read by whoever likes to.
+            // That a process reads a file is no use of the target.
             (each.writes || !(below || file)).then_some(below)
         };
         let named = |(_, path): &&(Process, PathBuf)| names.iter().any(|name| is_named(path, name));

@@ -66,7 +66,7 @@ impl Thin {
 
 /// Its pool may have failed, or be asked for too much.
 fn unknown() -> io::Error {
-    io::Error::other("device-mapper tells nothing of this thin volume and its pool")
+    io::Error::other("device-mapper shows nothing of this thin volume and its pool")
 }
 
 /// A volume's status is `<mapped sectors> <highest>`, or a word where it has failed.

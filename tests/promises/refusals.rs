@@ -94,7 +94,7 @@ fn what_is_no_disk_is_refused_by_name() {
 
 /// Two at once: the second waits its time, and says who holds the device.
 #[test]
-fn a_second_efface_is_told_that_the_device_is_busy() {
+fn a_second_efface_ends_with_busy() {
     let Some(device) = Loop::new(&vec![0; 64 << 20], &[]) else { return };
     let mut first = efface()
         .arg("wipe")

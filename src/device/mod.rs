@@ -77,6 +77,10 @@ impl Tree {
     /// The device that the kernel calls by this path, as in /proc/swaps. Such a path was true for
     /// the process that gave it to the kernel: where our own /dev has no such node, sysfs knows the name.
     fn number_of(&self, path: &Path) -> Option<DeviceNumber> {
+        // What is mounted without a device is a word (tmpfs), and no path.
+        if path.is_relative() {
+            return None;
+        }
         let number_at = |path: &Path| match fs::metadata(path) {
             Ok(node) if node.file_type().is_block_device() => Some(DeviceNumber(node.rdev())),
             _ => None,

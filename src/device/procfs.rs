@@ -19,33 +19,33 @@ use super::{DeviceNumber, Tree, printable};
 pub(super) struct Mount {
     number: DeviceNumber,
     kind: OsString,
-    /// The devices that it names: what is mounted, and a log or real-time device beside it.
-    sources: Vec<PathBuf>,
+    /// What is mounted, by its number and by its source (btrfs mounts under a number of its own), and a log
+    /// or real-time device beside it.
+    devices: Vec<DeviceNumber>,
     pub point: PathBuf,
     /// A process that sees it, where this one does not.
     pub seen_by: Option<Process>,
 }
 
 impl Mount {
-    fn parse(fields: &[OsString]) -> Option<Mount> {
+    fn parse(tree: &Tree, fields: &[OsString]) -> Option<Mount> {
         let number = fields.get(2)?.to_str()?.parse().ok()?;
         let point = fields.get(4)?.into();
         // A varying number of optional fields ends with a dash; type, source and options come after it.
         let dash = fields.iter().position(|field| field == "-")?;
-        let path = |bytes: &[u8]| PathBuf::from(OsStr::from_bytes(bytes));
+        let device = |bytes: &[u8]| tree.number_of(Path::new(OsStr::from_bytes(bytes)));
         // bcachefs names all its devices with colons between them.
         let source = fields.get(dash + 2)?.as_bytes().split(|byte| *byte == b':');
         let options = fields.get(dash + 3).map_or(&b""[..], |options| options.as_bytes());
         let beside = options
             .split(|byte| *byte == b',')
             .filter_map(|option| option.strip_prefix(b"logdev=").or_else(|| option.strip_prefix(b"rtdev=")));
-        let sources = source.chain(beside).map(path).collect();
-        Some(Mount { number, kind: fields.get(dash + 1)?.clone(), sources, point, seen_by: None })
+        let devices = source.chain(beside).filter_map(device).chain([number]).collect();
+        Some(Mount { number, kind: fields.get(dash + 1)?.clone(), devices, point, seen_by: None })
     }
 
-    /// By number or by source: btrfs mounts under a number of its own.
-    pub fn is_of(&self, device: DeviceNumber, tree: &Tree) -> bool {
-        self.number == device || self.sources.iter().any(|source| tree.number_of(source) == Some(device))
+    pub fn is_of(&self, device: DeviceNumber) -> bool {
+        self.devices.contains(&device)
     }
 
     /// The device number that files on it have, where it is an overlay.
@@ -90,7 +90,7 @@ fn is_kernel_thread_or_ended(tree: &Tree, id: u32) -> bool {
 /// What is mounted here, and in every other mount namespace that a process lives in. In one namespace a
 /// process under another root (chroot) sees other mounts: those below its root.
 pub(super) fn mounts(tree: &Tree) -> io::Result<(Vec<Mount>, Unseen)> {
-    let mut mounts = mountinfo(&tree.proc.join("self/mountinfo"))?;
+    let mut mounts = mountinfo(tree, "self")?;
     let mut unseen = Unseen::default();
     let view = |process: &str| {
         let process = tree.proc.join(process);
@@ -100,11 +100,12 @@ pub(super) fn mounts(tree: &Tree) -> io::Result<(Vec<Mount>, Unseen)> {
     let mut seen: BTreeSet<(PathBuf, Inode)> = view("self").into_iter().collect();
     for id in process_ids(tree)? {
         let others = view(&id.to_string()).and_then(|other| match seen.insert(other) {
-            true => mountinfo(&tree.proc.join(id.to_string()).join("mountinfo")),
-            false => Ok(Vec::new()),
+            true => mountinfo(tree, &id.to_string()).map(Some),
+            false => Ok(None),
         });
         match others {
-            Ok(others) => {
+            Ok(None) => {}
+            Ok(Some(others)) => {
                 let process = Process::of(tree, id);
                 mounts.extend(
                     others.into_iter().map(|mount| Mount { seen_by: Some(process.clone()), ..mount }),
@@ -116,8 +117,9 @@ pub(super) fn mounts(tree: &Tree) -> io::Result<(Vec<Mount>, Unseen)> {
     Ok((mounts, unseen))
 }
 
-fn mountinfo(path: &Path) -> io::Result<Vec<Mount>> {
-    let mounts: Option<Vec<Mount>> = table(path)?.iter().map(|fields| Mount::parse(fields)).collect();
+fn mountinfo(tree: &Tree, process: &str) -> io::Result<Vec<Mount>> {
+    let lines = table(&tree.proc.join(process).join("mountinfo"))?;
+    let mounts: Option<Vec<Mount>> = lines.iter().map(|fields| Mount::parse(tree, fields)).collect();
     mounts.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a line of mountinfo cannot be read"))
 }
 
@@ -257,7 +259,7 @@ mod tests {
         );
         let (mounts, _) = mounts(&fake.tree).unwrap();
         assert_eq!(mounts[0].point, Path::new("/mnt/with blank"));
-        let of = |device| mounts.iter().map(|mount| mount.is_of(device, &fake.tree)).collect::<Vec<_>>();
+        let of = |device| mounts.iter().map(|mount| mount.is_of(device)).collect::<Vec<_>>();
         assert_eq!(of(sda), [true, true, false]);
         assert_eq!(of(other), [false; 3]);
     }

@@ -183,8 +183,9 @@ impl Block {
 
     /// A whole device that is made of no other that the kernel shows.
     pub fn is_disk(&self) -> bool {
-        let made = ["partition", "dm", "md", "loop"].iter().any(|kind| self.has(kind));
-        !made && !self.is_hidden() && !self.is_above_others() && !self.name().starts_with("loop")
+        let made = || ["partition", "dm", "md"].iter().any(|kind| self.has(kind));
+        // A loop device without a backing file has no folder of its kind: it is known by its name.
+        !self.name().starts_with("loop") && !made() && !self.is_hidden() && !self.is_above_others()
     }
 
     /// By the name that people gave it, where it has one.

@@ -86,7 +86,7 @@ impl Usage {
     }
 
     pub fn mounts_of(&self, number: DeviceNumber) -> impl Iterator<Item = &Mount> {
-        self.mounts.iter().filter(move |mount| mount.is_of(number, &self.tree))
+        self.mounts.iter().filter(move |mount| mount.is_of(number))
     }
 
     pub fn is_swap(&self, number: DeviceNumber) -> bool {

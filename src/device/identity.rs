@@ -395,8 +395,10 @@ fn name_in(folder: &Path, name: &str) -> io::Result<Option<String>> {
     read_attribute_but(folder, name, &NO_SUCH_NAME)
 }
 
-/// No such file, or, of a SCSI disk without that name, what the kernel's scsi_vpd_lun_id answers.
-const NO_SUCH_NAME: [i32; 4] = [libc::ENOENT, libc::ENOTDIR, libc::EINVAL, libc::ENXIO];
+/// No such file, or what the drivers answer of a disk without that name: SCSI (scsi_vpd_lun_id of the kernel)
+/// and virtio (virtblk_get_id).
+const NO_SUCH_NAME: [i32; 6] =
+    [libc::ENOENT, libc::ENOTDIR, libc::EINVAL, libc::ENXIO, libc::EOPNOTSUPP, libc::ENOTTY];
 
 /// The serial number of a SCSI disk: VPD page 80h, four bytes of header before it (SPC-5).
 fn unit_serial_number(disk: &Block) -> io::Result<Option<String>> {

@@ -40,7 +40,7 @@ impl Watch {
         let links = chain.iter().flat_map(|shared| links(tree, usage, shared)).collect();
         let sequence = |shared: &Shared| {
             let Place::Device(number) = shared.place else { return None };
-            Some((number, sequence(tree, number)?))
+            Some((number, sequence(tree, number).ok()??))
         };
         let sequences = chain.iter().filter_map(sequence).collect();
         Watch { tree: tree.clone(), place, node: node.to_path_buf(), links, sequences, force: force.to_vec() }
@@ -50,7 +50,7 @@ impl Watch {
     pub fn check(&self) -> io::Result<()> {
         let usage = Usage::since(&self.tree, Instant::now())?;
         for &(number, before) in &self.sequences {
-            if sequence(&self.tree, number).is_some_and(|now| now != before) {
+            if sequence(&self.tree, number)?.is_some_and(|now| now != before) {
                 let name = self.tree.block(number).map_or(number.to_string(), |block| block.name());
                 return Err(io::Error::other(format!(
                     "another disk or medium is behind {name} now (diskseq)"
@@ -80,8 +80,14 @@ impl Watch {
     }
 }
 
-fn sequence(tree: &Tree, number: DeviceNumber) -> Option<u64> {
-    tree.block(number).ok()?.number_attribute("diskseq")
+/// None where the kernel does not count (before 5.15), and of a device that is gone: a path can be lost.
+fn sequence(tree: &Tree, number: DeviceNumber) -> io::Result<Option<u64>> {
+    let Ok(block) = tree.block(number) else { return Ok(None) };
+    match block.read_attribute("diskseq") {
+        Err(_) if !block.exists() => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("of {}, {error}", block.name()))),
+        Ok(sequence) => Ok(sequence.and_then(|sequence| sequence.parse().ok())),
+    }
 }
 
 /// The ranges of a device of the chain, as far as they are the target's. Paths of a multipath map may go.
@@ -131,4 +137,25 @@ fn contains(now: &Edge, before: &Edge) -> bool {
     let inside = now.at.start <= before.at.start && before.at.end <= now.at.end;
     let shift = |edge: &Edge| i128::from(edge.from.start) - i128::from(edge.at.start);
     same && inside && (now.share != Share::Exact || shift(now) == shift(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fake::{FakeTree, SDA};
+    use super::*;
+
+    #[test]
+    fn a_disk_that_does_not_say_any_more_which_it_is_has_changed() {
+        let fake = FakeTree::new();
+        let place = Place::Device(fake.device(SDA, "8:0"));
+        let diskseq = format!("sys/devices/{SDA}/diskseq");
+        fake.write(&diskseq, "9\n");
+        let usage = Usage::read(&fake.tree).unwrap();
+        let watch = Watch::new(&fake.tree, &usage, place, Path::new("/dev/sda"), &[]);
+        watch.check().unwrap();
+        fake.write(&diskseq, "10\n");
+        assert!(watch.check().unwrap_err().to_string().contains("another disk or medium is behind sda"));
+        fake.silence(&diskseq);
+        assert!(watch.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
+    }
 }

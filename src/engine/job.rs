@@ -378,13 +378,14 @@ impl<'a> Job<'a> {
         extents: &ExtentSet,
     ) -> Option<Halt> {
         let memory = self.memory.take();
-        let mut inquiry = Inquiry::new(expected, steps, memory.as_ref());
+        let block_bytes = self.geometry.logical_block;
+        let mut inquiry = Inquiry::new(expected, steps, memory.as_ref(), self.state.area, block_bytes);
         let settings = *self.settings;
         let count = steps.len().max(number + 1);
         let (report, halt) =
             self.cover(number, count, step, extents, &settings, &mut |at, bytes| inquiry.see(at, bytes));
         if !report.differing.is_empty() {
-            self.surviving = inquiry.end(self.state.area, self.geometry.logical_block, self.stop);
+            self.surviving = inquiry.end(self.stop);
         }
         self.memory = memory;
         self.push(report);

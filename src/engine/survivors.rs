@@ -4,21 +4,21 @@
 //! write that was lost, or never made), what an earlier pass wrote (the later write was lost), or what
 //! belongs elsewhere (a misdirected write, or two addresses for one block).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use rangemap::RangeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
 use super::Stop;
 use crate::error::Result;
 use crate::pattern::{Pattern, Seed};
 use crate::plan::Step;
-use crate::range::Extent;
+use crate::range::{Extent, align_down};
 
 /// How many runs a report lists; beyond that only their bytes are counted.
 const RUNS_MAX: usize = 4096;
@@ -26,6 +26,8 @@ const RUNS_MAX: usize = 4096;
 const STRAYS_MAX: usize = 65_536;
 /// The stream of a random pattern is searched in pieces of this size.
 const SWEEP_BYTES: usize = 1 << 20;
+/// Into how many parts the area is cut, in each of which aliases are looked for once.
+const ALIAS_SEARCHES_MAX: u64 = 65_536;
 
 /// What is there instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -148,8 +150,46 @@ enum Found {
     Unknown,
 }
 
+/// How a disk may take two addresses for one block, so that the earlier one holds what was written to
+/// the later one. Periods are powers of two, as address lines are: disks with a false capacity wrap so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Alias {
+    /// Addresses start anew after each period: the last of those that are one was written last.
+    Wrap { period: u64 },
+    /// The address bit of this value is ignored.
+    IgnoredBit { bit: u64 },
+}
+
+impl Alias {
+    /// Which offset was written last of those that are one with `at`; `None` where that is `at` itself.
+    fn source(self, at: Extent, area: Extent) -> Option<u64> {
+        let room = area.end.saturating_sub(at.end);
+        let carried = match self {
+            Alias::Wrap { period } => align_down(room, period),
+            Alias::IgnoredBit { bit } if bit <= room => bit,
+            Alias::IgnoredBit { .. } => 0,
+        };
+        (carried > 0).then_some(at.start + carried)
+    }
+
+    /// All that two blocks of the area can be one by.
+    fn plausible(area: Extent, block_bytes: u64) -> impl Iterator<Item = Alias> {
+        let period = move |power: &u32| (block_bytes..area.len()).contains(&(1 << *power));
+        let periods = (0..u64::BITS).filter(period).map(|power| 1 << power);
+        periods.flat_map(|period| [Alias::Wrap { period }, Alias::IgnoredBit { bit: period }])
+    }
+}
+
+/// A block that nothing explained yet.
+struct Stray {
+    at: Extent,
+    digest: [u8; 32],
+}
+
 /// Collects the blocks that differ, in any order.
 pub struct Inquiry<'a> {
+    area: Extent,
+    block_bytes: u64,
     expect: &'a Pattern,
     /// The patterns that were written, by their step.
     written: Vec<(usize, &'a Pattern)>,
@@ -157,13 +197,23 @@ pub struct Inquiry<'a> {
     bytes: u64,
     runs: RangeMap<u64, Found>,
     more: bool,
+    /// Aliases that a block proved, and the parts of the area where all plausible ones were tried.
+    aliases: Vec<Alias>,
+    searched: HashSet<u64>,
     /// Unknown blocks by how they begin.
-    strays: HashMap<[u8; 16], Vec<Extent>>,
+    strays: HashMap<[u8; 16], Vec<Stray>>,
     strays_count: usize,
 }
 
 impl<'a> Inquiry<'a> {
-    pub fn new(expect: &'a Pattern, steps: &'a [Step], memory: Option<&'a Memory>) -> Inquiry<'a> {
+    /// About a check of `area` in blocks of `block_bytes`.
+    pub fn new(
+        expect: &'a Pattern,
+        steps: &'a [Step],
+        memory: Option<&'a Memory>,
+        area: Extent,
+        block_bytes: u64,
+    ) -> Inquiry<'a> {
         let pattern = |(number, step): (usize, &'a Step)| Some((number, step.written()?));
         let mut written: Vec<(usize, &Pattern)> = steps.iter().enumerate().filter_map(pattern).collect();
         // A plan that only reads expects what an earlier job wrote.
@@ -172,12 +222,16 @@ impl<'a> Inquiry<'a> {
             written.extend(reads.map(|step| (step, expect)));
         }
         Inquiry {
+            area,
+            block_bytes,
             expect,
             written,
             memory,
             bytes: 0,
             runs: RangeMap::new(),
             more: false,
+            aliases: Vec::new(),
+            searched: HashSet::new(),
             strays: HashMap::new(),
             strays_count: 0,
         }
@@ -186,13 +240,17 @@ impl<'a> Inquiry<'a> {
     /// Takes a block that is not what it should be.
     pub fn see(&mut self, at: Extent, block: &[u8]) {
         self.bytes += at.len();
-        let found = self.classify(at, block);
+        let mut found = self.classify(at, block);
+        if found == Found::Unknown {
+            found = self.aliased(at, block).unwrap_or(Found::Unknown);
+        }
         if found == Found::Unknown
             && self.strays_count < STRAYS_MAX
             && let Some(head) = block.first_chunk::<16>()
         {
             self.strays_count += 1;
-            self.strays.entry(*head).or_default().push(at);
+            let stray = Stray { at, digest: Sha256::digest(block).into() };
+            self.strays.entry(*head).or_default().push(stray);
         }
         // Twice what is listed: runs that lie apart now may become one.
         if self.runs.len() < 2 * RUNS_MAX {
@@ -221,13 +279,40 @@ impl<'a> Inquiry<'a> {
             .map_or(Found::Unknown, Found::Step)
     }
 
-    /// What all of it comes to. Unknown blocks are looked for in the random streams over `area`:
+    /// Compares a block with what an alias would have put there: with those that were proved before, and,
+    /// once in each part of the area, with all plausible ones. Only a pattern without a period shows them.
+    fn aliased(&mut self, at: Extent, block: &[u8]) -> Option<Found> {
+        let expect = self.expect;
+        let step =
+            self.written.iter().find(|(_, pattern)| *pattern == expect && pattern.phase(0).is_none())?.0;
+        let area = self.area;
+        let mut written = vec![0; block.len()];
+        let mut is_at = |source: u64, len: usize| {
+            expect.fill(source, &mut written[..len]);
+            written[..len] == block[..len]
+        };
+        // The first bytes tell nearly always.
+        let mut holds = |source: u64| is_at(source, block.len().min(16)) && is_at(source, block.len());
+        let mut fits = |alias: &Alias| alias.source(at, area).filter(|source| holds(*source));
+        let mut source = self.aliases.iter().find_map(&mut fits);
+        let part = (at.start - area.start) / area.len().div_ceil(ALIAS_SEARCHES_MAX);
+        if source.is_none() && self.searched.insert(part) {
+            let proved = |alias: Alias| Some((alias, fits(&alias)?));
+            if let Some((alias, proof)) = Alias::plausible(area, self.block_bytes).find_map(proved) {
+                self.aliases.push(alias);
+                source = Some(proof);
+            }
+        }
+        source.map(|source| Found::Elsewhere { step, carried: at.start.wrapping_sub(source) })
+    }
+
+    /// What all of it comes to. Unknown blocks are looked for in the random streams over the area:
     /// the bytes of every block that should be there begin unlike all others.
-    pub fn end(mut self, area: Extent, block_bytes: u64, stop: &Stop) -> Survivors {
+    pub fn end(mut self, stop: &Stop) -> Survivors {
         let random: Vec<(usize, &Pattern)> =
             self.written.iter().filter(|(_, pattern)| pattern.phase(0).is_none()).copied().collect();
         for (step, pattern) in random {
-            self.sweep(step, pattern, area, block_bytes, stop);
+            self.sweep(step, pattern, stop);
         }
         self.spread_old_data();
         let runs = self.runs.iter().map(|(range, found)| Survivor {
@@ -246,20 +331,21 @@ impl<'a> Inquiry<'a> {
         Survivors { bytes: self.bytes, runs: runs.take(RUNS_MAX).collect(), more }
     }
 
-    fn sweep(&mut self, step: usize, pattern: &Pattern, area: Extent, block_bytes: u64, stop: &Stop) {
+    fn sweep(&mut self, step: usize, pattern: &Pattern, stop: &Stop) {
         let mut buffer = vec![0; SWEEP_BYTES];
-        for piece in area.chunks(SWEEP_BYTES as u64) {
+        for piece in self.area.chunks(SWEEP_BYTES as u64) {
             if self.strays.is_empty() || stop.verdict().is_some() {
                 return;
             }
             let bytes = &mut buffer[..piece.len() as usize];
             pattern.fill(piece.start, bytes);
-            for (number, block) in bytes.chunks(block_bytes as usize).enumerate() {
-                let Some(places) = block.first_chunk().and_then(|head| self.strays.remove(head)) else {
+            for (number, block) in bytes.chunks(self.block_bytes as usize).enumerate() {
+                let Some(strays) = block.first_chunk().and_then(|head| self.strays.remove(head)) else {
                     continue;
                 };
-                let offset = piece.start + number as u64 * block_bytes;
-                for at in places {
+                let offset = piece.start + number as u64 * self.block_bytes;
+                let digest = Sha256::digest(block);
+                for Stray { at, .. } in strays.into_iter().filter(|stray| stray.digest == *digest) {
                     let carried = at.start.wrapping_sub(offset);
                     if self.runs.contains_key(&at.start) {
                         self.runs.insert(at.start..at.end, Found::Elsewhere { step, carried });
@@ -313,7 +399,7 @@ mod tests {
         ];
         let mut memory = Memory::new().unwrap();
         memory.keep(4096, &[b'S'; 512]);
-        let mut inquiry = Inquiry::new(&random, &steps, Some(&memory));
+        let mut inquiry = Inquiry::new(&random, &steps, Some(&memory), AREA, BLOCK);
         // In no order, as reads come back.
         see(&mut inquiry, 4096 + 512, &[b'?'; 512]);
         see(&mut inquiry, 4096, &[b'S'; 512]);
@@ -323,7 +409,7 @@ mod tests {
         see(&mut inquiry, 16384, &block(&random, 0));
         see(&mut inquiry, 32768, &block(&Pattern::Random { seed: Seed([2; 32]) }, 65536));
         see(&mut inquiry, 40960, &[b'?'; 512]);
-        let found = inquiry.end(AREA, BLOCK, &Stop::default());
+        let found = inquiry.end(&Stop::default());
         assert_eq!((found.bytes, found.more), (8 * 512, false));
         let told: Vec<(u64, u64, Holds)> =
             found.runs.iter().map(|run| (run.at.start, run.at.len() / BLOCK, run.holds)).collect();
@@ -343,12 +429,68 @@ mod tests {
     #[test]
     fn beyond_what_is_listed_bytes_are_still_counted() {
         let expect = Pattern::zero();
-        let mut inquiry = Inquiry::new(&expect, &[], None);
+        let mut inquiry = Inquiry::new(&expect, &[], None, AREA, BLOCK);
         let count = 3 * RUNS_MAX as u64;
         for number in 0..count {
             see(&mut inquiry, number * 1024, &[b'?'; 512]);
         }
-        let found = inquiry.end(AREA, BLOCK, &Stop::default());
+        let found = inquiry.end(&Stop::default());
         assert_eq!((found.bytes, found.runs.len(), found.more), (count * 512, RUNS_MAX, true));
+    }
+
+    /// What an aliased disk holds after one pass: the later of two writes to one block.
+    fn aliased(area: Extent, fold: impl Fn(u64) -> u64) -> Vec<Survivor> {
+        let random = Pattern::Random { seed: Seed([1; 32]) };
+        let acts = [Act::Write { pattern: random.clone() }];
+        let written: HashMap<u64, u64> = area.chunks(BLOCK).map(|at| (fold(at.start), at.start)).collect();
+        let mut inquiry = Inquiry::new(&random, &steps, None, area, BLOCK);
+        for at in area.chunks(BLOCK) {
+            let source = written[&fold(at.start)];
+            if source != at.start {
+                see(&mut inquiry, at.start, &block(&random, source));
+            }
+        }
+        inquiry.end(&Stop::default()).runs
+    }
+
+    fn elsewhere(start: u64, end: u64, offset: u64) -> Survivor {
+        Survivor { at: Extent::new(start, end), holds: Holds::Elsewhere { step: 0, offset } }
+    }
+
+    /// More of them than strays are kept.
+    #[test]
+    fn all_that_an_alias_carried_is_known() {
+        const MIB: u64 = 1 << 20;
+        let wrapped: Vec<Survivor> =
+            (0..6).map(|each| elsewhere(each * 16 * MIB, (each + 1) * 16 * MIB, 96 * MIB)).collect();
+        assert_eq!(aliased(Extent::new(0, 112 * MIB), |at| at % (16 * MIB)), wrapped);
+        // Of a partition, whose disk wraps at other places than its own multiples.
+        let (start, end) = (5 * MIB + 512, 53 * MIB + 512);
+        assert_eq!(
+            aliased(Extent::new(start, end), |at| at % (16 * MIB)),
+            [
+                elsewhere(start, start + 16 * MIB, end - 16 * MIB),
+                elsewhere(start + 16 * MIB, end - 16 * MIB, end - 16 * MIB)
+            ]
+        );
+        let ignored: Vec<Survivor> = (0..4)
+            .map(|each| elsewhere(each * 32 * MIB, (each * 32 + 16) * MIB, (each * 32 + 16) * MIB))
+            .collect();
+        assert_eq!(aliased(Extent::new(0, 128 * MIB), |at| at & !(16 * MIB)), ignored);
+    }
+
+    #[test]
+    fn a_block_that_only_begins_as_another_is_unknown() {
+        let random = Pattern::Random { seed: Seed([1; 32]) };
+        let acts = [Act::Write { pattern: random.clone() }];
+        let mut inquiry = Inquiry::new(&random, &steps, None, AREA, BLOCK);
+        // By an alias of 64 KiB, and by no alias at all.
+        for (at, source) in [(0, 65536), (512, 4 * 512)] {
+            let mut torn = block(&random, source);
+            torn[256..].fill(b'?');
+            see(&mut inquiry, at, &torn);
+        }
+        let unknown = Survivor { at: Extent::new(0, 1024), holds: Holds::Unknown };
+        assert_eq!(inquiry.end(&Stop::default()).runs, [unknown]);
     }
 }

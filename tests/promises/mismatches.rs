@@ -71,6 +71,22 @@ fn every_survivor_is_what_the_report_calls_it() {
     assert!(seen.len() == 3 && seen.values().all(|count| *count > 5), "one-sided: {seen:?}");
 }
 
+/// A disk that shows five times what it has: each block holds what was written to its last address.
+#[test]
+fn all_blocks_of_a_disk_with_a_false_capacity_are_the_pattern_of_another_offset() {
+    const REAL: u64 = LARGE as u64 / 5;
+    let plan = plan(&Method::named("random").unwrap(), Policy::Full, LARGE as u64);
+    let faults = Faults { alias: Some(Alias::Wrap { capacity: REAL }), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; LARGE], LOGICAL, PHYSICAL, 1, faults);
+    let (report, _) = run(&mut disk, plan, &Settings::default());
+    let carried = |each: u64| Survivor {
+        at: Extent::at(each * REAL, REAL),
+        holds: Holds::Elsewhere { step: 1, offset: 4 * REAL },
+    };
+    assert_eq!(report.verdict, Verdict::Surviving);
+    assert_eq!(report.surviving.runs, (0..4).map(carried).collect::<Vec<_>>());
+}
+
 /// A discard that does nothing: the sample finds it, and the map lists all of it.
 #[test]
 fn a_sample_that_finds_something_is_followed_by_a_map() {

@@ -184,7 +184,7 @@ fn fixed_files(about: &str) -> Vec<PathBuf> {
     let lines = about.lines().skip_while(|line| !line.starts_with("UserFiles:")).skip(1);
     let path = |line: &str| {
         let (number, path) = line.trim_start().split_once(": ")?;
-        number.parse::<u32>().ok().map(|_| PathBuf::from(path))
+        number.parse::<u32>().ok().map(|_| procfs::unescape(path.as_bytes()).into())
     };
     lines.map_while(path).collect()
 }

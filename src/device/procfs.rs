@@ -227,7 +227,7 @@ fn fields(line: &[u8]) -> Vec<OsString> {
 }
 
 /// The kernel writes blanks and backslashes of a path as three octal digits: `\040`.
-fn unescape(field: &[u8]) -> OsString {
+pub(super) fn unescape(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {

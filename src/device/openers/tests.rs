@@ -72,9 +72,8 @@ fn a_shared_mapping_is_read_by_its_permissions_and_its_inode() {
 
 #[test]
 fn fixed_files_of_a_ring_are_read_by_path() {
-    let about =
-        "pos:\t0\nUserFiles:\t3\n    0: /dev/loop3\n    2: /srv/disk.img\nUserBufs:\t1\n    0: 0x7/4096\n";
-    assert_eq!(fixed_files(about), [Path::new("/dev/loop3"), Path::new("/srv/disk.img")]);
+    let about = "pos:\t0\nUserFiles:\t3\n    0: /dev/loop3\n    2: /srv/a\\040disk.img\nUserBufs:\t1\n    0: 0x7/4096\n";
+    assert_eq!(fixed_files(about), [Path::new("/dev/loop3"), Path::new("/srv/a disk.img")]);
     assert!(fixed_files("pos:\t0\n").is_empty());
     assert!(is_named(Path::new("/other/loop3"), Path::new("/dev/loop3")));
     assert!(!is_named(Path::new("/other/disk.img"), Path::new("/srv/disk.img")));

@@ -86,18 +86,24 @@ fn draw(directory: Directory) -> io::Result<Ticket> {
     loop {
         let last = numbers(&directory)?.into_iter().max().unwrap_or(0);
         let number = last.checked_add(1).ok_or_else(|| io::Error::other("no number is left"))?;
-        let draft = directory.draft()?;
-        let lock = draft.lock()?;
-        match draft.link(name(number)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            linked => linked?,
-        }
-        let ticket = Ticket { directory: directory.clone(), number, _lock: lock };
-        // One with a higher number may have looked before this one was there, and not have counted it.
-        if numbers(&directory)?.into_iter().max() == Some(number) {
+        if let Some(ticket) = take_number(&directory, number)? {
             return Ok(ticket);
         }
     }
+}
+
+/// The ticket with this number; `None` where another process has it, or a higher one.
+fn take_number(directory: &Directory, number: u64) -> io::Result<Option<Ticket>> {
+    let draft = directory.draft()?;
+    let lock = draft.lock()?;
+    match draft.link(name(number)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        linked => linked?,
+    }
+    let ticket = Ticket { directory: directory.clone(), number, _lock: lock };
+    // One with a higher number may have looked before this one was there, and not have counted it.
+    let highest = numbers(directory)?.into_iter().max();
+    Ok((highest == Some(number)).then_some(ticket))
 }
 
 /// How many living tickets have a lower number; those of the dead are taken away.
@@ -143,6 +149,19 @@ mod tests {
             }
         });
         assert!(numbers(&directory).unwrap().is_empty(), "every ticket was given back");
+    }
+
+    /// As where the number was free at the first look, and its holder left before it was taken.
+    #[test]
+    fn no_ticket_is_taken_below_one_that_may_be_at_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::trusted(folder.path()).unwrap();
+        let at_work = take_number(&directory, 2).unwrap().unwrap();
+        assert_eq!(before(&at_work).unwrap(), 0);
+        assert!(take_number(&directory, 1).unwrap().is_none(), "the second look");
+        assert!(take_number(&directory, 2).unwrap().is_none(), "the name is taken");
+        assert_eq!(numbers(&directory).unwrap(), [2]);
+        assert_eq!(take_number(&directory, 3).unwrap().map(|ticket| ticket.number), Some(3));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What shares bytes with a target is seen, however it was attached: each case was once a wiped file
 //! system behind an exit code of 0.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +16,7 @@ use efface::plan::{Method, Policy};
 use efface::record::claim::Category;
 use efface::record::{Assignment, Record, Subject};
 use efface::verdict::Verdict;
+use io_uring::IoUring;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -298,6 +301,36 @@ fn a_shared_mapping_is_a_use_after_its_descriptor_was_closed() {
         child.wait().unwrap();
         assert_eq!(code, 3, "{stderr}");
         assert!(stderr.contains(&id) && stderr.contains("has it open"), "{stderr}");
+    }
+}
+
+/// A ring's table of files keeps open what no descriptor does any more. The kernel shows it by its path,
+/// with octal numbers for blanks; one that does not show it leaves it unseen, as docs/refusals.md says.
+#[test]
+fn what_only_a_ring_of_io_uring_has_open_is_a_use_where_the_kernel_shows_it() {
+    let Some(device) = device(4 * MIB) else { return };
+    let folder = TempDir::with_prefix("efface-test-").unwrap();
+    let image = folder.path().join("a disk.img");
+    File::create(&image).unwrap().set_len(4 * MIB).unwrap();
+    for (target, options) in [(&*device.node, &[][..]), (&*image, &["--image"])] {
+        let wipe = || run(&[&["wipe", "--yes", "--quiet", text(target)], options].concat());
+        let ring = match IoUring::new(1) {
+            Ok(ring) => ring,
+            Err(error) => return skipped(&format!("no io_uring: {error}")).unwrap_or(()),
+        };
+        let (code, _, stderr) = wipe();
+        assert_eq!(code, 0, "{stderr}");
+        let file = File::options().read(true).write(true).open(target).unwrap();
+        ring.submitter().register_files(&[file.as_raw_fd()]).unwrap();
+        drop(file);
+        let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", ring.as_raw_fd())).unwrap();
+        let shown = about.contains(&text(target).replace(' ', "\\040"));
+        let (code, _, stderr) = wipe();
+        let seen = stderr.contains(&std::process::id().to_string()) && stderr.contains("has it open");
+        assert_eq!((code, seen), if shown { (3, true) } else { (0, false) }, "{about}{stderr}");
+        if !shown {
+            skipped::<()>("this kernel does not show the files of a ring: what has them open is unseen");
+        }
     }
 }
 

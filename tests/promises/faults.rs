@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, run_on, settings};
+use efface::device::identity::Identity;
 use efface::engine::event::Event;
 use efface::engine::job::{JobReport, Progress};
 use efface::engine::{Settings, Stop};
@@ -13,7 +14,11 @@ use efface::io::sim::{Alias, Faults, SimDisk};
 use efface::pattern::Seed;
 use efface::plan::{Method, Plan, Policy};
 use efface::range::{Extent, ExtentSet};
+use efface::report::Record;
+use efface::report::record::{Assignment, Subject};
+use efface::report::text::render;
 use efface::verdict::Verdict;
+use jiff::Timestamp;
 use rand_chacha::rand_core::Rng;
 
 const SIZE: usize = 96 * 1024 + 512;
@@ -400,6 +405,18 @@ fn a_survey_that_is_never_answered_ends_the_job_before_anything_is_written() {
     assert!(disk.live().iter().all(|byte| *byte == SECRET));
 }
 
+/// As it is kept of a device that was named so.
+fn record_of(job: JobReport) -> Record {
+    let identity: Identity = serde_json::from_value(serde_json::json!({
+        "path": "/dev/sda", "node": "/dev/sda", "kind": "disk", "number": "8:0",
+        "size_bytes": SIZE, "logical_block": LOGICAL
+    }))
+    .unwrap();
+    let findings = serde_json::from_value(serde_json::json!({ "signatures": [], "forced": [] })).unwrap();
+    let subject = Subject { device: "/dev/sda".into(), identity, findings, counter: None };
+    Record::of_job(&Assignment::default(), subject, Timestamp::now(), job, None, Instant::now())
+}
+
 /// True exactly where the last flush succeeded, with nothing written after it.
 #[test]
 fn an_interrupted_step_is_flushed_where_its_last_flush_succeeded() {
@@ -419,6 +436,8 @@ fn an_interrupted_step_is_flushed_where_its_last_flush_succeeded() {
         let step = &report.steps[0];
         assert!(step.bytes > 0 && step.bytes < SIZE as u64, "{}", step.bytes);
         assert_eq!((step.flushed, report.verdict == Verdict::Interrupted), (flushed, flushed));
+        let text = render(&record_of(report.clone())).split_whitespace().collect::<Vec<&str>>().join(" ");
+        assert!(text.contains("overwrite 0x00") && text.contains("NOT FLUSHED") != flushed, "{text}");
     }
 }
 

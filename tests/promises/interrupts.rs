@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
+use efface::engine::event::Event;
+use efface::report::{Report, Wanted};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -271,6 +273,34 @@ fn is_wiped_without_a_reader(to: &OwnedFd, options: &[&str]) {
 fn a_pipe_that_no_process_reads_stops_neither_the_wipe_nor_its_record() {
     let (_reader, writer) = full_pipe();
     is_wiped_without_a_reader(&writer, &["--json"]);
+}
+
+#[test]
+fn of_what_no_process_reads_events_are_kept_and_progress_is_left_out() {
+    const EVENTS: usize = 1000;
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let wanted = Wanted { progress: Some(writer), quiet: true, ..Wanted::default() };
+    let mut report = Report::new(wanted, &["disk".into()]);
+    for bytes in 0..10 * EVENTS as u64 {
+        report.watch(0, &Event::Progress { step: 0, bytes });
+        if bytes % 10 == 0 {
+            report.watch(0, &Event::Checkpoint { step: 0, upto: bytes });
+        }
+    }
+    let reader = std::thread::spawn(|| {
+        let mut lines: Vec<String> = Vec::new();
+        let mut each = BufReader::new(File::from(reader)).lines();
+        while !lines.last().is_some_and(|line| line.contains("\"result\"")) {
+            lines.push(each.next().unwrap().unwrap());
+        }
+        lines
+    });
+    report.end(&[], None, &[]);
+    let lines = reader.join().unwrap();
+    let count = |kind: &str| lines.iter().filter(|line| line.contains(kind)).count();
+    assert_eq!(count("checkpoint"), EVENTS);
+    // What the pipe held when it was full, and what waited behind it.
+    assert!((1..3000).contains(&count("progress")), "{} of {}", count("progress"), 10 * EVENTS);
 }
 
 #[test]

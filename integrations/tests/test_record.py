@@ -45,6 +45,7 @@ def test_copies_alone_are_named():
         with_copies({"unreadable": BLOCK}),
         with_copies({"surviving": {"bytes": 1, "runs": [], "more": False}}),
         with_copies({"surviving": {"bytes": 0, "runs": [], "more": True}}),
+        with_copies({"surviving": {"bytes": 0, "runs": BLOCK, "more": False}}),
     ],
 )
 def test_any_other_shortfall_is_none_that_may_be_accepted(changed):
@@ -61,6 +62,14 @@ def test_what_the_record_does_not_say_is_not_taken_for_good(name):
         copies_alone(with_copies() | {"job": None})
 
 
+@pytest.mark.parametrize("name", with_copies()["job"])
+def test_what_the_job_does_not_say_is_not_taken_for_good(name):
+    record = with_copies()
+    del record["job"][name]
+    with pytest.raises(KeyError):
+        copies_alone(record)
+
+
 def test_the_record_is_the_one_new_one_of_the_volume(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "CERTIFICATES", str(tmp_path))
 
@@ -68,7 +77,9 @@ def test_the_record_is_the_one_new_one_of_the_volume(tmp_path, monkeypatch):
         Path(tmp_path, name).write_text(json.dumps({"name": name, "details": {"job": {"volume_id": volume}}}))
 
     keep("earlier.json", "a")
+    Path(tmp_path, "draft").write_text("no record")
     before = record.names()
+    assert before == {"earlier.json"}
     keep("neighbour.json", "b")
     with pytest.raises(ValueError, match="0 new records"):
         written_since(before, "a")

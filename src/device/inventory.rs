@@ -71,7 +71,10 @@ impl<'a> Survey<'a> {
     fn entry(&self, block: &Block) -> io::Result<Entry> {
         let node = self.tree.dev.join(block.name());
         let (number, partitions) = (block.number(), block.partitions()?);
-        let probed = File::open(&node).and_then(|file| blkid::signatures(&file));
+        let probed = match self.usage.suspended(Place::Device(number)) {
+            None => File::open(&node).and_then(|file| blkid::signatures(&file)),
+            Some(suspended) => Err(io::Error::other(suspended.what)),
+        };
         let refusal = self.refusal(block, &probed)?;
         let mut signatures = probed.ok();
         if !partitions.is_empty() {
@@ -99,6 +102,9 @@ impl<'a> Survey<'a> {
     fn refusal(&self, block: &Block, probed: &io::Result<Vec<Signature>>) -> io::Result<Option<Refusal>> {
         if let Some(used) = self.usage.of_device(block)?.into_iter().next() {
             return Ok(Some(used));
+        }
+        if let Some(suspended) = self.usage.suspended(Place::Device(block.number())) {
+            return Ok(Some(suspended));
         }
         if let Some(zoned) = usage::zoned(block)? {
             return Ok(Some(zoned));

@@ -142,6 +142,18 @@ impl Usage {
         Ok(refusals)
     }
 
+    /// A suspended mapping at or below a target: it answers no I/O, and whoever asks cannot even be killed.
+    pub fn suspended(&self, target: Place) -> Option<Refusal> {
+        let map = |shared: Shared| match shared.place {
+            Place::Device(number) => self.tree.block(number).ok(),
+            Place::File(_) => None,
+        };
+        let mut maps = self.chain(target).into_iter().filter_map(map);
+        let name = maps.find(|map| map.number_attribute("dm/suspended") == Some(1))?.map_name();
+        let what = format!("the mapping {name} is suspended: it answers neither reads nor writes");
+        Some(Refusal::new("suspended", what, format!("resume it: dmsetup resume {name}")))
+    }
+
     /// Everything that uses bytes of this image file, which lies at this path.
     pub fn of_file(&self, inode: Inode, path: &Path) -> Vec<Refusal> {
         let place = Place::File(inode);

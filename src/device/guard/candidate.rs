@@ -50,6 +50,9 @@ impl Candidate {
         };
         let mut forced = Vec::new();
         refusals.into_iter().try_for_each(|refusal| overridden(refusal, force, &mut forced))?;
+        if let Some(suspended) = usage.suspended(self.place) {
+            return Err(suspended.into());
+        }
         if let Some(refusal) = self.block.as_ref().map(usage::zoned).transpose().map_err(unseen)?.flatten() {
             return Err(Error::unsupported(refusal.what).way_out(refusal.way_out));
         }

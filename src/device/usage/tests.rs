@@ -373,6 +373,25 @@ fn zones_that_must_be_written_in_order_are_not_supported() {
     }
 }
 
+#[test]
+fn a_suspended_mapping_at_or_below_a_target_answers_nothing() {
+    let fake = FakeTree::new();
+    let disk = fake.device(SDA, "8:0");
+    let lower = map(&fake, "lower", "253:0", VOLUME, SDA);
+    let upper = map(&fake, "upper", "253:1", VOLUME, "virtual/block/dm-0");
+    let suspended = |device| Usage::read(&fake.tree).unwrap().suspended(Place::Device(device));
+    for (state, refused) in [("0\n", false), ("1\n", true)] {
+        fake.write("sys/devices/virtual/block/dm-0/dm/suspended", state);
+        assert_eq!([lower, upper].map(|device| suspended(device).is_some()), [refused; 2], "{state}");
+        assert_eq!(suspended(disk), None, "the disk below it answers");
+    }
+    let told = crate::error::Error::from(suspended(upper).unwrap()).to_string();
+    assert!(
+        told.contains("the mapping lower is suspended") && told.contains("dmsetup resume lower"),
+        "{told}"
+    );
+}
+
 /// Two disks, mounted or not, that have these names and a size.
 fn two_disks(serials: [&str; 2], wwns: [&str; 2], mounted: bool) -> (FakeTree, DeviceNumber) {
     let fake = FakeTree::new();

@@ -441,7 +441,7 @@ mod tests {
     /// What an aliased disk holds after one pass: the later of two writes to one block.
     fn aliased(area: Extent, fold: impl Fn(u64) -> u64) -> Vec<Survivor> {
         let random = Pattern::Random { seed: Seed([1; 32]) };
-        let acts = [Act::Write { pattern: random.clone() }];
+        let steps = [Step::write(random.clone())];
         let written: HashMap<u64, u64> = area.chunks(BLOCK).map(|at| (fold(at.start), at.start)).collect();
         let mut inquiry = Inquiry::new(&random, &steps, None, area, BLOCK);
         for at in area.chunks(BLOCK) {
@@ -482,7 +482,7 @@ mod tests {
     #[test]
     fn a_block_that_only_begins_as_another_is_unknown() {
         let random = Pattern::Random { seed: Seed([1; 32]) };
-        let acts = [Act::Write { pattern: random.clone() }];
+        let steps = [Step::write(random.clone())];
         let mut inquiry = Inquiry::new(&random, &steps, None, AREA, BLOCK);
         // By an alias of 64 KiB, and by no alias at all.
         for (at, source) in [(0, 65536), (512, 4 * 512)] {

@@ -227,6 +227,8 @@ properties() { # a=b,c=1 as JSON
 
 # Begins a command that goes on while the test does something to its disk; $JOB is its process.
 begin() {
+    # Before it runs: what an earlier one told is none of this one's events.
+    : >/tmp/events
     "$@" --progress-fd 9 >/tmp/began 2>&1 9>/tmp/events </dev/null &
     JOB=$!
 }
@@ -258,6 +260,8 @@ gone() { [ ! -e "/sys/block/${1#/dev/}" ]; }
 
 clean_up() ( # what a test may have made
     local name
+    # Nothing that waits for a suspended one ends before it is resumed.
+    for name in $(dmsetup info --columns --noheadings -o name); do dmsetup resume "$name"; done
     pkill -x efface
     umount -a -t ext4,btrfs
     swapoff -a

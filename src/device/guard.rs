@@ -10,19 +10,16 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use super::graph::{Role, Shared};
 use super::identity::Identity;
-use super::layer::Layer;
-use super::load::Gauges;
+use super::kernel::blkid;
+use super::kernel::load::Gauges;
+use super::kernel::sysfs::{Block, WriteCounter};
 use super::openers::Openers;
 use super::place::Place;
-use super::refusal::{self, Force, Refusal};
-use super::sysfs::{Block, WriteCounter};
+use super::refusal::{self, Force};
 use super::usage::{self, Usage};
-use super::{Signature, Tree, blkid, volume};
+use super::{Findings, Tree, volume};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op, Target};
 use crate::plan::KeyPlan;
@@ -44,24 +41,6 @@ pub struct Request<'a> {
     pub deadline: Instant,
     /// The refusals that the user overrides.
     pub force: &'a [Force],
-}
-
-/// What was found of a target before anything was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Findings {
-    /// File systems, volume members, crypto headers and partition tables, used or not.
-    pub signatures: Vec<Signature>,
-    /// Refusals that the user had overridden.
-    pub forced: Vec<Refusal>,
-    /// The layers that its bytes go through, from the target down.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<Layer>,
-    /// Where a user could be that was not seen.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub unseen: Vec<String>,
-    /// Why a read-back can come from a cache below the target, and not from the storage.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub indirect: Vec<String>,
 }
 
 /// The right to write to one target, which has no other user as long as the claim stands.

@@ -11,9 +11,8 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kernel::sysfs::{Block, read_attribute_but};
 use super::media;
-use super::select::same;
-use super::sysfs::{Block, read_attribute_but};
 use super::{DeviceNumber, Signature, Thin, Tree};
 use crate::error::{Error, Result};
 use crate::io::Medium;
@@ -118,7 +117,7 @@ impl Expected {
         let size = self.size_bytes.filter(|wanted| *wanted != found.size_bytes);
         let differs = [
             ("serial", text(&self.serial, &found.serial, |found, wanted| found == wanted.trim())),
-            ("WWN", text(&self.wwn, &found.wwn, same)),
+            ("WWN", text(&self.wwn, &found.wwn, same_name)),
             ("model", text(&self.model, &found.model, |found, wanted| found == wanted.trim())),
             ("size", size.map(|wanted| (format!("{wanted} bytes"), format!("{} bytes", found.size_bytes)))),
         ];
@@ -439,6 +438,18 @@ fn transport(folder: &Path) -> Option<&'static str> {
         let component = component.as_os_str().to_str()?;
         TRANSPORTS.iter().find(|(begin, _)| component.starts_with(begin)).map(|(_, transport)| *transport)
     })
+}
+
+/// Names are written with and without their kind, in either case: `naa.5000…`, `0x5000…`, `eui.…`.
+pub(super) fn same_name(value: &str, wanted: &str) -> bool {
+    let bare = |text: &str| {
+        let text = text.trim().to_ascii_lowercase();
+        ["naa.", "eui.", "t10.", "uuid.", "0x"]
+            .iter()
+            .find_map(|kind| text.strip_prefix(kind).map(String::from))
+            .unwrap_or(text)
+    };
+    !wanted.trim().is_empty() && bare(value) == bare(wanted)
 }
 
 #[cfg(test)]

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::blkid::{self, Signature};
 use super::identity::Identity;
+use super::kernel::blkid::{self, Signature};
+use super::kernel::sysfs::Block;
 use super::openers::Openers;
 use super::place::Place;
 use super::refusal::{self, Refusal};
-use super::sysfs::Block;
 use super::usage::{self, Usage};
 use super::{DeviceNumber, Tree};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 
 use super::Tree;
-use super::sysfs::Block;
+use super::kernel::sysfs::Block;
 
 /// What drives hang on. FibreChannel, iSCSI, RAID controllers, virtio and the rest are none of these.
 const LOCAL: [&str; 5] = ["sata", "sas", "usb", "mmc", "nvme"];

@@ -13,34 +13,33 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::printable::printable;
 
-mod blkid;
+mod findings;
 mod gpt;
 mod graph;
 pub mod guard;
 pub mod identity;
 pub mod inventory;
+mod kernel;
 mod layer;
-mod load;
 mod media;
 mod openers;
 mod place;
-mod procfs;
 mod refusal;
 mod select;
-mod sysfs;
-mod thin;
 mod usage;
 mod volume;
 
-pub use blkid::Signature;
+pub use findings::Findings;
+pub use kernel::blkid::Signature;
+pub use kernel::sysfs::{Proof, WriteCounter};
+pub use kernel::thin::Thin;
 pub use layer::{Effect, Layer};
 pub use refusal::{Force, Refusal};
 pub use select::select;
-pub use sysfs::{Proof, WriteCounter};
-pub use thin::Thin;
+pub use usage::layers_since;
 
 use crate::io::{Backing, DmLine, DmTarget, dm_targets, loop_backing};
-use sysfs::Block;
+use kernel::sysfs::Block;
 
 /// Where the kernel shows its devices; a test gives a tree of its own.
 #[derive(Clone, Debug)]

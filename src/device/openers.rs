@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use super::Tree;
 use super::graph::{Role, Shared};
 use super::identity::Inode;
+use super::kernel::procfs::{self, Process, Unseen};
 use super::place::Place;
-use super::procfs::{self, Process, Unseen};
 
 /// A device or file that another process has open.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -7,9 +7,9 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kernel::procfs::{Mount, Process};
+use super::kernel::sysfs::Block;
 use super::printable;
-use super::procfs::{Mount, Process};
-use super::sysfs::Block;
 use crate::error::Error;
 
 /// A refusal that the user may override, by its name in `--force`.

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::Tree;
-use super::identity::Identity;
+use super::identity::{Identity, same_name};
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
 
@@ -30,7 +30,7 @@ pub fn select(tree: &Tree, target: impl AsRef<OsStr>) -> Result<PathBuf> {
             .on(Path::new(target))
     })?;
     let found: Vec<&Identity> =
-        disks.iter().filter(|disk| part(disk).is_some_and(|value| same(value, &wanted))).collect();
+        disks.iter().filter(|disk| part(disk).is_some_and(|value| same_name(value, &wanted))).collect();
     match found[..] {
         [disk] => Ok(disk.node.clone()),
         [] => Err(Error::usage("no disk is called that").way_out("see which there are: efface list")),
@@ -41,18 +41,6 @@ pub fn select(tree: &Tree, target: impl AsRef<OsStr>) -> Result<PathBuf> {
         }
     }
     .map_err(|error| error.on(Path::new(target)))
-}
-
-/// Names are written with and without their kind, in either case: `naa.5000…`, `0x5000…`, `eui.…`.
-pub(crate) fn same(value: &str, wanted: &str) -> bool {
-    let bare = |text: &str| {
-        let text = text.trim().to_ascii_lowercase();
-        ["naa.", "eui.", "t10.", "uuid.", "0x"]
-            .iter()
-            .find_map(|kind| text.strip_prefix(kind).map(String::from))
-            .unwrap_or(text)
-    };
-    !wanted.trim().is_empty() && bare(value) == bare(wanted)
 }
 
 /// Partitions have their disk's names, and are not meant.

@@ -11,16 +11,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use super::blkid::Signature;
 use super::graph::read::Stack;
 use super::graph::{ALL, Role, Shared, Unplaced};
 use super::identity::Inode;
+use super::kernel::blkid::Signature;
+use super::kernel::procfs::{self, Mount};
+use super::kernel::sysfs::{Block, SECTOR_BYTES, entries};
 use super::layer::{Effect, Layer};
 use super::openers::Openers;
 use super::place::Place;
-use super::procfs::{self, Mount};
 use super::refusal::{Force, Refusal, open_in, unseen};
-use super::sysfs::{Block, SECTOR_BYTES, entries};
 use super::{DeviceNumber, Tree};
 use crate::io::{Access, Target};
 use crate::range::Extent;
@@ -51,6 +51,16 @@ pub(super) struct Usage {
 
 /// The latest look at the real machine, and when it began.
 static LATEST: Mutex<Option<(Instant, Arc<Usage>)>> = Mutex::new(None);
+
+/// The layers below a device as they were at that time or later; where they cannot be looked at, one
+/// that is not known.
+pub fn layers_since(tree: &Tree, number: DeviceNumber, since: Instant) -> Vec<Layer> {
+    let usage = tree.block(number).and_then(|_| Usage::since(tree, since));
+    usage.map(|usage| usage.layers(Place::Device(number))).unwrap_or_else(|error| {
+        let kind = format!("what lies below it could not be looked at again: {error}");
+        vec![Layer::unknown(number.to_string(), kind)]
+    })
+}
 
 impl Usage {
     /// A look that began no earlier than this. Jobs that ask at the same time share one.

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use rand_chacha::rand_core::Rng;
 use zeroize::Zeroizing;
 
-use super::guard::Findings;
-use super::{Signature, blkid};
+use super::kernel::blkid;
+use super::{Findings, Signature};
 use crate::error::{Error, Result};
 use crate::io::Target;
 use crate::luks::data::{DataSample, Look, places};

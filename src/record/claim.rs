@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::device::guard::Findings;
+use crate::device::Findings;
 use crate::device::identity::{Identity, Kind};
 use crate::device::{Effect, Force, Layer, Thin};
 use crate::engine::job::{JobReport, Process, Resumption, Verification};

@@ -24,9 +24,9 @@ use serde::{Deserialize, Serialize};
 
 use self::claim::{Category, changed_layers, claim, copies, limitations, measured, pool};
 use self::details::Details;
-use crate::device::guard::Findings;
+use crate::device::Findings;
 use crate::device::identity::{Identity, Kind};
-use crate::device::{Layer, Proof, Thin, Tree, WriteCounter};
+use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, layers_since};
 use crate::digest::sha256;
 use crate::engine::SIZE_MAX;
 use crate::engine::job::JobReport;
@@ -200,7 +200,7 @@ fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, 
 }
 
 fn layers_after(identity: &Identity, findings: &Findings, ended: Instant) -> Option<Vec<Layer>> {
-    let now = Layer::since(&Tree::real(), identity.number?, ended);
+    let now = layers_since(&Tree::real(), identity.number?, ended);
     (now != findings.layers).then_some(now)
 }
 

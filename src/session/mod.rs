@@ -18,8 +18,9 @@ use jiff::Timestamp;
 pub use order::{Order, Passes};
 pub use wipe::{Slots, Targets, Wipe};
 
+use crate::device::Findings;
 use crate::device::WriteCounter;
-use crate::device::guard::{Claim, Findings};
+use crate::device::guard::Claim;
 use crate::device::identity::Identity;
 use crate::engine::event::Event;
 use crate::engine::fleet::{self, Opener, Parallel, Work};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::device::guard::Findings;
+use crate::device::Findings;
 use crate::device::identity::Identity;
 use crate::plan::{Method, Plan};
 use crate::range::Extent;

@@ -14,10 +14,10 @@ use efface::io::sim::{Alias, Faults, SimDisk};
 use efface::pattern::Seed;
 use efface::plan::{Method, Plan, Policy};
 use efface::range::{Extent, ExtentSet};
-use efface::report::Record;
-use efface::report::record::{Assignment, Subject};
-use efface::report::text::render;
+use efface::record::Record;
+use efface::record::{Assignment, Subject};
 use efface::verdict::Verdict;
+use efface::view::text::render;
 use jiff::Timestamp;
 use rand_chacha::rand_core::Rng;
 

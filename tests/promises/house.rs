@@ -31,7 +31,7 @@ const LAYERS: [&str; 22] = [
 ];
 
 const MAY_BE_UNSAFE: [&str; 5] =
-    ["device/blkid.rs", "io/buffer.rs", "io/sys.rs", "io/uring.rs", "pattern/chacha.rs"];
+    ["device/kernel/blkid.rs", "io/buffer.rs", "io/sys.rs", "io/uring.rs", "pattern/chacha.rs"];
 
 /// What the engine must not know.
 const NOT_IN_THE_ENGINE: [&str; 7] =
@@ -153,6 +153,14 @@ fn bad_imports(modules: &[(Vec<String>, String)]) -> Vec<String> {
 
 /// Files that use one another in a circle.
 fn circles(modules: &[(Vec<String>, String)]) -> Vec<String> {
+    // A test may look at its file from wherever it is used.
+    let product = |text: &String| text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text).to_string();
+    let modules: Vec<_> = modules
+        .iter()
+        .filter(|(module, _)| *module.last().unwrap() != "tests")
+        .map(|(module, text)| (module.clone(), product(text)))
+        .collect();
+    let modules = &modules;
     let mut graph = petgraph::graph::DiGraph::<usize, ()>::new();
     let nodes: Vec<_> = (0..modules.len()).map(|number| graph.add_node(number)).collect();
     for (from, to) in uses(modules) {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
 use efface::engine::event::Event;
-use efface::report::{Report, Wanted};
+use efface::progress::{Report, Wanted};
+use efface::session::Outcome;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -295,7 +296,7 @@ fn of_what_no_process_reads_events_are_kept_and_progress_is_left_out() {
         }
         lines
     });
-    report.end(&[], None, &[]);
+    report.end(&Outcome { records: Vec::new(), lost: None, resumable: Vec::new() });
     let lines = reader.join().unwrap();
     let count = |kind: &str| lines.iter().filter(|line| line.contains(kind)).count();
     assert_eq!(count("checkpoint"), EVENTS);

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use efface::device::guard::Findings;
+use efface::device::Findings;
 use efface::device::identity::Identity;
 use efface::engine::Settings;
 use efface::io::sim::{Faults, SimDisk};

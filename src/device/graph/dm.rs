@@ -3,8 +3,8 @@
 //! any other is unknown, and shares all bytes of each device that its line names.
 
 use super::super::DeviceNumber;
+use super::super::kernel::sysfs::SECTOR_BYTES;
 use super::super::layer::Effect;
-use super::super::sysfs::SECTOR_BYTES;
 use super::Share;
 use crate::io::DmTarget;
 use crate::range::Extent;

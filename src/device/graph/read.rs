@@ -6,9 +6,9 @@
 use std::io;
 
 use super::super::identity::{Inode, Names};
+use super::super::kernel::sysfs::Block;
 use super::super::layer::{Effect, Layer};
 use super::super::place::Place;
-use super::super::sysfs::Block;
 use super::super::{DeviceNumber, Tree};
 use super::same::{Sameness, same};
 use super::{ALL, Edge, Graph, Share, Unplaced, dm};

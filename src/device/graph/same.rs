@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::super::identity::Names;
-use super::super::select::same as same_name;
+use super::super::identity::{Names, same_name};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::device) enum Sameness {

@@ -5,12 +5,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use super::super::identity::Identity;
+use super::super::kernel::blkid;
+use super::super::kernel::sysfs::Block;
 use super::super::openers::Openers;
 use super::super::place::Place;
 use super::super::refusal::{self, Force, Refusal};
-use super::super::sysfs::Block;
 use super::super::usage::{self, Usage};
-use super::super::{Signature, Thin, Tree, blkid};
+use super::super::{Signature, Thin, Tree};
 use super::hold::{self, Held};
 use super::{LSBLK, WAIT, not_found, not_opened, unseen};
 use crate::error::{Error, Result};

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::super::graph::{Role, Shared};
+use super::super::kernel::procfs;
+use super::super::kernel::sysfs::Block;
 use super::super::place::Place;
-use super::super::procfs;
-use super::super::sysfs::Block;
 use super::super::usage::Usage;
 use super::super::{DeviceNumber, Tree, refusal};
 use super::{WAIT, not_opened, unseen};

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::super::kernel::sysfs::{entries, read_attribute};
 use super::super::place::Place;
-use super::super::sysfs::{entries, read_attribute};
 use super::super::{DeviceNumber, Tree};
 
 /// A device or file that other machines may write to.

@@ -1,7 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
-use super::super::procfs::Process;
+use super::super::kernel::procfs::Process;
 use super::*;
 
 const SDB: &str = "pci0000:00/0000:00:1f.2/ata2/host1/target1:0:0/1:0:0:0/block/sdb";
@@ -816,4 +816,16 @@ fn a_path_that_is_gone_leaves_its_map_as_it_was() {
         fs::remove_file(fake.tree.sys.join(link)).unwrap();
     }
     assert_eq!(refusals(&fake, multipath), []);
+}
+
+#[test]
+fn layers_that_cannot_be_looked_at_again_are_not_known() {
+    let fake = FakeTree::new();
+    let disk = fake.device(SDA, "8:0");
+    let since = |number| layers_since(&fake.tree, number, Instant::now());
+    let is_unknown = |layers: Vec<Layer>| layers.len() == 1 && layers[0].effect == Effect::Unknown;
+    assert_eq!(since(disk), []);
+    assert!(is_unknown(since("8:16".parse().unwrap())), "a device that is gone");
+    fake.write("proc/self/mountinfo", "cut off");
+    assert!(is_unknown(since(disk)));
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::graph::{Role, Share, Shared};
+use super::super::kernel::sysfs::Block;
 use super::super::place::Place;
 use super::super::printable;
 use super::super::refusal::{Force, Held, Refusal, mounted, swapped_to};
-use super::super::sysfs::Block;
 use super::{DeviceNumber, Usage};
 
 pub(super) struct Users<'a> {

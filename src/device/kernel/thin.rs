@@ -6,8 +6,8 @@ use std::io;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::{DeviceNumber, Tree};
 use super::sysfs::{Block, SECTOR_BYTES};
-use super::{DeviceNumber, Tree};
 use crate::io::DmLine;
 
 /// A thin volume as it was at one moment.
@@ -31,7 +31,7 @@ impl Thin {
     }
 
     /// None of a device that is no thin volume.
-    pub(super) fn of(tree: &Tree, block: &Block) -> io::Result<Option<Thin>> {
+    pub(in crate::device) fn of(tree: &Tree, block: &Block) -> io::Result<Option<Thin>> {
         let ask = |number: DeviceNumber, line, kind: &str| {
             let lines = match (tree.kernel.mapping)(tree, &tree.block(number)?, line) {
                 // What is below a mapping without a table that can be read, the graph asks.

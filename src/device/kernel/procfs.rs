@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::identity::Inode;
-use super::{DeviceNumber, Tree, printable};
+use super::super::identity::Inode;
+use super::super::{DeviceNumber, Tree, printable};
 
 /// One line of mountinfo.
 #[derive(Clone, Debug)]
-pub(super) struct Mount {
+pub(in crate::device) struct Mount {
     number: DeviceNumber,
     kind: OsString,
     /// What is mounted, by its number and by its source (btrfs mounts under a number of its own), and a log
@@ -56,7 +56,7 @@ impl Mount {
 
 /// What of the processes could not be looked into, and why.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Unseen(Vec<Process>);
+pub(in crate::device) struct Unseen(Vec<Process>);
 
 impl Unseen {
     /// A process that has ended uses nothing, and a kernel thread has neither files nor memory.
@@ -89,7 +89,7 @@ fn is_kernel_thread_or_ended(tree: &Tree, id: u32) -> bool {
 
 /// What is mounted here, and in every other mount namespace that a process lives in. In one namespace a
 /// process under another root (chroot) sees other mounts: those below its root.
-pub(super) fn mounts(tree: &Tree) -> io::Result<(Vec<Mount>, Unseen)> {
+pub(in crate::device) fn mounts(tree: &Tree) -> io::Result<(Vec<Mount>, Unseen)> {
     let mut mounts = mountinfo(tree, "self")?;
     let mut unseen = Unseen::default();
     let view = |process: &str| {
@@ -124,7 +124,7 @@ fn mountinfo(tree: &Tree, process: &str) -> io::Result<Vec<Mount>> {
 }
 
 /// The devices and files that are swapped to.
-pub(super) fn swaps(tree: &Tree) -> io::Result<Vec<PathBuf>> {
+pub(in crate::device) fn swaps(tree: &Tree) -> io::Result<Vec<PathBuf>> {
     match table(&tree.proc.join("swaps")) {
         Ok(lines) => Ok(lines
             .into_iter()
@@ -139,7 +139,7 @@ pub(super) fn swaps(tree: &Tree) -> io::Result<Vec<PathBuf>> {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Process {
+pub(in crate::device) struct Process {
     pub id: u32,
     pub command: String,
 }
@@ -158,14 +158,14 @@ impl fmt::Display for Process {
 }
 
 /// The processes that are not to be asked, since they are this one.
-pub(super) fn own_id(tree: &Tree) -> u32 {
+pub(in crate::device) fn own_id(tree: &Tree) -> u32 {
     // By the numbers of that /proc, which can be another namespace's.
     let own = fs::read_link(tree.proc.join("self")).ok();
     own.and_then(|own| own.to_str()?.parse().ok()).unwrap_or_else(std::process::id)
 }
 
 /// Which processes this /proc does not show at all: it shows those of one PID namespace.
-pub(super) fn hidden_processes(tree: &Tree) -> Option<&'static str> {
+pub(in crate::device) fn hidden_processes(tree: &Tree) -> Option<&'static str> {
     /// PROC_PID_INIT_INO of the kernel: the first PID namespace has this number on every machine.
     const FIRST: &str = "pid:[4026531836]";
     let is_first = |process: &str| {
@@ -193,7 +193,7 @@ fn hides_processes(tree: &Tree) -> bool {
     effective & CAP_SYS_PTRACE == 0 && mounts.lines().any(|line| hides(line) == Some(true))
 }
 
-pub(super) fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
+pub(in crate::device) fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
     let mut ids = Vec::new();
     for entry in fs::read_dir(&tree.proc)? {
         ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
@@ -202,7 +202,7 @@ pub(super) fn process_ids(tree: &Tree) -> io::Result<Vec<u32>> {
 }
 
 /// The process that holds a BSD lock on this file, where the kernel shows it.
-pub(super) fn lock_holder(tree: &Tree, file: &Metadata) -> Option<Process> {
+pub(in crate::device) fn lock_holder(tree: &Tree, file: &Metadata) -> Option<Process> {
     let (major, minor, inode) = (major(file.dev()), minor(file.dev()), file.ino());
     let place = format!("{major:02x}:{minor:02x}:{inode}");
     let lines = table(&tree.proc.join("locks")).ok()?;
@@ -227,7 +227,7 @@ fn fields(line: &[u8]) -> Vec<OsString> {
 }
 
 /// The kernel writes blanks and backslashes of a path as three octal digits: `\040`.
-pub(super) fn unescape(field: &[u8]) -> OsString {
+pub(in crate::device) fn unescape(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {
@@ -244,7 +244,7 @@ fn octal(digits: &[u8; 3]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
+    use super::super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
     use super::*;
 
     #[test]

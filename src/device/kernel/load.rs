@@ -5,10 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::graph::read::Stack;
-use super::place::Place;
+use super::super::graph::read::Stack;
+use super::super::place::Place;
+use super::super::{DeviceNumber, Tree};
 use super::sysfs::SECTOR_BYTES;
-use super::{DeviceNumber, Tree};
 use crate::io::Load;
 
 #[derive(Debug)]
@@ -20,7 +20,7 @@ struct Gauge {
 
 /// The counters that our neighbours on a disk show in.
 #[derive(Debug, Default)]
-pub(super) struct Gauges(Vec<Gauge>);
+pub(in crate::device) struct Gauges(Vec<Gauge>);
 
 impl Gauges {
     /// Of a device and the disk that it lies on, and of all below: what device-mapper and md stand
@@ -77,7 +77,7 @@ impl Gauge {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{FakeTree, SDA};
+    use super::super::super::fake::{FakeTree, SDA};
     use super::*;
 
     #[test]

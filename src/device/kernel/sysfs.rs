@@ -4,19 +4,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{DeviceNumber, Tree, printable};
+use super::super::{DeviceNumber, Tree, printable};
 
 /// sysfs counts in these, whatever the device's logical block.
-pub(super) const SECTOR_BYTES: u64 = 512;
+pub(in crate::device) const SECTOR_BYTES: u64 = 512;
 
 impl Tree {
-    pub(super) fn block(&self, number: DeviceNumber) -> io::Result<Block> {
+    pub(in crate::device) fn block(&self, number: DeviceNumber) -> io::Result<Block> {
         let folder = self.sys.join("dev/block").join(number.to_string()).canonicalize()?;
         Ok(Block { folder, number })
     }
 
     /// Everything that the kernel has a number for, in the order of its names.
-    pub(super) fn blocks(&self) -> io::Result<Vec<Block>> {
+    pub(in crate::device) fn blocks(&self) -> io::Result<Vec<Block>> {
         let mut blocks = Vec::new();
         for entry in fs::read_dir(self.sys.join("class/block"))? {
             match Block::at(&entry?.path()) {
@@ -63,7 +63,7 @@ impl WriteCounter {
     const SECTORS_WRITTEN: usize = 6;
     const SECTORS_DISCARDED: usize = 13;
 
-    pub(super) fn of(block: &Block) -> WriteCounter {
+    pub(in crate::device) fn of(block: &Block) -> WriteCounter {
         WriteCounter(block.folder.join("stat"))
     }
 
@@ -101,7 +101,7 @@ fn sectors(stat: &Path, field: usize) -> Option<u64> {
 
 /// One device's folder in sysfs.
 #[derive(Clone, Debug)]
-pub(super) struct Block {
+pub(in crate::device) struct Block {
     folder: PathBuf,
     number: DeviceNumber,
 }
@@ -265,7 +265,7 @@ impl Block {
 }
 
 /// The names in a folder; none where there is no such folder.
-pub(super) fn entries(folder: &Path) -> io::Result<Vec<String>> {
+pub(in crate::device) fn entries(folder: &Path) -> io::Result<Vec<String>> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match fs::read_dir(folder) {
         Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
@@ -275,17 +275,21 @@ pub(super) fn entries(folder: &Path) -> io::Result<Vec<String>> {
 }
 
 /// As [`Block::attribute`].
-pub(super) fn attribute(folder: &Path, name: &str) -> Option<String> {
+pub(in crate::device) fn attribute(folder: &Path, name: &str) -> Option<String> {
     read_attribute(folder, name).ok().flatten()
 }
 
 /// Without the padding; as [`Block::read_attribute`].
-pub(super) fn read_attribute(folder: &Path, name: &str) -> io::Result<Option<String>> {
+pub(in crate::device) fn read_attribute(folder: &Path, name: &str) -> io::Result<Option<String>> {
     read_attribute_but(folder, name, &[libc::ENOENT, libc::ENOTDIR])
 }
 
 /// The same, where the kernel says by these errors that there is no such thing.
-pub(super) fn read_attribute_but(folder: &Path, name: &str, absent: &[i32]) -> io::Result<Option<String>> {
+pub(in crate::device) fn read_attribute_but(
+    folder: &Path,
+    name: &str,
+    absent: &[i32],
+) -> io::Result<Option<String>> {
     match fs::read(folder.join(name)) {
         Ok(bytes) => {
             let text = printable(String::from_utf8_lossy(&bytes).trim());
@@ -303,7 +307,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{FakeTree, SDA};
+    use super::super::super::fake::{FakeTree, SDA};
     use super::*;
 
     fn names(blocks: Vec<Block>) -> Vec<String> {

@@ -16,7 +16,7 @@ use libloading::Library;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::gpt;
+use super::super::gpt;
 use crate::printable::printable;
 use crate::range::Extent;
 
@@ -58,13 +58,13 @@ const SECTOR_BYTES: i64 = 512;
 const UNREAD: &str = "partition table, too large to read";
 
 /// Why it is not known what lies in the partitions; none where it is.
-pub(super) fn unread(signatures: &[Signature]) -> Option<io::Error> {
+pub(in crate::device) fn unread(signatures: &[Signature]) -> Option<io::Error> {
     let table = signatures.iter().find(|signature| signature.usage == UNREAD)?;
     Some(io::Error::other(format!("its {} is too large to read", table.kind)))
 }
 
 /// Every signature on this device, and in its partitions by the table that it holds.
-pub(super) fn signatures(file: &File) -> io::Result<Vec<Signature>> {
+pub(in crate::device) fn signatures(file: &File) -> io::Result<Vec<Signature>> {
     let library = Blkid::get()?;
     let whole = Extent::new(0, crate::io::size_of(file)?);
     let mut all = area(library, file, whole, None)?;
@@ -77,7 +77,7 @@ pub(super) fn signatures(file: &File) -> io::Result<Vec<Signature>> {
 }
 
 /// The signatures at the beginning and at the end of a range, without those of partition tables.
-pub(super) fn superblocks(file: &File, range: Extent) -> io::Result<Vec<Signature>> {
+pub(in crate::device) fn superblocks(file: &File, range: Extent) -> io::Result<Vec<Signature>> {
     Probe::new(Blkid::get()?, file, range)?.superblocks().found(None)
 }
 

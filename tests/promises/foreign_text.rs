@@ -123,7 +123,7 @@ fn an_error_repeats_only_an_excerpt_of_a_file() {
         (with(&plain, "/efface_record"), &verify),
         (with(&plain, "/verdict"), &verify),
         (with(&plan, "/made"), &carry_out),
-        (with(&plan, "/order/verify"), &carry_out),
+        (with(&plan, "/order/policy"), &carry_out),
         (with(&plan, "/devices/0/must_hold/area"), &carry_out),
     ] {
         fs::write(office.path("bad"), document).unwrap();

@@ -113,7 +113,7 @@ fn listed(node: &Path) -> Value {
 }
 
 /// Else the kernel writes the tables of inodes some seconds after the file system was mounted.
-const NO_LATE_WRITES: &str = "lazy_itable_init=0,lazy_journal_init=0";
+pub const NO_LATE_WRITES: &str = "lazy_itable_init=0,lazy_journal_init=0";
 
 /// `wipe`, `plan` and `list` refuse this node by these words, and its image stays as it is.
 pub fn assert_refused(device: &Loop, node: &Path, words: &[&str]) {

@@ -24,7 +24,7 @@ use crate::jobs::{LOGICAL, PHYSICAL, plan};
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
 use crate::scenarios::{
-    Holder, MIB, Mounted, Swap, assert_refused, device, partition, run, sparse, text, tool,
+    Holder, MIB, Mounted, NO_LATE_WRITES, Swap, assert_refused, device, partition, run, sparse, text, tool,
 };
 
 /// A loop device over another device, which it outlives in no case.
@@ -163,7 +163,18 @@ fn an_external_journal_is_a_use() {
     let made = tool(&["mke2fs", "-q", "-F", "-b", "1024", "-O", "journal_dev", text(&journal.node)])
         .and_then(|_| {
             let option = format!("device={}", text(&journal.node));
-            tool(&["mkfs.ext4", "-q", "-F", "-b", "1024", "-J", &option, text(&data.node)])
+            tool(&[
+                "mkfs.ext4",
+                "-q",
+                "-F",
+                "-E",
+                NO_LATE_WRITES,
+                "-b",
+                "1024",
+                "-J",
+                &option,
+                text(&data.node),
+            ])
         });
     if made.is_none() {
         return;

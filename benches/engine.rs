@@ -7,11 +7,11 @@ use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use efface::engine::event::Emitter;
-use efface::engine::{Settings, Stop, job};
-use efface::io::{Buf, Disk, Done, Geometry, IoPath, Op};
-use efface::pattern::{Pattern, Seed};
-use efface::plan::{Device, Method, Plan, Policy};
+use efface::internals::engine::event::Emitter;
+use efface::internals::engine::{Settings, Stop, job};
+use efface::internals::io::{Buf, Disk, Done, Geometry, IoPath, Op};
+use efface::internals::pattern::{Pattern, Seed};
+use efface::internals::plan::{Device, Method, Plan, Policy};
 
 const CHUNK: usize = 1 << 20;
 const DISK_BYTES: u64 = 4 << 30;

@@ -2,12 +2,9 @@
 
 use std::sync::mpsc::channel;
 
-use efface::engine::event::Emitter;
-use efface::engine::job::{self, Surroundings};
-use efface::engine::{Settings, Stop};
-use efface::io::sim::{Faults, SimDisk};
-use efface::pattern::Seed;
-use efface::plan::{Device, Method, Plan, Policy};
+use efface::{
+    Device, Emitter, Faults, Method, Plan, Policy, Seed, Settings, SimDisk, Stop, Surroundings, run_plan,
+};
 
 fn main() -> efface::Result<()> {
     let device = Device { size: 64 << 20, logical_block: 512, physical_block: 4096 };
@@ -23,7 +20,7 @@ fn main() -> efface::Result<()> {
         draw: &mut Seed::from_kernel,
         keep: &mut |_| {},
     };
-    let report = job::run(&mut disk, plan, None, surroundings);
+    let report = run_plan(&mut disk, plan, None, surroundings);
     println!("{}: {} bytes survive", report.verdict.word(), report.surviving.bytes);
     for (kind, bytes) in report.surviving.kinds() {
         println!("  {bytes} bytes of {kind}");

@@ -5,8 +5,7 @@
 
 use std::path::PathBuf;
 
-use efface::record::certificate::Certificate;
-use efface::record::sign::PublicKeys;
+use efface::{Certificate, PublicKeys};
 
 fn main() -> efface::Result<()> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);

@@ -2,8 +2,7 @@
 //!
 //! `cargo run --example wipe_image -- disk.img`; without a file it makes one of its own.
 
-use efface::session::{Order, Outcome, Passes, Question, Wipe};
-use efface::{Event, Observer, Result};
+use efface::{Event, Observer, Order, Outcome, Passes, Question, Result, Wipe};
 
 /// Shows what is about to happen; a program that works unattended needs no observer of its own.
 struct Loud;

@@ -5,7 +5,7 @@
 //! and its [`verdict`] becomes the exit code. [`session`] is all of this in one call:
 //!
 //! ```
-//! use efface::session::{Order, Unattended, Wipe};
+//! use efface::{Order, Unattended, Wipe};
 //!
 //! # fn main() -> efface::Result<()> {
 //! # let image = tempfile::NamedTempFile::new().unwrap();
@@ -20,33 +20,113 @@
 //! `ARCHITECTURE.md` says which module may use which, and why. Without the feature `cli` only the
 //! library is built: no command line, no terminal.
 
+mod device;
+mod digest;
+mod directory;
+mod engine;
+mod error;
+mod io;
+mod journal;
+mod luks;
+mod pattern;
+mod plan;
+mod printable;
 #[cfg(feature = "cli")]
-pub mod cli;
-pub mod device;
-pub mod digest;
-pub mod directory;
-pub mod engine;
-pub mod error;
-pub mod io;
-pub mod journal;
-pub mod luks;
-pub mod pattern;
-pub mod plan;
-pub mod printable;
+mod progress;
+mod range;
+mod record;
+mod session;
+mod units;
+mod verdict;
 #[cfg(feature = "cli")]
-pub mod progress;
-pub mod range;
-pub mod record;
-pub mod session;
-pub mod units;
-pub mod verdict;
-#[cfg(feature = "cli")]
-pub mod view;
+mod view;
 
-pub use engine::event::Event;
-pub use error::{Error, Result};
-pub use session::Observer;
+/// The program's command line, for its `main` alone.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
+
+pub use device::guard::{Claim, Examined, Request};
+pub use device::identity::{Expected, Identity};
+pub use device::{DeviceNumber, Effect, Findings, Force, Layer, Refusal, Signature, Thin, Tree, select};
+pub use engine::event::{Emitter, Event};
+pub use engine::fleet::Parallel;
+pub use engine::job::{JobReport, Progress, Resume, Surroundings, run as run_plan};
+pub use engine::step::{Listed, StepReport};
+pub use engine::{OnMismatch, Settings, Stop};
+pub use error::{Error, Kind, Result};
+pub use io::sim::{Alias, Faults, SimDisk};
+pub use io::{Buf, Disk, Done, Geometry, IoPath, Op};
+pub use journal::Folder;
+pub use pattern::{Pattern, Seed};
+pub use plan::{
+    Device, KeyPlan, Method, Operation, Pass, Plan, Policy, SCHEMES, Sample, Scheme, Scope, Step,
+};
+pub use range::{Extent, ExtentSet};
+pub use record::certificate::{Certificate, Signed};
+pub use record::claim::Category;
+pub use record::destination::Destination;
+pub use record::details::Details;
+pub use record::evidence::Evidence;
+pub use record::ledger::Ledger;
+pub use record::sign::{PublicKeys, SecretKey};
+pub use record::{Assignment, Record, Subject};
+pub use session::outline::{Estimate, Outline};
+pub use session::plan_file::{PlanFile, Plans};
+pub use session::{Observer, Order, Outcome, Passes, Question, Slots, Targets, Unattended, Wipe};
 pub use verdict::Verdict;
+
+/// What the tests look into; no part of the interface.
+#[doc(hidden)]
+pub mod internals {
+    pub mod device {
+        pub use crate::device::*;
+    }
+    pub mod digest {
+        pub use crate::digest::*;
+    }
+    pub mod directory {
+        pub use crate::directory::*;
+    }
+    pub mod engine {
+        pub use crate::engine::*;
+    }
+    pub mod io {
+        pub use crate::io::*;
+    }
+    pub mod journal {
+        pub use crate::journal::*;
+    }
+    pub mod luks {
+        pub use crate::luks::*;
+    }
+    pub mod pattern {
+        pub use crate::pattern::*;
+    }
+    pub mod plan {
+        pub use crate::plan::*;
+    }
+    pub mod range {
+        pub use crate::range::*;
+    }
+    pub mod record {
+        pub use crate::record::*;
+    }
+    pub mod session {
+        pub use crate::session::*;
+    }
+    pub mod verdict {
+        pub use crate::verdict::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod progress {
+        pub use crate::progress::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod view {
+        pub use crate::view::*;
+    }
+}
 
 #[cfg(test)]
 #[path = "../tests/support/loops.rs"]

@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
+use efface::Verdict;
 use efface::cli::{Cli, signals};
-use efface::progress::{StderrLog, output, tell};
-use efface::verdict::Verdict;
+use efface::internals::progress::{StderrLog, output, tell};
 use nix::sys::resource::{Resource, setrlimit};
 use tracing_subscriber::filter::LevelFilter;
 

@@ -1,13 +1,13 @@
 //! What a record says was written ends where the writing ended: its sentence, its map, its numbers.
 
-use efface::engine::job::JobReport;
-use efface::engine::{Settings, Stop};
-use efface::io::sim::{Faults, SimDisk};
-use efface::plan::{Method, Plan, Policy};
-use efface::range::{Extent, ExtentSet};
-use efface::record::claim::claim;
-use efface::verdict::Verdict;
-use efface::view::map;
+use efface::internals::engine::job::JobReport;
+use efface::internals::engine::{Settings, Stop};
+use efface::internals::io::sim::{Faults, SimDisk};
+use efface::internals::plan::{Method, Plan, Policy};
+use efface::internals::range::{Extent, ExtentSet};
+use efface::internals::record::claim::claim;
+use efface::internals::verdict::Verdict;
+use efface::internals::view::map;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,7 +32,7 @@ fn interrupted(plan: &Plan) -> JobReport {
     let (signal, mut disk) =
         (Arc::new(AtomicUsize::new(0)), disk(vec![SECRET; SIZE as usize], Faults::default()));
     let stop = Stop::new(signal.clone());
-    let keep = &mut |progress: &efface::engine::job::Progress| {
+    let keep = &mut |progress: &efface::internals::engine::job::Progress| {
         if progress.running.as_ref().is_some_and(|report| report.step.writes()) {
             signal.store(2, Ordering::Relaxed);
         }

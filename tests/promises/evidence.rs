@@ -13,9 +13,9 @@ use tempfile::TempDir;
 
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
-use efface::record::certificate::Certificate;
-use efface::record::ledger::review;
-use efface::record::sign::{PublicKey, PublicKeys};
+use efface::internals::record::certificate::Certificate;
+use efface::internals::record::ledger::review;
+use efface::internals::record::sign::{PublicKey, PublicKeys};
 
 const MIB: usize = 1 << 20;
 
@@ -344,7 +344,8 @@ fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
     // A cut end is told by the head; cut off with its head, only by a hash that was noted.
     fs::remove_file(file(32)).unwrap();
     verify(&[]).expect(1).says(&["the head names record 32, and the last one is 31"]);
-    let head = format!("{{\"sequence\":31,\"sha256\":\"{}\"}}\n", efface::digest::sha256(&text(31)));
+    let head =
+        format!("{{\"sequence\":31,\"sha256\":\"{}\"}}\n", efface::internals::digest::sha256(&text(31)));
     fs::write(office.path("ledger/head"), head).unwrap();
     verify(&[]).expect(0);
     verify(&["--noted", &last]).expect(1).says(&["cut off or rewritten"]);

@@ -4,9 +4,9 @@ use std::fs;
 use std::sync::OnceLock;
 
 use crate::evidence::Office;
-use efface::record::certificate::Certificate;
-use efface::record::sign::PublicKeys;
-use efface::view::{html, text};
+use efface::internals::record::certificate::Certificate;
+use efface::internals::record::sign::PublicKeys;
+use efface::internals::view::{html, text};
 use serde_json::Value;
 
 /// An unsigned certificate, of a sampled or a full check.
@@ -74,9 +74,9 @@ fn changed_values_are_read_as_a_certificate() {
                 }
             }
             // In the one form: the order of fields is that of the type.
-            if let Ok(record) = serde_json::from_value::<efface::record::Record>(record) {
+            if let Ok(record) = serde_json::from_value::<efface::internals::record::Record>(record) {
                 // What does not hold is not even written; what is written is read.
-                let written = efface::record::certificate::encode(&record, None);
+                let written = efface::internals::record::certificate::encode(&record, None);
                 assert!(written.is_err() || read(&written.unwrap()));
             }
         },

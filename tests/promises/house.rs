@@ -349,10 +349,10 @@ fn the_rules_can_be_broken() {
 #[test]
 fn the_readme_has_the_exit_codes_and_every_method() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    for line in efface::verdict::EXIT_CODES.lines().skip(1) {
+    for line in efface::internals::verdict::EXIT_CODES.lines().skip(1) {
         assert!(readme.contains(line), "the README lacks: {line}");
     }
-    for scheme in efface::plan::SCHEMES {
+    for scheme in efface::internals::plan::SCHEMES {
         assert!(readme.contains(&format!("| `{}`", scheme.name)), "the README lacks {}", scheme.name);
     }
 }

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
-use efface::engine::event::Event;
-use efface::progress::{Report, Wanted};
-use efface::session::Outcome;
+use efface::internals::engine::event::Event;
+use efface::internals::progress::{Report, Wanted};
+use efface::internals::session::Outcome;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

@@ -2,12 +2,12 @@
 
 use std::sync::mpsc::channel;
 
-use efface::engine::event::{Emitter, Event};
-use efface::engine::job::{self, JobReport, Progress, Resume, Surroundings};
-use efface::engine::{Settings, Stop};
-use efface::io::Disk;
-use efface::pattern::{Pattern, Seed};
-use efface::plan::{Device, Method, Plan, Policy};
+use efface::internals::engine::event::{Emitter, Event};
+use efface::internals::engine::job::{self, JobReport, Progress, Resume, Surroundings};
+use efface::internals::engine::{Settings, Stop};
+use efface::internals::io::Disk;
+use efface::internals::pattern::{Pattern, Seed};
+use efface::internals::plan::{Device, Method, Plan, Policy};
 
 pub const LOGICAL: u64 = 512;
 pub const PHYSICAL: u64 = 4096;

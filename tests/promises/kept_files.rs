@@ -172,7 +172,7 @@ fn a_ledger_whose_head_does_not_fit_its_records_is_found_before_the_work() {
     let kept = fs::read(&head).unwrap();
     let hash = |number: u32| {
         let bytes = fs::read(office.path(&format!("ledger/{number:08}.json"))).unwrap();
-        efface::digest::sha256(&bytes)
+        efface::internals::digest::sha256(&bytes)
     };
     let text = |sequence: u64, sha256: &str| format!("{{\"sequence\":{sequence},\"sha256\":\"{sha256}\"}}\n");
     for (content, words) in [
@@ -459,8 +459,8 @@ fn a_stranger_who_may_only_read_makes_no_job_look_alive() {
 }
 
 /// Holds the lock that efface takes, until it is dropped.
-fn hold_the_lock(ledger: &Path) -> efface::directory::Lock {
-    efface::directory::Directory::open(ledger).unwrap().lock(".lock").unwrap().expect("it is free")
+fn hold_the_lock(ledger: &Path) -> efface::internals::directory::Lock {
+    efface::internals::directory::Directory::open(ledger).unwrap().lock(".lock").unwrap().expect("it is free")
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::jobs::image;
 use crate::loops::Loop;
 use crate::program::{efface, wipe};
-use efface::pattern::Pattern;
+use efface::internals::pattern::Pattern;
 use serde_json::Value;
 
 /// Bytes that no pattern makes by chance.

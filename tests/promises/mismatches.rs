@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, patterns, plan, run, settings};
-use efface::engine::survivors::{Holds, Survivor};
-use efface::engine::{OnMismatch, Settings};
-use efface::io::sim::{Alias, Faults, SimDisk};
-use efface::pattern::{Pattern, Seed};
-use efface::plan::{Device, Method, Plan, Policy};
-use efface::range::Extent;
-use efface::verdict::Verdict;
+use efface::internals::engine::survivors::{Holds, Survivor};
+use efface::internals::engine::{OnMismatch, Settings};
+use efface::internals::io::sim::{Alias, Faults, SimDisk};
+use efface::internals::pattern::{Pattern, Seed};
+use efface::internals::plan::{Device, Method, Plan, Policy};
+use efface::internals::range::Extent;
+use efface::internals::verdict::Verdict;
 
 const SIZE: usize = 256 * 1024;
 /// Large enough to be sampled.

@@ -1,11 +1,11 @@
 //! The power goes at every single operation: nothing was ever claimed that the disk then lacks.
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, settings};
-use efface::engine::event::Event;
-use efface::io::sim::{Faults, SimDisk};
-use efface::plan::{Method, Plan, Policy};
-use efface::range::ExtentSet;
-use efface::verdict::Verdict;
+use efface::internals::engine::event::Event;
+use efface::internals::io::sim::{Faults, SimDisk};
+use efface::internals::plan::{Method, Plan, Policy};
+use efface::internals::range::ExtentSet;
+use efface::internals::verdict::Verdict;
 
 const SIZE: usize = 130 * 1024 + 512;
 
@@ -74,7 +74,8 @@ fn no_power_cut_makes_a_claim_untrue() {
 #[test]
 fn nor_does_one_on_a_disk_with_other_troubles() {
     let bad_writes = ExtentSet::from_iter(
-        [(40, 41), (100, 117)].map(|(from, to)| efface::range::Extent::new(from * LOGICAL, to * LOGICAL)),
+        [(40, 41), (100, 117)]
+            .map(|(from, to)| efface::internals::range::Extent::new(from * LOGICAL, to * LOGICAL)),
     );
     for seed in 0..3 {
         let faults =

@@ -4,13 +4,13 @@
 use std::sync::atomic::Ordering;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run_on, settings};
-use efface::engine::Stop;
-use efface::engine::job::{JobReport, Process, Progress, Resume};
-use efface::io::sim::{Faults, SimDisk};
-use efface::pattern::Seed;
-use efface::plan::{Method, Plan, Policy, Step};
-use efface::range::{Extent, ExtentSet};
-use efface::verdict::Verdict;
+use efface::internals::engine::Stop;
+use efface::internals::engine::job::{JobReport, Process, Progress, Resume};
+use efface::internals::io::sim::{Faults, SimDisk};
+use efface::internals::pattern::Seed;
+use efface::internals::plan::{Method, Plan, Policy, Step};
+use efface::internals::range::{Extent, ExtentSet};
+use efface::internals::verdict::Verdict;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
@@ -316,7 +316,7 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
         judge(&end, &plan, words);
         let [resumption] = &end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
         assert_eq!(resumption.fewer_passes_bytes, fewer, "{resumption:?}");
-        let claim = efface::record::claim::claim(&end.report, &[]);
+        let claim = efface::internals::record::claim::claim(&end.report, &[]);
         assert!(claim.contains(words), "{claim}");
     }
 }

@@ -92,7 +92,7 @@ fn a_wipe_that_is_killed_again_and_again_comes_to_its_end() {
     assert!(went_on > 0, "nothing was ever left to be resumed");
     assert_eq!(jobs(state.path())[0]["state"], "ended");
     let mut expected = vec![0; SIZE];
-    let pattern: efface::pattern::Pattern =
+    let pattern: efface::internals::pattern::Pattern =
         format!("random:{}", seed_of_the_last_pass(&result)).parse().unwrap();
     pattern.fill(0, &mut expected);
     assert!(device.content() == expected, "every byte is the last pass's");

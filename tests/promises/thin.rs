@@ -1,10 +1,10 @@
 //! A thin volume: what is zero is not written, what is not is gone.
 
-use efface::engine::Settings;
-use efface::io::sim::{Faults, SimDisk};
-use efface::plan::{Method, Policy};
-use efface::range::Extent;
-use efface::verdict::Verdict;
+use efface::internals::engine::Settings;
+use efface::internals::io::sim::{Faults, SimDisk};
+use efface::internals::plan::{Method, Policy};
+use efface::internals::range::Extent;
+use efface::internals::verdict::Verdict;
 
 use crate::jobs::{LOGICAL, PHYSICAL, plan, run};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::printable::{printable, printable_path, shortened};
 use crate::range::Extent;
 
-/// The answer that an error leads to; each kind has one exit code (see [`crate::verdict`]).
+/// The answer that an error leads to; each kind has one exit code (see [`crate::Verdict`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The command line itself is wrong.
@@ -32,7 +32,8 @@ pub struct Error {
     what: String,
     device: Option<PathBuf>,
     at: Option<Extent>,
-    source: Option<io::Error>,
+    /// Printed with the rest, so it is not the error's `source()`: chain printers would print it twice.
+    cause: Option<io::Error>,
     way_out: Option<String>,
 }
 
@@ -41,7 +42,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     fn new(kind: Kind, what: impl Into<String>) -> Error {
         let what = shortened(&what.into(), WHAT_CHARS_MAX);
-        Error { kind, what, device: None, at: None, source: None, way_out: None }
+        Error { kind, what, device: None, at: None, cause: None, way_out: None }
     }
 
     pub fn usage(what: impl Into<String>) -> Error {
@@ -69,6 +70,26 @@ impl Error {
         &self.what
     }
 
+    /// The device that it is about.
+    pub fn device(&self) -> Option<&Path> {
+        self.device.as_deref()
+    }
+
+    /// Where on the device, in bytes.
+    pub fn extent(&self) -> Option<Extent> {
+        self.at
+    }
+
+    /// What the kernel answered.
+    pub fn cause(&self) -> Option<&io::Error> {
+        self.cause.as_ref()
+    }
+
+    /// What the person can do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.way_out.as_deref()
+    }
+
     /// Names the device; the innermost name wins, since it was there first.
     pub fn on(mut self, device: &Path) -> Error {
         self.device.get_or_insert_with(|| device.to_path_buf());
@@ -80,8 +101,8 @@ impl Error {
         self
     }
 
-    pub fn because(mut self, source: io::Error) -> Error {
-        self.source = Some(source);
+    pub fn because(mut self, cause: io::Error) -> Error {
+        self.cause = Some(cause);
         self
     }
 
@@ -100,8 +121,8 @@ impl fmt::Display for Error {
         if let Some(at) = self.at {
             write!(f, " at bytes {at}")?;
         }
-        if let Some(source) = &self.source {
-            write!(f, ": {}", printable(&source.to_string()))?;
+        if let Some(cause) = &self.cause {
+            write!(f, ": {}", printable(&cause.to_string()))?;
         }
         if let Some(way_out) = &self.way_out {
             write!(f, "; {way_out}")?;
@@ -127,5 +148,8 @@ mod tests {
             "/dev/sdz: write failed at bytes 4096..8192: \
              Input/output error (os error 5); replace the drive"
         );
+        assert!(std::error::Error::source(&error).is_none(), "a chain printer would print it twice");
+        assert_eq!(error.cause().and_then(io::Error::raw_os_error), Some(libc::EIO));
+        assert_eq!((error.device(), error.hint()), (Some(Path::new("/dev/sdz")), Some("replace the drive")));
     }
 }

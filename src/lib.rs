@@ -1,8 +1,8 @@
 //! efface wipes Linux block devices at their own speed, and proves what it did.
 //!
-//! Data flow: an order becomes a plan ([`plan`]), [`device::guard`] claims the device,
-//! [`engine::fleet`] runs one job a device over [`io::Disk`], a [`record`] says what may be claimed,
-//! and its [`verdict`] becomes the exit code. [`session`] is all of this in one call:
+//! Data flow: a device is claimed ([`Claim`]), an [`Order`] becomes a [`Plan`], one job a device runs it
+//! over a [`Disk`], a [`Record`] says what may be claimed, and its [`Verdict`] becomes the exit code.
+//! [`Wipe`] is all of this in one call:
 //!
 //! ```
 //! use efface::{Order, Unattended, Wipe};

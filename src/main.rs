@@ -1,3 +1,5 @@
+//! The program: starts the signals and the log, runs the command line, and exits with its verdict's code.
+
 use std::process::ExitCode;
 
 use efface::Verdict;

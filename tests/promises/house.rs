@@ -346,6 +346,43 @@ fn the_rules_can_be_broken() {
     assert_eq!(long_functions(&long).len(), 1);
 }
 
+/// The first sentence of a file, and where it lies, layer by layer.
+fn module_map() -> String {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let layer = |name: &str| LAYERS.iter().position(|layer| module(name)[0] == *layer);
+    let mut lines: Vec<(Option<usize>, Vec<String>, String)> = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(&src).unwrap().to_str().unwrap().to_string();
+        let text = fs::read_to_string(&file).unwrap();
+        let doc: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+        let first = doc.split(|line| line.is_empty()).next().unwrap_or_default().join(" ");
+        let end = first.find(". ").map_or(first.len(), |end| end + 1);
+        assert!(!first.is_empty() || name.ends_with("tests.rs"), "src/{name} does not say what it is");
+        if !name.ends_with("tests.rs") {
+            lines.push((layer(&name), module(&name), format!("- `{name}`: {}\n", &first[..end])));
+        }
+    }
+    lines.sort();
+    let lines: String = lines.into_iter().map(|(.., line)| line).collect();
+    format!(
+        "# Modules\nEach file of `src/` by its first sentence, the lowest layer first: a module may use those before \
+         it. Made by the test `the_module_map_is_that_of_the_tree` (EFFACE_MODULES_OVERWRITE=1 writes it).\n\n{lines}"
+    )
+}
+
+#[test]
+fn the_module_map_is_that_of_the_tree() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/modules.md");
+    let map = module_map();
+    if std::env::var_os("EFFACE_MODULES_OVERWRITE").is_some() {
+        fs::write(&kept, &map).unwrap();
+    }
+    let is = fs::read_to_string(&kept).unwrap_or_default();
+    assert!(is == map, "docs/modules.md is not of this tree: EFFACE_MODULES_OVERWRITE=1 writes it");
+}
+
 #[test]
 fn the_readme_has_the_exit_codes_and_every_method() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();

@@ -316,13 +316,23 @@ def test_the_key_is_destroyed_and_then_all_is_zeroed(cinder):
 KEY = {"encryption_key_id": "11111111-2222-3333-4444-555555555555"}
 
 
-@pytest.mark.parametrize("accepted", [{}, {"efface_accept_unseen": "true"}, {"efface_copies": "accept"}])
-def test_a_refused_destroy_key_ends_the_delete_unless_the_wipe_behind_it_is_forced(cinder, wrapped, accepted):
+@pytest.mark.parametrize(
+    "accepted, forced",
+    [
+        ({}, []),
+        ({"efface_accept_unseen": "true"}, ["unseen"]),
+        ({"efface_copies": "accept"}, ["copies"]),
+    ],
+)
+def test_destroy_key_is_forced_as_the_wipe_is_and_its_refusal_keeps_the_volume(
+    cinder, wrapped, accepted, forced
+):
     volume = encrypted(cinder)
-    wrapped("efface", '[ "$1" != destroy-key ] || exit 3\nexec $REAL "$@"')
+    words = Path("/mnt/destroy-key-words")
+    wrapped("efface", f'[ "$1" != destroy-key ] || {{ echo "$*" >{words}; exit 3; }}\nexec $REAL "$@"')
     code, out, log = cinder.delete(volume, KEY, efface_encrypted="destroy_key_then_zero", **accepted)
-    assert code == (0 if accepted else 1), out + log
-    assert volume.exists() != bool(accepted) and bool(volume.secrets()) != bool(accepted)
+    assert code == 1 and volume.exists() and volume.secrets(), out + log
+    assert re.findall(r"--force (\w+)", words.read_text()) == forced
 
 
 @pytest.mark.parametrize("option", ["destroy_key_then_zero", "destroy_key"])

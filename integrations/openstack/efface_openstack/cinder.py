@@ -188,11 +188,9 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             rate=self._option("efface_rate"),
             size=None if whole or method == "discard" else f"{clear_mib}MiB",
             prefer_key=prefer_key,
-            unseen=self._option("efface_accept_unseen"),
-            copies=self._accepts_copies(),
         )
 
-    def _order(self, volume: Any) -> dict[str, str]:
+    def _order(self, volume: Any) -> dict[str, Any]:
         return {
             "binary": self._option("efface_binary"),
             "device": self.local_path(volume),
@@ -200,14 +198,13 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             "tenant": volume["project_id"],
             "ionice": io_priority(self.configuration.volume_clear_ionice),
             "wait": str(BUSY_SECONDS),
+            "unseen": self._option("efface_accept_unseen"),
+            "copies": self._accepts_copies(),
         }
 
     def _destroy_key(self, volume: Any) -> None:
         order = command.DestroyKey(**self._order(volume), external_key=volume["encryption_key_id"])
-        # It knows no --force: where something is accepted, the wipe behind it is what may be refused.
-        accepts = self._option("efface_accept_unseen") or self._accepts_copies()
-        also_fine = [command.NOT_SUPPORTED, *([command.REFUSED] if accepts else [])]
-        self._efface(order.words(), volume, also_fine)
+        self._efface(order.words(), volume, also_fine=[command.NOT_SUPPORTED])
 
     def _split_snapshot(self, name: str) -> None:
         """The store of a thick snapshot is in use as long as it is one."""

@@ -54,8 +54,12 @@ class Order:
     ionice: str
     wait: str
     binary: str = "efface"
+    # Refusals that the operator accepts: users that cannot be seen, layers that keep copies.
+    unseen: bool = False
+    copies: bool = False
 
-    def _words(self, command: str) -> list[str]:
+    def _words(self, command: str, *options: str) -> list[str]:
+        forced = [kind for kind in ("unseen", "copies") if getattr(self, kind)]
         return [
             self.binary,
             command,
@@ -66,6 +70,8 @@ class Order:
             *("--detail", f"job.volume_id={self.volume_id}"),
             *("--detail", f"job.tenant={self.tenant}"),
             *("--yes", "--quiet"),
+            *options,
+            *(word for kind in forced for word in ("--force", kind)),
         ]
 
 
@@ -80,26 +86,19 @@ class Wipe(Order):
     rate: str | None = None
     size: str | None = None
     prefer_key: bool = False
-    unseen: bool = False
-    copies: bool = False
 
     def words(self) -> list[str]:
-        words = self._words("wipe")
-        words += ["--method", self.method, "--verify", self.verify]
-        words += ["--slots", self.slots, "--state-dir", JOBS, "--resume"]
+        options = ["--method", self.method, "--verify", self.verify]
+        options += ["--slots", self.slots, "--state-dir", JOBS, "--resume"]
         if self.rate is not None:
-            words += ["--rate", self.rate]
+            options += ["--rate", self.rate]
         elif self.yields:
-            words.append("--yield")
+            options.append("--yield")
         if self.prefer_key:
-            words.append("--prefer-key")
+            options.append("--prefer-key")
         elif self.size is not None:
-            words += ["--size", self.size]
-        if self.unseen:
-            words += ["--force", "unseen"]
-        if self.copies:
-            words += ["--force", "copies"]
-        return words
+            options += ["--size", self.size]
+        return self._words("wipe", *options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +108,7 @@ class DestroyKey(Order):
     external_key: str
 
     def words(self) -> list[str]:
-        return [*self._words("destroy-key"), "--external-key", self.external_key]
+        return self._words("destroy-key", "--external-key", self.external_key)
 
 
 def jobs(binary: str) -> list[str]:

@@ -63,8 +63,13 @@ def wipes() -> Iterator[list[str]]:
         yield replace(forced, rate=RATE).words()
 
 
+def keys() -> Iterator[list[str]]:
+    for unseen, copies in product((False, True), (False, True)):
+        yield DestroyKey(**ORDER, external_key=WORD, unseen=unseen, copies=copies).words()
+
+
 def lines() -> list[str]:
-    commands = [*wipes(), DestroyKey(**ORDER, external_key=WORD).words(), jobs("efface")]
+    commands = [*wipes(), *keys(), jobs("efface")]
     split = split_snapshot(GROUP, f"_snapshot-{UUID}")
     return [
         *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),

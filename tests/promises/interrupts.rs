@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::loops::{Loop, skipped};
+use crate::loops::{Loop, is_root};
 use crate::program::efface;
 use efface::internals::engine::event::Event;
 use efface::internals::progress::{Report, Wanted};
@@ -384,8 +384,7 @@ fn a_limit_on_the_size_of_files_is_an_error_with_a_verdict() {
 
 #[test]
 fn an_ordinary_user_who_may_lock_no_memory_wipes_one_io_at_a_time() {
-    if !nix::unistd::geteuid().is_root() {
-        skipped::<()>("only root can run efface as another user");
+    if !is_root() {
         return;
     }
     const USER: u32 = 65534;

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{Pid, mkfifo};
 
 use crate::evidence::{Office, Ran, record};
-use crate::loops::{Loop, skipped};
+use crate::loops::{Loop, is_root, skipped};
 
 const NOBODY: u32 = 65534;
 const MIB: usize = 1 << 20;
@@ -48,10 +48,6 @@ fn mode(path: &Path) -> u32 {
 
 fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root() || skipped("only root has files of others").unwrap_or(false)
 }
 
 /// Holds a lock (flock) on a path as a stranger who may only read, until it is dropped.

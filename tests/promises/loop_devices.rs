@@ -195,3 +195,20 @@ fn an_image_file_is_wiped_only_when_asked_and_keeps_its_size() {
         assert!(through_the_cache || size % 512 == 0, "an odd size takes no direct I/O: {limitations}");
     }
 }
+
+/// This program runs one of its own tests where there is no losetup.
+#[test]
+fn a_skipped_test_fails_where_the_tests_are_strict() {
+    let run = |strict: &str| {
+        let test = "loop_devices::a_part_is_wiped_and_the_rest_is_not";
+        let program = std::env::current_exe().unwrap();
+        let mut command = Command::new(program);
+        command.args(["--exact", test]).env("PATH", "").env("EFFACE_TEST_STRICT", strict).output().unwrap()
+    };
+    let lenient = run("0");
+    assert!(lenient.status.success(), "{lenient:?}");
+    assert!(String::from_utf8_lossy(&lenient.stderr).contains("SKIPPED loop_devices::a_part"), "{lenient:?}");
+    let strict = run("1");
+    assert!(!strict.status.success(), "{strict:?}");
+    assert!(String::from_utf8_lossy(&strict.stdout).contains("EFFACE_TEST_STRICT forbids"), "{strict:?}");
+}

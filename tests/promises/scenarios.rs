@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir, TempPath};
 
-use crate::loops::{Loop, skipped};
+use crate::loops::{Loop, is_root, skipped};
 use crate::program::efface;
 
 pub const MIB: u64 = 1 << 20;
@@ -625,7 +625,7 @@ fn a_plan_file_that_others_can_write_is_not_read() {
         refused(&file, "others can write to it");
     }
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
-    if nix::unistd::geteuid().is_root() {
+    if is_root() {
         chown(&file, Some(65534), None).unwrap();
         refused(&file, "its owner is user 65534");
     }

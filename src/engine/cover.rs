@@ -4,7 +4,6 @@
 //! continued, what fails is bisected down to the logical block, and what stays unusable is
 //! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint told.
 
-mod patience;
 mod trouble;
 
 use std::collections::HashMap;
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use patience::Patience;
 use trouble::{Trouble, advice};
 
 use super::event::{Emitter, Event};
 use super::pace::{Leave, Pace};
 use super::step::{Listed, StepReport};
+use super::watchdog::{Pending, StallDetector, Watchdog};
 use super::{Settings, Stop};
 use crate::error::Error;
 use crate::io::{Buf, Disk, Done, Geometry, Op};
@@ -31,8 +30,6 @@ use crate::verdict::Verdict;
 const TICK: Duration = Duration::from_millis(100);
 /// Tries for a piece that cannot be cut any more.
 const TRIES_MAX: u32 = 3;
-/// How long what is in flight may take once somebody asked for an end.
-const LEAVE_MAX: Duration = Duration::from_secs(10);
 /// Into how many parts the course of a step is cut.
 const COURSE_PARTS: u64 = 128;
 
@@ -80,9 +77,7 @@ struct Flight {
     piece: Piece,
     holds: Option<(u64, usize)>,
     operation: &'static str,
-    since: Instant,
-    /// It was told that it takes long.
-    late: bool,
+    pending: Pending,
 }
 
 /// A buffer, and what a constant pattern left in it: its phase, and up to which length.
@@ -111,7 +106,6 @@ pub fn cover<'a>(context: Context<'a>, step: &'a Step, area: &ExtentSet) -> (Ste
     let (transfer, depth) = context.settings.transfers(step);
     let number = context.number;
     let disk_failed = |error| Halt::Failed(Error::failed("no buffers for the disk's I/O").because(error));
-    let started = Instant::now();
     let mut cover = Cover::new(context, step, area, transfer, depth);
     let buffers = if step.transfers() { depth } else { 0 };
     match cover.disk.buffers(buffers, transfer as usize) {
@@ -119,7 +113,7 @@ pub fn cover<'a>(context: Context<'a>, step: &'a Step, area: &ExtentSet) -> (Ste
         Err(error) => cover.halt = Some(disk_failed(error)),
     }
     cover.run();
-    cover.report.milliseconds = started.elapsed().as_millis() as u64;
+    cover.report.milliseconds = cover.elapsed().as_millis() as u64;
     cover.report.ended = Timestamp::now();
     cover.report.covered = cover.covered();
     cover.emitter.emit(Event::Progress { step: number, bytes: cover.report.bytes });
@@ -156,13 +150,14 @@ struct Cover<'a> {
     /// twice as long after each success.
     reach: u64,
     reach_max: u64,
-    patience: Patience,
+    watchdog: Watchdog,
+    stalls: StallDetector,
     idle: Vec<Sheet>,
     done: Vec<Done>,
     /// What a constant check expects, filled once.
     expected: Sheet,
     pace: Pace,
-    told_at: Instant,
+    reported_at: Instant,
     report: StepReport,
     halt: Option<Halt>,
 }
@@ -170,7 +165,7 @@ struct Cover<'a> {
 impl<'a> Cover<'a> {
     fn new(context: Context<'a>, step: &'a Step, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
         let Context { disk, settings, stop, emitter, number, see, checkpoint } = context;
-        let geometry = disk.geometry();
+        let (geometry, now) = (disk.geometry(), disk.clock().now());
         let extents: Vec<Extent> = area.iter().collect();
         let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
         let report = StepReport {
@@ -193,7 +188,7 @@ impl<'a> Cover<'a> {
             depth,
             see,
             checkpoint,
-            started: Instant::now(),
+            started: now,
             area_bytes: area.bytes(),
             in_order: area.len() == 1,
             covered: ExtentSet::new(),
@@ -205,15 +200,16 @@ impl<'a> Cover<'a> {
             flying: HashMap::new(),
             reach: transfer,
             reach_max: transfer,
-            patience: Patience::new(settings),
+            watchdog: Watchdog::new(settings),
+            stalls: StallDetector::new(settings, now),
             idle: Vec::new(),
             done: Vec::new(),
             expected: Sheet {
                 buf: Buf::new(if step.writes() { 1 } else { transfer as usize }, 1),
                 holds: None,
             },
-            pace: Pace::new(settings, step.writes()),
-            told_at: Instant::now(),
+            pace: Pace::new(settings, step.writes(), now),
+            reported_at: now,
             report,
             halt: None,
             disk,
@@ -234,7 +230,8 @@ impl<'a> Cover<'a> {
             if !self.flying.is_empty() {
                 self.reap(wake);
             } else if let Some(wake) = wake {
-                std::thread::sleep(wake.saturating_duration_since(Instant::now()).min(TICK));
+                let clock = self.disk.clock();
+                clock.sleep_until(wake.min(clock.now() + TICK));
             } else if !self.end_epoch() {
                 return;
             }
@@ -244,7 +241,7 @@ impl<'a> Cover<'a> {
     /// Submits what may be submitted; tells when more may be, where the pace forbids it now.
     fn feed(&mut self) -> Option<Instant> {
         while self.halt.is_none() && self.flying.len() < self.depth && self.has_piece() {
-            let now = Instant::now();
+            let now = self.now();
             let bytes_max = match self.pace.leave(now, self.flying.len(), || self.disk.loads()) {
                 Leave::Start { bytes_max } => bytes_max,
                 Leave::Wait(until) => return until,
@@ -305,8 +302,8 @@ impl<'a> Cover<'a> {
         // A command, and a backend without a queue, come back only when the device has answered.
         match emitter.calls.within(operation, piece.extent, || disk.submit(op)) {
             Ok(()) => {
-                let since = Instant::now();
-                self.flying.insert(at, Flight { piece, holds, operation, since, late: false });
+                let pending = Pending::new(self.now());
+                self.flying.insert(at, Flight { piece, holds, operation, pending });
                 true
             }
             Err(op) => {
@@ -318,7 +315,7 @@ impl<'a> Cover<'a> {
     }
 
     fn reap(&mut self, wake: Option<Instant>) {
-        let tick = Instant::now() + TICK;
+        let tick = self.now() + TICK;
         let mut done = std::mem::take(&mut self.done);
         let reaped = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick))));
         for done in done.drain(..) {
@@ -328,34 +325,34 @@ impl<'a> Cover<'a> {
         if let Err(error) = reaped {
             self.abandon(Error::failed("the disk's queue broke").because(error));
         }
-        if self.told_at.elapsed() >= TICK {
-            self.told_at = Instant::now();
+        let now = self.now();
+        if now >= self.reported_at + TICK {
+            self.reported_at = now;
             self.emitter.emit(Event::Progress { step: self.number, bytes: self.report.bytes });
-            self.look_at_the_clock();
+            self.check_limits(now);
         }
     }
 
-    /// Tells of I/Os that take too long, and gives a device up that does not answer.
-    fn look_at_the_clock(&mut self) {
-        let asked = matches!(self.halt, Some(Halt::Asked(_)));
-        let (timeout, patience) = (self.settings.io_timeout, self.settings.give_up_after);
-        let patience = if asked { patience.min(LEAVE_MAX).min(timeout) } else { patience };
-        for flight in self.flying.values_mut().filter(|flight| !flight.late) {
-            if flight.since.elapsed() >= timeout {
-                flight.late = true;
-                let (at, seconds) = (flight.piece.extent, flight.since.elapsed().as_secs());
+    /// Reports I/Os that take long, and gives a device up that does not answer, or is too slow.
+    fn check_limits(&mut self, now: Instant) {
+        for flight in self.flying.values_mut() {
+            if self.watchdog.is_newly_late(&mut flight.pending, now) {
+                let (at, seconds) = (flight.piece.extent, flight.pending.age(now).as_secs());
                 self.emitter.emit(Event::Late { at, operation: flight.operation, seconds });
             }
         }
-        let oldest = self.flying.values().min_by_key(|flight| flight.since);
-        if let Some(flight) = oldest.filter(|flight| flight.since.elapsed() >= patience) {
-            let seconds = flight.since.elapsed().as_secs();
+        let stopping = matches!(self.halt, Some(Halt::Asked(_)));
+        let oldest = self.flying.values().min_by_key(|flight| flight.pending.since);
+        if let Some(flight) =
+            oldest.filter(|flight| self.watchdog.gives_up_io(flight.pending.age(now), stopping))
+        {
+            let seconds = flight.pending.age(now).as_secs();
             let what = format!("a {} has not been answered for {seconds} s", flight.operation);
             let error = Error::failed(what).at(flight.piece.extent);
             return self.abandon(error.way_out(advice(self.disk.medium(), trouble::GONE)));
         }
         if self.in_order
-            && let Some(slow) = self.patience.too_slow(self.report.bytes)
+            && let Some(slow) = self.stalls.too_slow(self.report.bytes, now)
         {
             self.fail(Error::failed(slow).way_out("replace the device, or wipe it without --min-rate"));
         }
@@ -396,7 +393,7 @@ impl<'a> Cover<'a> {
             return self.troubled(piece, op.name(), &nothing);
         }
         let (good, rest) = extent.split(whole);
-        self.patience.moved();
+        self.stalls.succeeded();
         if !piece.failed_before {
             self.reach = (self.reach * 2).min(self.reach_max);
         }
@@ -425,7 +422,7 @@ impl<'a> Cover<'a> {
         let done = u128::from(self.report.bytes) * u128::from(COURSE_PARTS);
         let parts = (done / u128::from(self.area_bytes)) as usize;
         if parts > self.report.course.len() {
-            let now = self.started.elapsed().as_micros() as u64;
+            let now = self.elapsed().as_micros() as u64;
             self.report.course.resize(parts, now);
         }
     }
@@ -451,7 +448,7 @@ impl<'a> Cover<'a> {
         let extent = piece.extent;
         self.report.failed_bytes += extent.len();
         let told = |what: &str| Error::failed(what).at(extent).because(again(error));
-        let lost = self.patience.failing();
+        let lost = self.stalls.failed(self.now());
         let medium = self.disk.medium();
         let failing = advice(medium, "the device is failing: replace it, or destroy it");
         let short = !extent.len().is_multiple_of(self.geometry.logical_block);
@@ -527,13 +524,21 @@ impl<'a> Cover<'a> {
         if failed {
             return false;
         }
-        self.report.milliseconds = self.started.elapsed().as_millis() as u64;
+        self.report.milliseconds = self.elapsed().as_millis() as u64;
         self.report.ended = Timestamp::now();
         self.report.covered = self.covered();
         let upto = self.watermark();
         (self.checkpoint)(&self.report, upto);
         self.epoch_left = self.settings.epoch_bytes;
         self.halt.is_none() && self.next.is_some()
+    }
+
+    fn now(&self) -> Instant {
+        self.disk.clock().now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.now() - self.started
     }
 
     /// Everything of the area that lies below was visited.

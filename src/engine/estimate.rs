@@ -1,6 +1,6 @@
 //! How long a job may take: a short read tells how fast the disk is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::io::{Disk, Op};
@@ -21,9 +21,9 @@ pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
     let mut chunks = Extent::new(area.start, end.max(area.start)).chunks(CHUNK_BYTES);
     let failed = |error| Error::failed("it cannot be read").because(error);
     let mut idle = disk.buffers(DEPTH, CHUNK_BYTES as usize).map_err(failed)?;
-    let (started, mut read, mut in_flight, mut done) = (Instant::now(), 0, 0, Vec::new());
+    let (started, mut read, mut in_flight, mut done) = (disk.clock().now(), 0, 0, Vec::new());
     loop {
-        while started.elapsed() < TIME_MAX
+        while disk.clock().now() - started < TIME_MAX
             && let Some(mut buf) = idle.pop()
         {
             let Some(chunk) = chunks.next() else { break };
@@ -44,7 +44,7 @@ pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
         }
     }
     let enough = read >= 8 * CHUNK_BYTES;
-    Ok(enough.then(|| (read as f64 / started.elapsed().as_secs_f64()) as u64))
+    Ok(enough.then(|| (read as f64 / (disk.clock().now() - started).as_secs_f64()) as u64))
 }
 
 /// The seconds that a plan takes at this many bytes a second; commands are not counted.
@@ -68,8 +68,10 @@ mod tests {
     #[test]
     fn a_rate_is_measured_and_nothing_is_written() {
         let content = vec![7; 16 << 20];
-        let mut disk = SimDisk::new(content.clone(), 512, 4096, 1, Faults::default());
-        assert!(read_rate(&mut disk, Extent::new(0, 16 << 20)).unwrap().unwrap() > 0);
+        let operation_time = Duration::from_millis(10);
+        let faults = Faults { operation_time, ..Faults::default() };
+        let mut disk = SimDisk::new(content.clone(), 512, 4096, 1, faults);
+        assert_eq!(read_rate(&mut disk, Extent::new(0, 16 << 20)).unwrap(), Some(100 << 20));
         assert!(disk.live() == content);
         assert_eq!(read_rate(&mut disk, Extent::new(0, 4096)).unwrap(), None);
     }

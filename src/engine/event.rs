@@ -1,12 +1,11 @@
 //! What a job tells while it runs. Data goes one way: whoever watches cannot slow or change it.
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use serde::Serialize;
 
 use super::step::StepReport;
+use super::watchdog::Calls;
 use crate::io::{Geometry, IoPath};
 use crate::plan::Plan;
 use crate::range::Extent;
@@ -51,35 +50,6 @@ pub enum Event {
         step: usize,
         report: StepReport,
     },
-}
-
-/// A call into the kernel that may not come back.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    pub operation: &'static str,
-    pub at: Extent,
-    pub since: Instant,
-}
-
-/// What a job's thread waits for, for others to see.
-#[derive(Clone, Default)]
-pub struct Calls(Arc<Mutex<Option<Call>>>);
-
-impl Calls {
-    pub fn within<T>(&self, operation: &'static str, at: Extent, call: impl FnOnce() -> T) -> T {
-        self.set(Some(Call { operation, at, since: Instant::now() }));
-        let result = call();
-        self.set(None);
-        result
-    }
-
-    pub fn now(&self) -> Option<Call> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, call: Option<Call>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = call;
-    }
 }
 
 /// Where one job's events go, by the job's number.

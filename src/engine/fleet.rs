@@ -6,11 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::event::{Calls, Emitter, Event};
+use super::event::{Emitter, Event};
 use super::job::{self, JobReport, Progress, Resume, Surroundings};
+use super::watchdog::{Calls, Pending, Watchdog};
 use super::{Settings, Stop};
 use crate::error::{Error, Result};
-use crate::io::Disk;
+use crate::io::{Clock, Disk, SystemClock};
 use crate::pattern::Seed;
 use crate::plan::Plan;
 
@@ -82,15 +83,24 @@ impl Drop for Place<'_> {
     }
 }
 
-/// How often it is looked whether a job's thread still comes back from the kernel.
+/// How often it is looked whether a job's thread still comes back from the kernel. Only how soon that is
+/// seen depends on it: how long it took is read on the clock.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a thread may take to end, all its calls together, once a signal asked for it; and to close
-/// its disk, once its result is there.
-const LEAVE_MAX: Duration = Duration::from_secs(15);
 
 /// Runs the jobs, so many at once, and hands their events, with the job's number, to `watch` on this
 /// thread, and now and then none. A thread that the kernel does not give back is left behind.
 pub fn run(
+    jobs: Vec<Work>,
+    parallel: Parallel,
+    settings: &Settings,
+    stop: &Stop,
+    watch: impl FnMut(Option<(usize, &Event)>),
+) -> Vec<Result<JobReport>> {
+    run_on(&SystemClock, jobs, parallel, settings, stop, watch)
+}
+
+fn run_on(
+    clock: &dyn Clock,
     jobs: Vec<Work>,
     parallel: Parallel,
     settings: &Settings,
@@ -108,7 +118,7 @@ pub fn run(
         })
         .collect();
     drop(to);
-    let mut asked = None;
+    let mut stopping_since = None;
     while !watched.iter().all(Watched::is_over) {
         match events.recv_timeout(TICK) {
             Ok((job, event)) => watch(Some((job, &event))),
@@ -116,11 +126,13 @@ pub fn run(
             Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
             Err(RecvTimeoutError::Timeout) => watch(None),
         }
+        let now = clock.now();
         if stop.verdict().is_some() {
-            asked.get_or_insert_with(Instant::now);
+            stopping_since.get_or_insert(now);
         }
+        let stopping = stopping_since.map(|since| now - since);
         for (job, each) in watched.iter_mut().enumerate() {
-            each.look(settings, asked).into_iter().for_each(|event| watch(Some((job, &event))));
+            each.look(now, stopping).into_iter().for_each(|event| watch(Some((job, &event))));
         }
     }
     events.try_iter().for_each(|(job, event)| watch(Some((job, &event))));
@@ -134,8 +146,9 @@ struct Watched {
     calls: Calls,
     thread: JoinHandle<()>,
     result: Arc<Mutex<Option<Result<JobReport>>>>,
-    /// The call that was already told of.
-    told: Option<Instant>,
+    watchdog: Watchdog,
+    /// The call that the thread is in, by its number.
+    pending: Option<(u64, Pending)>,
     abandoned: Option<Error>,
 }
 
@@ -143,7 +156,7 @@ impl Watched {
     fn start(work: Work, emitter: Emitter, places: Arc<Places>, settings: Settings, stop: Stop) -> Watched {
         let result = Arc::new(Mutex::new(None));
         let (slot, calls, job) = (result.clone(), emitter.calls.clone(), emitter.job);
-        let queue = places.clone();
+        let (queue, watchdog) = (places.clone(), Watchdog::new(&settings));
         let thread = thread::spawn(move || {
             let Work { open, plan, resume, mut keep, bus } = work;
             let _place = queue.take(job, bus);
@@ -163,28 +176,30 @@ impl Watched {
                 }
             }
         });
-        Watched { job, places, calls, thread, result, told: None, abandoned: None }
+        Watched { job, places, calls, thread, result, watchdog, pending: None, abandoned: None }
     }
 
     fn is_over(&self) -> bool {
         self.abandoned.is_some() || self.thread.is_finished()
     }
 
-    /// Whether its thread has been in the kernel for too long; `asked` is since when it is to end.
-    fn look(&mut self, settings: &Settings, asked: Option<Instant>) -> Option<Event> {
+    /// Whether its thread has been in the kernel for too long; `stopping` is how long ago a signal asked
+    /// for an end.
+    fn look(&mut self, now: Instant, stopping: Option<Duration>) -> Option<Event> {
         if self.is_over() {
             return None;
         }
-        let call = self.calls.now()?;
-        let since = call.since.elapsed();
-        let asked = asked.map(|asked| asked.elapsed()).is_some_and(|asked| {
-            asked >= LEAVE_MAX || asked.min(since) >= LEAVE_MAX.min(settings.io_timeout)
-        });
+        let call = self.calls.current()?;
+        let (_, mut pending) = self
+            .pending
+            .filter(|(number, _)| *number == call.number)
+            .unwrap_or((call.number, Pending::new(now)));
+        let late = self.watchdog.is_newly_late(&mut pending, now);
+        self.pending = Some((call.number, pending));
+        let (age, seconds) = (pending.age(now), pending.age(now).as_secs());
         let has_result = self.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let late_to_close = has_result && since >= LEAVE_MAX;
-        if asked || late_to_close || since >= settings.give_up_after {
-            let what =
-                format!("{} has not come back from the kernel for {} s", call.operation, since.as_secs());
+        if self.watchdog.gives_up_call(age, stopping, has_result) {
+            let what = format!("{} has not come back from the kernel for {seconds} s", call.operation);
             self.abandoned = Some(Error::failed(what).at(call.at).way_out(
                 "the kernel does not let go of this process until the device answers: see its cable, its \
                  controller and dmesg",
@@ -193,11 +208,7 @@ impl Watched {
             self.places.free(self.job);
             return None;
         }
-        let late = since >= settings.io_timeout && self.told != Some(call.since);
-        late.then(|| {
-            self.told = Some(call.since);
-            Event::Late { at: call.at, operation: call.operation, seconds: since.as_secs() }
-        })
+        late.then_some(Event::Late { at: call.at, operation: call.operation, seconds })
     }
 
     fn end(self) -> Result<JobReport> {
@@ -218,9 +229,10 @@ fn crashed() -> Error {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::io::clock::SimClock;
     use crate::io::sim::{Faults, SimDisk};
     use crate::io::{Buf, Done, Geometry, IoPath, Op};
     use crate::plan::{Device, Method, Policy};
@@ -236,17 +248,39 @@ mod tests {
         assert!(full(2, 9, &bus("usb3")));
     }
 
-    /// A disk one of whose calls comes back only when it may.
+    /// Keeps calls from coming back until it is opened, and counts the jobs at work meanwhile.
+    #[derive(Default)]
+    struct Gate {
+        at_work: AtomicUsize,
+        open: Mutex<bool>,
+        opened: Condvar,
+    }
+
+    impl Gate {
+        fn hold(&self) {
+            self.at_work.fetch_sub(1, Ordering::Relaxed);
+            let open = self.open.lock().unwrap();
+            drop(self.opened.wait_while(open, |open| !*open).unwrap());
+            self.at_work.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn open(&self) {
+            *self.open.lock().unwrap() = true;
+            self.opened.notify_all();
+        }
+    }
+
+    /// A disk one of whose calls comes back only when the gate is open.
     struct Stuck {
         disk: SimDisk,
         call: &'static str,
-        free: Arc<AtomicBool>,
+        gate: Arc<Gate>,
     }
 
     impl Stuck {
         fn wait(&self, call: &str) {
-            while self.call == call && !self.free.load(Ordering::Relaxed) {
-                thread::sleep(TICK);
+            if self.call == call {
+                self.gate.hold();
             }
         }
     }
@@ -254,6 +288,7 @@ mod tests {
     impl Drop for Stuck {
         fn drop(&mut self) {
             self.wait("close");
+            self.gate.at_work.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -270,6 +305,9 @@ mod tests {
         fn submit(&mut self, op: Op) -> std::result::Result<(), Op> {
             self.disk.submit(op)
         }
+        fn clock(&self) -> &dyn Clock {
+            self.disk.clock()
+        }
         fn reap(&mut self, out: &mut Vec<Done>, until: Option<Instant>) -> io::Result<()> {
             self.disk.reap(out, until)
         }
@@ -282,59 +320,92 @@ mod tests {
         }
     }
 
-    fn work(call: &'static str, free: Arc<AtomicBool>) -> Work {
+    fn work(call: &'static str, gate: &Arc<Gate>) -> Work {
         let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
         let area = device.area(None, None).unwrap();
         let method = Method::named("zero").unwrap();
         let plan = Plan::new(&method, Policy::None, area, &device, &mut Seed::from_kernel).unwrap();
+        let gate = gate.clone();
         let open = Box::new(move || {
+            gate.at_work.fetch_add(1, Ordering::Relaxed);
             let disk = SimDisk::new(vec![1; 1 << 20], 512, 4096, 1, Faults::default());
-            Ok(Box::new(Stuck { disk, call, free }) as Box<dyn Disk>)
+            Ok(Box::new(Stuck { disk, call, gate }) as Box<dyn Disk>)
         });
         Work { open, plan, resume: None, keep: Box::new(|_| {}), bus: None }
     }
 
+    /// Runs the jobs on a clock that moves by `step` whenever no job is at work; says how far it moved.
+    fn run_stuck(
+        jobs: Vec<Work>,
+        parallel: Parallel,
+        gate: &Gate,
+        stop: &Stop,
+        step: Duration,
+        mut watch: impl FnMut(usize, &Event),
+    ) -> (Vec<Result<JobReport>>, Duration) {
+        let clock = SimClock::default();
+        let start = clock.now();
+        let results = run_on(&clock, jobs, parallel, &Settings::default(), stop, |event| match event {
+            Some((job, event)) => watch(job, event),
+            None if gate.at_work.load(Ordering::Relaxed) == 0 => clock.advance(step),
+            None => {}
+        });
+        gate.open();
+        (results, clock.now() - start)
+    }
+
+    const TEN_MINUTES: Duration = Duration::from_secs(600);
+    const FIVE_SECONDS: Duration = Duration::from_secs(5);
+
     #[test]
     fn a_flush_that_does_not_come_back_is_left_behind_and_the_other_disk_goes_on() {
-        let free = Arc::new(AtomicBool::new(false));
-        let jobs = vec![work("flush", free.clone()), work("none", free.clone())];
-        let settings = Settings { io_timeout: TICK, give_up_after: 4 * TICK, ..Settings::default() };
+        let gate = Arc::default();
+        let jobs = vec![work("flush", &gate), work("none", &gate)];
         let mut late = Vec::new();
-        let results = run(jobs, Parallel::default(), &settings, &Stop::default(), |event| {
-            if let Some((job, Event::Late { operation, .. })) = event {
-                late.push((job, *operation));
+        let watch = |job, event: &Event| {
+            if let Event::Late { operation, seconds, .. } = event {
+                late.push((job, *operation, *seconds));
             }
-        });
-        assert_eq!(late, [(0, "flush")]);
+        };
+        let (results, _) = run_stuck(jobs, Parallel::default(), &gate, &Stop::default(), TEN_MINUTES, watch);
+        assert_eq!(late, [(0, "flush", 600)]);
         let error = results[0].as_ref().expect_err("it is still there").to_string();
-        assert!(error.contains("flush has not come back from the kernel"), "{error}");
+        assert!(error.contains("flush has not come back from the kernel for 1800 s"), "{error}");
         assert_eq!(results[1].as_ref().unwrap().verdict, Verdict::Wiped);
-        free.store(true, Ordering::Relaxed);
     }
 
     #[test]
     fn a_device_that_waits_for_its_turn_gets_it_when_the_one_before_is_left_behind() {
-        let free = Arc::new(AtomicBool::new(false));
-        let jobs = vec![work("flush", free.clone()), work("flush", free.clone())];
-        let settings = Settings { give_up_after: 4 * TICK, ..Settings::default() };
+        let gate = Arc::default();
+        let jobs = vec![work("flush", &gate), work("flush", &gate)];
         let one_by_one = Parallel { all: 1, ..Parallel::default() };
-        let results = run(jobs, one_by_one, &settings, &Stop::default(), |_| {});
+        let (results, _) = run_stuck(jobs, one_by_one, &gate, &Stop::default(), TEN_MINUTES, |_, _| {});
         for result in results {
             let error = result.expect_err("it is still there").to_string();
-            assert!(error.contains("flush has not come back from the kernel"), "{error}");
+            assert!(error.contains("flush has not come back from the kernel for 1800 s"), "{error}");
         }
-        free.store(true, Ordering::Relaxed);
     }
 
     #[test]
     fn a_job_that_panics_ends_as_failed_although_its_disk_does_not_close() {
-        let free = Arc::new(AtomicBool::new(false));
-        let mut broken = work("close", free.clone());
+        let gate = Arc::default();
+        let mut broken = work("close", &gate);
         broken.keep = Box::new(|_| panic!("a mistake of our own"));
-        let settings = Settings { give_up_after: 4 * TICK, ..Settings::default() };
-        let results = run(vec![broken], Parallel::default(), &settings, &Stop::default(), |_| {});
+        let (results, took) =
+            run_stuck(vec![broken], Parallel::default(), &gate, &Stop::default(), FIVE_SECONDS, |_, _| {});
         let error = results[0].as_ref().expect_err("it has no result").to_string();
         assert!(error.contains("a mistake of its own"), "{error}");
-        free.store(true, Ordering::Relaxed);
+        assert!((15..=20).contains(&took.as_secs()), "{took:?}");
+    }
+
+    #[test]
+    fn a_signal_ends_a_job_whose_flush_hangs_within_15_s() {
+        let gate = Arc::default();
+        let stop = Stop::new(Arc::new(AtomicUsize::new(2)));
+        let jobs = vec![work("flush", &gate)];
+        let (results, took) = run_stuck(jobs, Parallel::default(), &gate, &stop, FIVE_SECONDS, |_, _| {});
+        let error = results[0].as_ref().expect_err("it is still there").to_string();
+        assert!(error.contains("flush has not come back from the kernel for 1"), "{error}");
+        assert!((15..=20).contains(&took.as_secs()), "{took:?}");
     }
 }

@@ -11,6 +11,7 @@ pub mod sampling;
 pub mod status;
 pub mod step;
 pub mod survivors;
+pub mod watchdog;
 
 pub use recheck::SIZE_MAX;
 

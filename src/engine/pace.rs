@@ -31,8 +31,9 @@ pub struct Pace {
 
 impl Pace {
     /// For a step that writes, or only reads.
-    pub fn new(settings: &Settings, writes: bool) -> Pace {
-        Pace { limit: Limit::new(settings.rate), manners: settings.yields.then(|| Manners::new(writes)) }
+    pub fn new(settings: &Settings, writes: bool, now: Instant) -> Pace {
+        let manners = settings.yields.then(|| Manners::new(writes));
+        Pace { limit: Limit::new(settings.rate, now), manners }
     }
 
     /// `loads` looks at the disk (see [`crate::io::Disk::loads`]); it is asked only when needed.
@@ -62,8 +63,8 @@ struct Limit {
 }
 
 impl Limit {
-    fn new(bytes_per_second: Option<u64>) -> Limit {
-        Limit { bytes_per_second, even_at: Instant::now() }
+    fn new(bytes_per_second: Option<u64>, now: Instant) -> Limit {
+        Limit { bytes_per_second, even_at: now }
     }
 
     /// When the next I/O may start, where that is not yet.
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn a_limit_spreads_the_bytes_over_time() {
         let start = Instant::now();
-        let mut limit = Limit::new(Some(1_000_000));
+        let mut limit = Limit::new(Some(1_000_000), start);
         let mut now = start;
         for _ in 0..50 {
             now = limit.wait(now).unwrap_or(now);
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn idle_time_is_not_saved_up() {
         let start = Instant::now();
-        let mut limit = Limit::new(Some(1_000_000));
+        let mut limit = Limit::new(Some(1_000_000), start);
         let later = start + Duration::from_secs(3600);
         limit.spend(1_000_000, later);
         assert!(limit.wait(later).unwrap() > later + Duration::from_millis(800));
@@ -107,8 +108,9 @@ mod tests {
 
     #[test]
     fn without_a_limit_nothing_waits() {
-        let mut limit = Limit::new(None);
-        limit.spend(u64::MAX, Instant::now());
-        assert_eq!(limit.wait(Instant::now()), None);
+        let now = Instant::now();
+        let mut limit = Limit::new(None, now);
+        limit.spend(u64::MAX, now);
+        assert_eq!(limit.wait(now), None);
     }
 }

@@ -11,12 +11,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub mod buffer;
+pub mod clock;
 pub mod sim;
 mod sync;
 mod sys;
 mod uring;
 
 pub use buffer::Buf;
+pub use clock::{Clock, SystemClock};
 pub(crate) use sys::{Access, Backing, DmLine, DmTarget, Target, dm_targets, loop_backing, size_of};
 pub use sys::{PriorityClass, inherited, set_io_priority};
 
@@ -162,6 +164,11 @@ pub trait Disk {
 
     /// Starts an operation. A full queue hands it back: reap, then try again.
     fn submit(&mut self, op: Op) -> Result<(), Op>;
+
+    /// The clock on which `reap` waits: a simulated disk has one of its own.
+    fn clock(&self) -> &dyn Clock {
+        &SystemClock
+    }
 
     /// Waits for at least one completion and adds all that are there to `out`; adds none when
     /// nothing is in flight, or when the time has come (a deadline, the pace, a signal).

@@ -10,11 +10,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::clock::{Clock, SimClock};
 use super::{Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op};
 use crate::range::{Extent, ExtentSet};
 
@@ -30,6 +31,8 @@ pub struct Faults {
     pub power_cut_at: Option<u64>,
     /// The device is gone from this operation on, with this errno.
     pub vanish_at: Option<(u64, i32)>,
+    /// How long each operation takes.
+    pub operation_time: Duration,
     /// This operation is never answered.
     pub hangs_at: Option<u64>,
     /// Another medium is behind it from this operation on.
@@ -102,6 +105,7 @@ pub struct SimDisk {
     powered: bool,
     /// Turned off from outside, as when the whole machine loses its power.
     switch: Arc<AtomicBool>,
+    clock: Arc<dyn Clock>,
     live: Vec<u8>,
     durable: Vec<u8>,
     /// Each block as it stood before its last write.
@@ -137,11 +141,17 @@ impl SimDisk {
             flushes: 0,
             powered: true,
             switch: Arc::new(AtomicBool::new(true)),
+            clock: Arc::new(SimClock::default()),
             durable: content.clone(),
             previous: content.clone(),
             live: content,
             dirty: BTreeSet::new(),
         }
+    }
+
+    /// The same disk on another clock than its own.
+    pub fn on_clock(self, clock: Arc<dyn Clock>) -> SimDisk {
+        SimDisk { clock, ..self }
     }
 
     /// Whoever stores `false` in it cuts the power.
@@ -335,12 +345,16 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     fn reap(&mut self, out: &mut Vec<Done>, until: Option<Instant>) -> io::Result<()> {
         out.append(&mut self.failed);
         if self.in_flight.is_empty() {
             if out.is_empty() && !self.hung.is_empty() {
                 let until = until.expect("somebody would wait for ever");
-                std::thread::sleep(until.saturating_duration_since(Instant::now()));
+                self.clock.sleep_until(until);
             }
             return Ok(());
         }
@@ -349,6 +363,7 @@ impl Disk for SimDisk {
         for _ in 0..finished {
             let index = self.rng.next_u64() as usize % self.in_flight.len();
             let mut op = self.in_flight.swap_remove(index);
+            self.clock.sleep_until(self.clock.now() + self.faults.operation_time);
             let result = self.perform(&mut op);
             out.push(Done { op, result });
         }

@@ -9,7 +9,8 @@ use efface::internals::device::identity::Identity;
 use efface::internals::engine::event::Event;
 use efface::internals::engine::job::{JobReport, Progress};
 use efface::internals::engine::{Settings, Stop};
-use efface::internals::io::Medium;
+use efface::internals::io::clock::SimClock;
+use efface::internals::io::{Clock, Medium};
 use efface::internals::io::sim::{Alias, Faults, SimDisk};
 use efface::internals::pattern::Seed;
 use efface::internals::plan::{Method, Plan, Policy};
@@ -375,17 +376,15 @@ fn an_io_that_is_never_answered_is_told_and_given_up() {
     let faults = Faults { hangs_at: Some(7), ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
-    let settings = Settings {
-        io_timeout: Duration::from_millis(150),
-        give_up_after: Duration::from_millis(400),
-        ..settings()
-    };
-    let (report, events) = run(&mut disk, plan, &settings);
+    let (report, events) = run(&mut disk, plan, &settings());
     assert_eq!(report.verdict, Verdict::Failed);
     let error = report.error.unwrap();
-    assert!(error.contains("a write has not been answered for 0 s at bytes 49152..57344"), "{error}");
-    let late = events.iter().filter(|event| matches!(event, Event::Late { at, .. } if at.start == 49152));
-    assert_eq!(late.count(), 1, "it is told once, and at once");
+    assert!(error.contains("a write has not been answered for 1800 s at bytes 49152..57344"), "{error}");
+    let late = events.iter().filter_map(|event| match event {
+        Event::Late { at, seconds, .. } => Some((at.start, *seconds)),
+        _ => None,
+    });
+    assert_eq!(late.collect::<Vec<_>>(), [(49152, 60)], "reported once, when its time was over");
     assert!(!report.steps[0].flushed);
 }
 
@@ -396,11 +395,10 @@ fn a_survey_that_is_never_answered_ends_the_job_before_anything_is_written() {
     let faults = Faults { hangs_at: Some(3), ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::Standard, SIZE as u64);
-    let settings = Settings { give_up_after: Duration::from_millis(300), ..settings() };
-    let (report, _) = run(&mut disk, plan, &settings);
+    let (report, _) = run(&mut disk, plan, &settings());
     assert_eq!(report.verdict, Verdict::Failed);
     let error = report.error.unwrap();
-    assert!(error.contains("a read has not been answered for"), "{error}");
+    assert!(error.contains("a read has not been answered for 1800 s"), "{error}");
     assert_eq!(report.steps.len(), 1, "the survey alone");
     assert!(disk.live().iter().all(|byte| *byte == SECRET));
 }
@@ -467,8 +465,7 @@ fn a_last_try_that_hangs_makes_no_bad_block_good() {
         let faults = Faults { bad_writes: bad.clone(), hangs_at, ..Faults::default() };
         let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
         let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
-        let settings = Settings { give_up_after: Duration::from_millis(150), ..settings() };
-        let report = run(&mut disk, plan, &settings).0;
+        let report = run(&mut disk, plan, &settings()).0;
         (report, disk.operations())
     };
     let (whole, operations) = wipe(None);
@@ -482,47 +479,77 @@ fn a_last_try_that_hangs_makes_no_bad_block_good() {
     assert_eq!(ends.filter(|verdict| *verdict == Verdict::Failed).count(), 4);
 }
 
+/// A clock on which a signal comes at some moment.
+struct SignalAt {
+    clock: SimClock,
+    at: Instant,
+    signal: Arc<AtomicUsize>,
+}
+
+impl Clock for SignalAt {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn sleep_until(&self, until: Instant) {
+        self.clock.sleep_until(until);
+        if self.now() >= self.at {
+            self.signal.store(2, Ordering::Relaxed);
+        }
+    }
+}
+
 #[test]
 fn whoever_asks_for_an_end_does_not_wait_for_a_disk_that_hangs() {
-    let faults = Faults { hangs_at: Some(7), ..Faults::default() };
-    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
-    let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
-    let (io_timeout, give_up_after) = (Duration::from_millis(150), Duration::from_secs(20));
-    let signal = Arc::new(AtomicUsize::new(0));
-    let stop = Stop::new(signal.clone());
-    let asking = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(300));
-        signal.store(2, Ordering::Relaxed);
-    });
-    let settings = Settings { io_timeout, give_up_after, ..settings() };
-    let (report, _) = run_on(&mut disk, plan, None, &settings, &stop, &mut |_| {});
-    asking.join().unwrap();
-    assert_eq!(report.verdict, Verdict::Failed);
-    let error = report.error.unwrap();
-    assert!(error.contains("has not been answered for") && !error.contains("for 20 s"), "{error}");
+    // Five seconds after the start a signal comes.
+    for (io_timeout, seconds) in [(60, 10), (7, 7), (2, 5)] {
+        let (clock, signal) = (SimClock::default(), Arc::new(AtomicUsize::new(0)));
+        let clock = SignalAt { at: clock.now() + Duration::from_secs(5), clock, signal: signal.clone() };
+        let faults = Faults { hangs_at: Some(7), ..Faults::default() };
+        let mut disk =
+            SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults).on_clock(Arc::new(clock));
+        let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+        let settings = Settings { io_timeout: Duration::from_secs(io_timeout), ..settings() };
+        let stop = Stop::new(signal);
+        let (report, _) = run_on(&mut disk, plan, None, &settings, &stop, &mut |_| {});
+        assert_eq!(report.verdict, Verdict::Failed);
+        let error = report.error.unwrap();
+        assert!(error.contains(&format!("has not been answered for {seconds} s")), "{error}");
+    }
 }
 
 #[test]
 fn a_device_that_only_fails_is_given_up_by_the_clock() {
-    let faults = Faults { bad_writes: Extent::new(0, SIZE as u64).into(), ..Faults::default() };
+    let (bad_writes, operation_time) = (Extent::new(0, SIZE as u64).into(), Duration::from_secs(30));
+    let faults = Faults { bad_writes, operation_time, ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
-    let (report, _) = run(&mut disk, plan, &Settings { give_up_after: Duration::ZERO, ..settings() });
-    assert_eq!(report.verdict, Verdict::Failed);
-    assert!(report.error.unwrap().contains("every I/O has failed"));
+    let (report, _) = run(&mut disk, plan, &Settings { depth: 1, ..settings() });
+    assert_eq!((report.verdict, report.steps[0].errors), (Verdict::Failed, 60));
+    assert!(report.error.unwrap().contains("for 1800 s every I/O has failed"));
 }
 
 #[test]
 fn a_device_that_is_too_slow_is_given_up() {
     let run = |rate_min| {
-        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
+        let faults = Faults { operation_time: Duration::from_secs(30), ..Faults::default() };
+        let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
         let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
-        // A limit stands for a slow device.
-        let (rate, rate_window) = (Some(100_000), Duration::from_millis(300));
-        run(&mut disk, plan, &Settings { rate, rate_min, rate_window, ..settings() }).0
+        run(&mut disk, plan, &Settings { depth: 1, rate_min, ..settings() }).0
     };
-    let slow = run(Some(10_000_000));
+    // Two I/Os of 8 KiB a minute.
+    let slow = run(Some(274));
     assert_eq!(slow.verdict, Verdict::Failed);
-    assert!(slow.error.unwrap().contains("where 10000000 is the least"));
-    assert_eq!(run(Some(10_000)).verdict, Verdict::Wiped);
+    let error = slow.error.unwrap();
+    assert!(error.contains("273 bytes a second over 60 s, where 274 is the least"), "{error}");
+    assert_eq!(run(Some(273)).verdict, Verdict::Wiped);
+}
+
+#[test]
+fn a_rate_is_kept() {
+    let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
+    let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
+    let (report, _) = run(&mut disk, plan, &Settings { rate: Some(8192), ..settings() });
+    // The last of 13 I/Os begins when the twelve before it have had their second.
+    assert_eq!((report.verdict, report.steps[0].milliseconds), (Verdict::Wiped, 12_000));
 }

@@ -92,21 +92,6 @@ fn progress_goes_to_a_descriptor_of_its_own() {
     assert_eq!(events.last().unwrap()["verdict"], "wiped");
 }
 
-/// The limit is a limit. (That it is reached is for the benchmarks: tests do not time.)
-#[test]
-fn a_rate_is_kept() {
-    let Some(device) = Loop::new(&vec![0; 8 << 20], &[]) else { return };
-    let started = Instant::now();
-    let status = efface()
-        .arg("wipe")
-        .arg(&device.node)
-        .args(["--yes", "--quiet", "--rate", "8MiB/s", "--verify", "none"])
-        .status()
-        .unwrap();
-    assert!(status.success());
-    assert!(started.elapsed() > Duration::from_millis(800), "{:?}", started.elapsed());
-}
-
 /// A wipe that takes a while, under a shell's prefix such as nohup.
 fn long_wipe(device: &Loop, prefix: &[&str]) -> Child {
     let program = env!("CARGO_BIN_EXE_efface");

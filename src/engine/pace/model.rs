@@ -200,7 +200,7 @@ fn run(model: Model, wipe: Option<bool>, seconds: u64, works: &dyn Fn(Duration) 
         backlog: 0,
         course: Course::default(),
     };
-    let mut pace = wipe.map(|yields| Pace::new(&Settings { yields, ..Settings::default() }, true));
+    let mut pace = wipe.map(|yields| Pace::new(&Settings { yields, ..Settings::default() }, true, start));
     while run.now < start + Duration::from_secs(seconds) {
         run.step(pace.as_mut());
     }
@@ -292,8 +292,8 @@ fn while_a_neighbour_is_there_nothing_goes_up_and_down() {
 
 #[test]
 fn a_look_that_a_flush_came_into_says_nothing() {
-    let mut pace = Pace::new(&Settings { yields: true, ..Settings::default() }, true);
     let (start, mut load) = (Instant::now(), Load { below: true, ..Load::default() });
+    let mut pace = Pace::new(&Settings { yields: true, ..Settings::default() }, true, start);
     let alone = Leave::Start { bytes_max: u64::MAX };
     assert_eq!(pace.leave(start, 0, || vec![load]), Leave::Wait(Some(start + MS)));
     load.read_bytes = 4096;

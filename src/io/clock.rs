@@ -1,0 +1,52 @@
+//! The clock on which deadlines are read: the system's, or that of a simulated disk, whose time passes
+//! only while it is waited for.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Tells the time, and waits.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Instant;
+
+    /// Comes back at once where the time has come.
+    fn sleep_until(&self, until: Instant);
+}
+
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep_until(&self, until: Instant) {
+        thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Moves only when it is advanced or slept on: an hour is over at once.
+pub struct SimClock(Mutex<Instant>);
+
+impl Default for SimClock {
+    fn default() -> SimClock {
+        SimClock(Mutex::new(Instant::now()))
+    }
+}
+
+impl SimClock {
+    pub fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sleep_until(&self, until: Instant) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = until.max(*now);
+    }
+}

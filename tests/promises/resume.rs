@@ -321,14 +321,33 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
     }
 }
 
-/// The test can see: where a wrong journal is believed, what is below its last epoch is not read.
-#[test]
-fn the_sweep_would_see_a_journal_that_is_ahead_of_the_disk() {
+/// A journal of a zero wipe without a check that is ahead of a disk of this content: all of it would
+/// be written, the last epoch from byte 65536 on.
+fn ahead(content: Vec<u8>, believed: bool) -> (Left, Plan) {
     let (_, plan, mut progress) = stopped_early(Faults::default());
-    progress.running.as_mut().unwrap().covered = ExtentSet::from(Extent::new(0, SIZE as u64)).into();
-    let resume = Some(resume(progress, false));
+    let running = progress.running.as_mut().unwrap();
+    running.covered = ExtentSet::from(Extent::new(0, SIZE as u64)).into();
+    running.bytes = SIZE as u64;
+    progress.epoch = Some(Extent::new(65536, SIZE as u64));
     let plan = Plan { steps: plan.steps[..2].to_vec(), ..plan };
-    let end = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Never, 2, resume);
-    assert_eq!(end.report.resumed[0].differing_bytes, SIZE as u64, "it is not believed, but read");
-    judge(&end, &plan, "a journal that is ahead costs time only");
+    let resume = Some(resume(progress, believed));
+    (work(content, &plan, Faults::default(), Cut::Never, 2, resume), plan)
+}
+
+#[test]
+fn a_journal_that_is_ahead_of_the_disk_is_not_believed_and_costs_time_only() {
+    let (end, plan) = ahead(vec![SECRET; SIZE], false);
+    assert_eq!(end.report.resumed[0].differing_bytes, SIZE as u64);
+    judge(&end, &plan, "read, and written again");
+}
+
+/// Where such a journal is believed, what lies below its last epoch is not read: the sweeps' judge sees
+/// what was left there.
+#[test]
+#[should_panic(expected = "Wiped, but")]
+fn the_sweep_would_see_a_journal_that_is_ahead_of_the_disk() {
+    let mut content = vec![0; SIZE];
+    content[..32768].fill(SECRET);
+    let (end, plan) = ahead(content, true);
+    judge(&end, &plan, "believed");
 }

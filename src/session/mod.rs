@@ -213,6 +213,6 @@ impl Live {
         self.0 = Some(Instant::now());
         let known =
             journals.iter().zip(states).filter_map(|(journal, state)| Some((journal.as_ref()?, state)));
-        known.for_each(|(journal, state)| journal.tell(state));
+        known.for_each(|(journal, state)| journal.show(state));
     }
 }

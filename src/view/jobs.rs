@@ -31,7 +31,7 @@ pub fn jobs_table(jobs: &[Job]) -> String {
             Job::Damaged { file } => [
                 Cell::new(printable_path(file)),
                 Cell::new("damaged").fg(Color::Red),
-                Cell::new("begins anew"),
+                Cell::new("starts over"),
                 Cell::new(""),
             ],
         });

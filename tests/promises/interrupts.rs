@@ -439,6 +439,6 @@ fn an_interruption_says_how_far_it_is_and_how_to_go_on() {
     let arguments = [&arguments[..], &["1GiB/s"]].concat();
     let output = limited("unset CLICOLOR_FORCE", &arguments).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("begins anew (--resume goes on)") && !stderr.contains('\x1b'), "{stderr:?}");
+    assert!(stderr.contains("starts over (--resume goes on)") && !stderr.contains('\x1b'), "{stderr:?}");
     assert_eq!(output.status.code(), Some(0), "{stderr}");
 }

@@ -340,7 +340,7 @@ fn the_modes_of_what_is_kept_are_the_same_under_any_umask() {
     }
 }
 
-/// Somebody who may write to a folder, or owns it, may put anything in place of what is in it.
+/// A user who may write to a folder, or owns it, may put anything in place of what is in it.
 #[test]
 fn a_folder_that_others_may_change_is_not_used() {
     if !is_root() {
@@ -581,7 +581,7 @@ fn what_stands_in_place_of_a_journal_or_its_lock_is_left_as_it_is() {
     wipe("state");
     let journal = office.path("state").join(&listing(&office.path("state"))[0]);
     let victim = office.path("victim");
-    fs::write(&victim, "somebody's").unwrap();
+    fs::write(&victim, "another's").unwrap();
     set_mode(&victim, 0o644);
     for kind in ["running", "journal"] {
         let path = journal.with_extension(kind);
@@ -596,7 +596,7 @@ fn what_stands_in_place_of_a_journal_or_its_lock_is_left_as_it_is() {
                 what,
             ]);
             assert_eq!(path.symlink_metadata().unwrap().ino(), inode, "{kind}, {what}");
-            assert_eq!(fs::read_to_string(&victim).unwrap(), "somebody's", "{kind}, {what}");
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "another's", "{kind}, {what}");
             assert_eq!(mode(&victim), 0o644, "{kind}, {what}");
             let state = if kind == "journal" { "damaged" } else { "ended" };
             efface(&office, &["jobs", "--json", "--state-dir", "state"]).expect(0).says(&[state]);

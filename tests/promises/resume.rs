@@ -77,7 +77,7 @@ fn work(content: Vec<u8>, plan: &Plan, faults: Faults, cut: Cut, seed: u64, resu
 }
 
 /// Wiped is wiped: but for residue every durable byte is the last pattern's.
-fn judge(left: &Left, plan: &Plan, told: &str) {
+fn judge(left: &Left, plan: &Plan, case: &str) {
     let wanted = image(patterns(plan).last().unwrap(), SIZE);
     let wrong: ExtentSet = Extent::new(0, SIZE as u64)
         .chunks(LOGICAL)
@@ -88,7 +88,7 @@ fn judge(left: &Left, plan: &Plan, told: &str) {
         .collect();
     let hidden = wrong.clone().without(&left.report.residue);
     let claims = matches!(left.report.verdict, Verdict::Wiped | Verdict::Residue);
-    assert!(!claims || hidden.is_empty(), "{told}: {:?}, but {hidden:?}", left.report.verdict);
+    assert!(!claims || hidden.is_empty(), "{case}: {:?}, but {hidden:?}", left.report.verdict);
 }
 
 /// The whole job once, then once more for each place where it can end early.
@@ -99,20 +99,20 @@ fn sweep(method: &Method, faults: &Faults, seed: u64) -> usize {
     let cuts: Vec<Cut> =
         (0..whole.disk.operations()).map(Cut::Disk).chain((0..whole.entries).map(Cut::Journal)).collect();
     for cut in &cuts {
-        let told = format!("{}, seed {seed}, {cut:?}", method.name);
+        let case = format!("{}, seed {seed}, {cut:?}", method.name);
         let left = work(content(), &plan, faults.clone(), *cut, seed, None);
-        judge(&left, &plan, &told);
+        judge(&left, &plan, &case);
         let claims = matches!(left.report.verdict, Verdict::Wiped | Verdict::Residue);
-        assert!(!claims || matches!(cut, Cut::Journal(_)), "{told}");
+        assert!(!claims || matches!(cut, Cut::Journal(_)), "{case}");
         let image = left.disk.durable().to_vec();
         let resume = resumed(&left.journal, false);
         let end = work(image, &plan, faults.clone(), Cut::Never, seed + 1, resume);
-        assert!(matches!(end.report.verdict, Verdict::Wiped | Verdict::Residue), "{told}: {:?}", end.report);
-        judge(&end, &plan, &told);
+        assert!(matches!(end.report.verdict, Verdict::Wiped | Verdict::Residue), "{case}: {:?}", end.report);
+        judge(&end, &plan, &case);
         // Whatever had not been flushed: this disk went through every pass.
         assert!(
             end.report.resumed.iter().all(|each| each.fewer_passes_bytes == 0),
-            "{told}: {:?}",
+            "{case}: {:?}",
             end.report
         );
     }
@@ -175,9 +175,9 @@ fn seeded_ends_and_resumes() {
         went_on += u64::from(resume.is_some());
         let earlier = resume.as_ref().map_or(0, |resume| resume.progress.resumed.len());
         let end = work(content, &plan, faults, Cut::Never, seed * 4 + 3, resume);
-        let told = format!("seed {seed}: {:?}", end.report);
-        assert!(matches!(end.report.verdict, Verdict::Wiped | Verdict::Residue), "{told}");
-        judge(&end, &plan, &told);
+        let case = format!("seed {seed}: {:?}", end.report);
+        assert!(matches!(end.report.verdict, Verdict::Wiped | Verdict::Residue), "{case}");
+        judge(&end, &plan, &case);
         fewer_seen += judge_passes(&end.report, earlier, foreign, &plan);
         differed += u64::from(end.report.resumed.iter().any(|each| each.differing_bytes > 0));
     }

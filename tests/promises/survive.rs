@@ -146,7 +146,7 @@ fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() 
     let (second, _) = stop(&slow);
     let (result, code, stderr) = run(&device.node, state.path(), &["--method", "random"]);
     assert_eq!(code, Some(0));
-    assert!(stderr.contains("begins anew (--resume goes on)"), "{stderr}");
+    assert!(stderr.contains("starts over (--resume goes on)"), "{stderr}");
     assert_ne!(seed_of_the_last_pass(&result), seed_of_the_last_pass(&second));
     assert!(job(&result)["resumed"].as_array().unwrap().is_empty());
 }
@@ -177,9 +177,10 @@ fn a_second_signal_ends_it_at_once_and_the_journal_is_true() {
     assert!(frozen.device.content().iter().all(|byte| *byte == 0));
 }
 
-/// A logical volume, say, that another had in between: nothing is believed, and what differs is done anew.
+/// As of a logical volume that had another user in between: nothing is believed, and what differs is
+/// written again.
 #[test]
-fn what_somebody_wrote_in_between_is_found() {
+fn what_another_process_wrote_in_between_is_found() {
     let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     let options = ["--resume", "--verify", "full", "--epoch-size", "4MiB"];
@@ -377,7 +378,7 @@ fn beside(state: &Path, mount: &str, device: &Path) -> Option<(Option<i32>, Stri
 
 #[test]
 fn a_journal_that_cannot_be_kept_stops_no_wipe() {
-    for (mount, told) in
+    for (mount, why) in
         [("-o mode=700,ro", "Read-only file system"), ("-o mode=700,size=16k", "No space left on device")]
     {
         let Some(device) = Loop::new(&vec![b'x'; 4 << 20], &[]) else { return };
@@ -385,7 +386,7 @@ fn a_journal_that_cannot_be_kept_stops_no_wipe() {
         let Some((code, stderr)) = beside(state.path(), mount, &device.node) else { return };
         assert_eq!(code, Some(0), "{mount}: {stderr}");
         assert!(
-            stderr.matches("no journal can be kept").count() == 1 && stderr.contains(told),
+            stderr.matches("no journal can be kept").count() == 1 && stderr.contains(why),
             "{mount}: {stderr}"
         );
         assert!(device.content().iter().all(|byte| *byte == 0));
@@ -442,7 +443,7 @@ fn after_a_kill_the_device_is_to_be_had_again() {
     }
 }
 
-/// The highest number of a ticket that somebody holds.
+/// The highest number of a ticket that a process holds.
 fn last_ticket() -> u64 {
     let names = fs::read_dir("/run/efface").into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());

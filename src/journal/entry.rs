@@ -228,7 +228,7 @@ mod tests {
     fn a_journal_is_read_only_under_its_own_seal_version_and_name() {
         let folder = tempfile::tempdir().unwrap();
         let key = Key::open(&Directory::trusted(folder.path()).unwrap()).unwrap();
-        let begun = begin(&Folder::at(folder.path()).unwrap(), &disk("/dev/sda", Some("Z1")), false);
+        let begun = begin(&Folder::open(folder.path()).unwrap(), &disk("/dev/sda", Some("Z1")), false);
         let entry = begun.unwrap().unwrap().journal.open().entry.clone();
         let (name, json) = (entry.name(), serde_json::to_string(&entry).unwrap());
         let read = |json: &str| Entry::unseal(&format!("{}\n{json}", key.seal(json.as_bytes())), &name, &key);

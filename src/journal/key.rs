@@ -1,4 +1,4 @@
-//! The key that seals journals: who cannot read it cannot write one that is believed.
+//! The key of the HMAC that seals journals: a process that cannot read it writes none that is believed.
 
 use std::io;
 
@@ -26,10 +26,10 @@ impl Key {
         }
     }
 
-    /// Believes only a file that its owner alone reads, and that is this user's.
+    /// Only from a file of this user that no other may read.
     pub fn read(folder: &Directory) -> io::Result<Key> {
-        let bytes = folder.read_private(NAME, KEY_BYTES).map_err(named)?.ok_or(io::ErrorKind::NotFound)?;
-        let bytes = Zeroizing::new(bytes);
+        let bytes = folder.read_private(NAME, KEY_BYTES).map_err(named)?;
+        let bytes = Zeroizing::new(bytes.ok_or_else(|| named(io::ErrorKind::NotFound.into()))?);
         let key = bytes.as_slice().try_into().map_err(|_| {
             named(io::Error::other(format!(
                 "it is not of {KEY_BYTES} bytes; remove it, and a new one is made"
@@ -38,7 +38,7 @@ impl Key {
         Ok(Key(Zeroizing::new(key)))
     }
 
-    /// Of several processes at the same time one makes it, whole.
+    /// Of several processes at the same time one makes the key; its file appears whole.
     fn make(folder: &Directory) -> io::Result<()> {
         let drawn = Seed::from_kernel().map_err(io::Error::other)?;
         match folder.draft()?.write(NAME, &drawn.0, MODE_PRIVATE) {

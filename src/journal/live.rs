@@ -10,14 +10,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::store::{Folder, Kept, running};
-use crate::directory::Lock;
+use super::store::{Folder, Kept, Running};
 use crate::engine::status::State;
 use crate::printable::printable_path;
 use crate::verdict::Verdict;
 
-/// A live state is one line.
-const LIVE_BYTES_MAX: u64 = 64 << 10;
 /// It is written in place, and may be read while it is half written.
 const LIVE_READS_MAX: usize = 10;
 
@@ -58,10 +55,10 @@ impl Live {
     }
 }
 
-/// Writes the state of a job into the file that the job has locked.
-pub(super) fn write(lock: &Lock, state: &State) -> io::Result<()> {
+/// Writes the state of a job into the file that it has locked.
+pub(super) fn write(running: &Running, state: &State) -> io::Result<()> {
     let text = serde_json::to_string(&Live::of(state)).map_err(io::Error::other)? + "\n";
-    let file = lock.file();
+    let file = running.lock().file();
     file.set_len(0)?;
     file.write_all_at(text.as_bytes(), 0)
 }
@@ -130,9 +127,9 @@ impl Folder {
         Ok(jobs)
     }
 
-    /// The state of a running job: its file is locked.
+    /// The state of a running job.
     fn live(&self, name: &str) -> Option<Live> {
-        let read = || self.0.read_locked(&running(name), LIVE_BYTES_MAX).ok().flatten();
-        (0..LIVE_READS_MAX).map_while(|_| read()).find_map(|bytes| serde_json::from_slice(&bytes).ok())
+        let mut reads = (0..LIVE_READS_MAX).map_while(|_| self.read_running(name));
+        reads.find_map(|bytes| serde_json::from_slice(&bytes).ok())
     }
 }

@@ -10,20 +10,20 @@ mod key;
 mod live;
 mod store;
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 pub use self::entry::Entry;
 use self::entry::{Circumstances, this_process};
-use self::key::Key;
 pub use self::live::{Job, Live, Summary};
 pub use self::store::Folder;
-use self::store::Kept;
+use self::store::{Kept, Running};
 use crate::device::WriteCounter;
 use crate::device::identity::Identity;
-use crate::directory::Lock;
 use crate::engine::fleet::Keep;
 use crate::engine::job::{Progress, Resume};
 use crate::engine::status::State;
@@ -50,7 +50,8 @@ struct Open {
     entry: Entry,
     identity: Identity,
     counter: Option<WriteCounter>,
-    running: Lock,
+    /// `None` once the job has ended.
+    running: Option<Running>,
     /// A write has failed, and a warning has said so.
     broken: bool,
 }
@@ -62,7 +63,23 @@ pub struct Begun {
     pub resume: Option<Resume>,
 }
 
-impl Folder {
+/// A process that removes old journals holds the lock of one for as long as it takes to read it.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// The journals of the jobs of one command, whose devices are all claimed: from then on no other process
+/// begins a wipe at one of their paths. The folder's journals are read at most once while jobs begin,
+/// and once at the end, for any number of jobs.
+pub struct Journals {
+    folder: Folder,
+    /// Unfinished wipes as they were at the first question: path of the disk, and name.
+    unfinished: OnceCell<Vec<(String, String)>>,
+}
+
+impl Journals {
+    pub fn new(folder: Folder) -> Journals {
+        Journals { folder, unfinished: OnceCell::new() }
+    }
+
     /// Opens the journal of a disk. With `resume` the job goes on where an earlier wipe ended, if there
     /// is one; else it starts over. `None` for a disk without marks of its own, and where no journal can
     /// be kept.
@@ -71,15 +88,11 @@ impl Folder {
     /// What is to be resumed is other work, or was another disk.
     pub fn begin(&self, subject: Subject, plan: &Plan, resume: bool) -> Result<Option<Begun>> {
         let Some(fresh) = Entry::begin(&subject, plan) else { return Ok(None) };
-        if let Err(error) = Key::open(&self.0) {
-            no_journal(&fresh.device, &error);
-            return Ok(None);
-        }
-        let earlier = self.earlier(&fresh, resume)?;
         let name = fresh.name();
-        let Ok(running) = self.lock(&name).inspect_err(|error| no_journal(&fresh.device, error)) else {
-            return Ok(None);
-        };
+        // What is read behind the lock is what no other process changes any more.
+        let running = self.lock(&fresh, &name);
+        let earlier = self.earlier(&fresh, &name, resume)?;
+        let Some(running) = running else { return Ok(None) };
         // Until the job has read the disk, the circumstances are those that the earlier process wrote.
         let resume = earlier.as_ref().map(|earlier| Resume {
             progress: earlier.progress.clone(),
@@ -91,17 +104,33 @@ impl Folder {
             Some(earlier) => earlier.resumed_at(fresh.device),
             None => fresh,
         };
-        let (identity, counter) = (subject.identity.clone(), subject.counter);
         let plan = entry.plan.clone();
-        let mut open = Open { folder: self.clone(), name, entry, identity, counter, running, broken: false };
+        let mut open = Open {
+            folder: self.folder.clone(),
+            name,
+            entry,
+            identity: subject.identity.clone(),
+            counter: subject.counter,
+            running: Some(running),
+            broken: false,
+        };
         open.write_as_it_was();
         Ok(Some(Begun { journal: Journal(Arc::new(Mutex::new(open))), plan, resume }))
     }
 
+    fn lock(&self, fresh: &Entry, name: &str) -> Option<Running> {
+        match self.folder.lock(name, Instant::now() + LOCK_WAIT) {
+            Ok(Some(running)) => return Some(running),
+            Ok(None) => no_journal(&fresh.device, &"another process keeps one of this disk"),
+            Err(error) => no_journal(&fresh.device, &error),
+        }
+        None
+    }
+
     /// The earlier wipe that is to be resumed.
-    fn earlier(&self, fresh: &Entry, resume: bool) -> Result<Option<Entry>> {
+    fn earlier(&self, fresh: &Entry, name: &str, resume: bool) -> Result<Option<Entry>> {
         let device = &fresh.device;
-        match self.read(&fresh.name()) {
+        match self.folder.read(name) {
             Kept::Entry(earlier) if earlier.is_resumable() => {
                 if resume {
                     fresh.refuse_other_work(&earlier)?;
@@ -117,12 +146,31 @@ impl Folder {
             Kept::Damaged(why) => tracing::warn!("{device}: its journal is damaged ({why}): it starts over"),
         }
         if resume {
-            if let Some(other) = self.other_disk_at(device, &fresh.name()) {
-                fresh.refuse_other_disk(&other)?;
-            }
+            self.other_disks_at(device, name).try_for_each(|other| fresh.refuse_other_disk(&other))?;
             tracing::info!("{device}: there is nothing to resume: it starts over");
         }
         Ok(None)
+    }
+
+    /// Unfinished wipes of other disks that had this path. What the scan found is read again: its process
+    /// may have finished it since.
+    fn other_disks_at(&self, device: &str, name: &str) -> impl Iterator<Item = Entry> {
+        let unfinished = self.unfinished.get_or_init(|| {
+            let entries = self.folder.scan().into_iter().flatten();
+            let unfinished = entries.filter(|(_, entry)| entry.is_resumable());
+            unfinished.map(|(name, entry)| (entry.device, name)).collect()
+        });
+        let others = unfinished.iter().filter(move |(path, other)| path == device && other != name);
+        others.filter_map(move |(_, other)| match self.folder.read(other) {
+            Kept::Entry(entry) if entry.device == device && entry.is_resumable() => Some(*entry),
+            _ => None,
+        })
+    }
+
+    /// Removes the oldest of the ended wipes, when all jobs have ended.
+    pub fn prune(&self) {
+        let pruned = self.folder.prune();
+        pruned.unwrap_or_else(|error| tracing::debug!("old journals are not removed: {error}"));
     }
 }
 
@@ -148,8 +196,8 @@ impl Journal {
 
     /// Writes the live state for `efface jobs`.
     pub fn show(&self, state: &State) {
-        live::write(&self.open().running, state)
-            .unwrap_or_else(|error| tracing::debug!("efface jobs shows no state: {error}"));
+        let shown = self.open().running.as_ref().map_or(Ok(()), |running| live::write(running, state));
+        shown.unwrap_or_else(|error| tracing::debug!("efface jobs shows no state: {error}"));
     }
 
     /// The job has ended; whether it can be resumed.
@@ -161,8 +209,7 @@ impl Journal {
             open.entry.progress = Progress::default();
         }
         open.write_as_it_was();
-        let pruned = open.folder.unlock(&open.name).and_then(|()| open.folder.prune());
-        pruned.unwrap_or_else(|error| tracing::debug!("old journals are not removed: {error}"));
+        open.running = None;
         resumable && !open.broken
     }
 }
@@ -187,6 +234,10 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
     use super::*;
     use crate::plan::{Device, Method, Policy};
 
@@ -199,7 +250,12 @@ mod tests {
         .unwrap()
     }
 
+    /// By a command for this disk alone.
     pub fn begin(folder: &Folder, identity: &Identity, resume: bool) -> Result<Option<Begun>> {
+        begin_in(&Journals::new(folder.clone()), identity, resume)
+    }
+
+    fn begin_in(journals: &Journals, identity: &Identity, resume: bool) -> Result<Option<Begun>> {
         let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
         let method = Method::named("random").unwrap();
         let area = device.area(None, None).unwrap();
@@ -207,13 +263,13 @@ mod tests {
         let plan = Plan::new(&method, Policy::None, area, &device, &mut draw).unwrap();
         let outline = plan.outline(&method);
         let subject = Subject { device: &identity.path, identity, counter: None, outline };
-        folder.begin(subject, &plan, resume)
+        journals.begin(subject, &plan, resume)
     }
 
     #[test]
     fn a_disk_at_another_path_is_resumed_by_its_serial_number() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::at(folder.path()).unwrap();
+        let folder = Folder::open(folder.path()).unwrap();
         let first = begin(&folder, &disk("/dev/sda", Some("Z1")), true).unwrap().unwrap();
         assert!(first.resume.is_none());
         first.journal.end(Verdict::Interrupted);
@@ -227,7 +283,7 @@ mod tests {
     #[test]
     fn another_disk_at_the_same_path_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::at(folder.path()).unwrap();
+        let folder = Folder::open(folder.path()).unwrap();
         begin(&folder, &disk("/dev/sda", Some("Z1")), false)
             .unwrap()
             .unwrap()
@@ -241,6 +297,88 @@ mod tests {
     #[test]
     fn a_disk_without_marks_of_its_own_has_no_journal() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(begin(&Folder::at(folder.path()).unwrap(), &disk("/dev/sda", None), true).unwrap().is_none());
+        assert!(
+            begin(&Folder::open(folder.path()).unwrap(), &disk("/dev/sda", None), true).unwrap().is_none()
+        );
+    }
+
+    /// How often each file of a folder was opened meanwhile.
+    fn opened(folder: &Path, work: impl FnOnce()) -> BTreeMap<String, usize> {
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        // Events of the same kind and file in a row are one, so the closing counts as another kind.
+        watch.add_watch(folder, AddWatchFlags::IN_OPEN | AddWatchFlags::IN_CLOSE).unwrap();
+        work();
+        let mut opened = BTreeMap::new();
+        while let Ok(events) = watch.read_events() {
+            for event in events.into_iter().filter(|event| event.mask.contains(AddWatchFlags::IN_OPEN)) {
+                let name = event.name.unwrap_or_default().into_string().unwrap();
+                *opened.entry(name).or_default() += 1;
+            }
+        }
+        opened
+    }
+
+    #[test]
+    fn a_command_reads_the_key_once_and_kept_journals_as_often_for_ten_disks_as_for_one() {
+        for disks in [1, 10] {
+            let folder = tempfile::tempdir().unwrap();
+            let earlier = Folder::open(folder.path()).unwrap();
+            for number in 0..5 {
+                let disk = disk(&format!("/dev/old{number}"), Some(&format!("Z{number}")));
+                begin(&earlier, &disk, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
+            }
+            let opened = opened(folder.path(), || {
+                let journals = Journals::new(Folder::open(folder.path()).unwrap());
+                let begin = |number| {
+                    let disk = disk(&format!("/dev/new{number}"), Some(&format!("Y{number}")));
+                    begin_in(&journals, &disk, true).unwrap().unwrap()
+                };
+                let begun: Vec<Begun> = (0..disks).map(begin).collect();
+                for begun in &begun {
+                    begun.journal.end(Verdict::Wiped);
+                }
+                journals.prune();
+            });
+            assert_eq!(opened["journal.key"], 1, "{disks} disks");
+            for name in earlier.names().unwrap() {
+                let entry = earlier.read(&name);
+                let kept = matches!(entry, Kept::Entry(entry) if entry.is_resumable());
+                let reads = opened[&format!("{name}.journal")];
+                assert_eq!(reads, if kept { 2 } else { 1 }, "{name} with {disks} disks");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wipe_that_another_process_finished_after_the_scan_refuses_no_disk_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (folder, other) = (Folder::open(folder.path()).unwrap(), Folder::open(folder.path()).unwrap());
+        let old = disk("/dev/sda", Some("Z1"));
+        begin(&other, &old, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
+        let journals = Journals::new(folder);
+        assert!(begin_in(&journals, &disk("/dev/sda", Some("Z2")), true).is_err(), "it is not the same disk");
+        begin(&other, &old, true).unwrap().unwrap().journal.end(Verdict::Wiped);
+        assert!(begin_in(&journals, &disk("/dev/sda", Some("Z3")), true).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_journal_is_read_behind_its_lock() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        let disk = disk("/dev/sda", Some("Z1"));
+        let first = begin(&folder, &disk, true).unwrap().unwrap();
+        let watch = Inotify::init(InitFlags::empty()).unwrap();
+        let running = format!("{}.running", folder.names().unwrap()[0]);
+        watch.add_watch(&path.path().join(running), AddWatchFlags::IN_CLOSE).unwrap();
+        let second = std::thread::scope(|scope| {
+            let second = scope.spawn(|| begin(&folder, &disk, true).unwrap());
+            // The second has tried to lock it, and failed.
+            watch.read_events().unwrap();
+            first.journal.end(Verdict::Wiped);
+            second.join().unwrap()
+        });
+        let second = second.expect("it has waited for the lock");
+        assert!(second.resume.is_none(), "a wipe that has ended is not resumed");
+        assert!(second.plan != first.plan);
     }
 }

@@ -5,6 +5,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -14,13 +16,20 @@ use crate::directory::{Directory, Lock, MODE_PRIVATE};
 
 /// A larger file is no journal.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+/// A live state is one line.
+const LIVE_BYTES_MAX: u64 = 64 << 10;
 const MODE_OF_DIRECTORY: u32 = 0o700;
 /// So many ended wipes stay listed.
 const ENDED_MAX: usize = 100;
 
-/// The folder with the journals.
-#[derive(Clone, Debug)]
-pub struct Folder(pub(super) Directory);
+/// The folder with the journals. Its key is read once: where the file is replaced later, what this
+/// process writes is damaged for those that read the new key.
+#[derive(Clone)]
+pub struct Folder {
+    directory: Directory,
+    /// Or why it cannot be read: then every journal is damaged.
+    key: Arc<Result<Key, String>>,
+}
 
 /// What the journal of a disk holds.
 pub(super) enum Kept {
@@ -29,26 +38,56 @@ pub(super) enum Kept {
     Entry(Box<Entry>),
 }
 
+/// The lock of a disk's journal. Its file is removed while it is still locked, so that only a process
+/// that is killed leaves one.
+pub(super) struct Running {
+    directory: Directory,
+    file: String,
+    lock: Lock,
+}
+
+impl Running {
+    /// The file that is locked, for the live state.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let removed = self.directory.remove(&self.file);
+        removed.unwrap_or_else(|error| tracing::debug!("{} is not removed: {error}", self.file));
+    }
+}
+
 impl Folder {
     /// An existing folder.
     ///
     /// # Errors
     /// It does not exist, or another user may change it.
     pub fn at(path: &Path) -> io::Result<Folder> {
-        Directory::trusted(path).map(Folder)
+        let directory = Directory::trusted(path)?;
+        let key = Key::read(&directory).map_err(|error| error.to_string());
+        Ok(Folder { directory, key: Arc::new(key) })
     }
 
-    /// Makes the folder where it does not exist.
+    /// Makes the folder and its key where they do not exist.
     ///
     /// # Errors
-    /// It cannot be made, or another user may change it.
+    /// They cannot be made, or another user may change the folder or read the key.
     pub fn open(path: &Path) -> io::Result<Folder> {
-        Directory::make_all(path, MODE_OF_DIRECTORY).map(Folder)
+        let directory = Directory::make_all(path, MODE_OF_DIRECTORY)?;
+        let key = Key::open(&directory)?;
+        Ok(Folder { directory, key: Arc::new(Ok(key)) })
+    }
+
+    fn key(&self) -> Result<&Key, String> {
+        self.key.as_ref().as_ref().map_err(String::clone)
     }
 
     /// The names of all journals, without their extension.
     pub(super) fn names(&self) -> io::Result<Vec<String>> {
-        let files = self.0.names()?.into_iter();
+        let files = self.directory.names()?.into_iter();
         let mut names: Vec<String> =
             files.filter_map(|file| Some(file.strip_suffix(".journal")?.into())).collect();
         names.sort();
@@ -56,62 +95,66 @@ impl Folder {
     }
 
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
-        self.0.path_of(journal(name))
+        self.directory.path_of(journal(name))
     }
 
     pub(super) fn read(&self, name: &str) -> Kept {
-        let text = match self.0.read(journal(name), FILE_BYTES_MAX) {
+        let text = match self.directory.read(journal(name), FILE_BYTES_MAX) {
             Ok(None) => return Kept::Nothing,
             Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        let key = Key::read(&self.0).map_err(|error| error.to_string());
-        let entry = key.and_then(|key| Entry::unseal(&text?, name, &key));
+        let entry = text.and_then(|text| Entry::unseal(&text, name, self.key()?));
         entry.map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry)))
     }
 
     pub(super) fn write(&self, name: &str, entry: &Entry) -> io::Result<()> {
-        let text = entry.seal(&Key::open(&self.0)?).map_err(io::Error::other)?;
-        self.0.replace(journal(name), text.as_bytes(), MODE_PRIVATE)
+        let text = entry.seal(self.key().map_err(io::Error::other)?).map_err(io::Error::other)?;
+        self.directory.replace(journal(name), text.as_bytes(), MODE_PRIVATE)
+    }
+
+    /// Locks the journal of a disk; `None` where another process has it until the deadline.
+    pub(super) fn lock(&self, name: &str, deadline: Instant) -> io::Result<Option<Running>> {
+        let file = format!("{name}.running");
+        let lock = self.directory.lock_until(&file, deadline, || false)?;
+        Ok(lock.map(|lock| Running { directory: self.directory.clone(), file, lock }))
+    }
+
+    /// What the process that has locked this journal writes about its job.
+    pub(super) fn read_running(&self, name: &str) -> Option<Vec<u8>> {
+        self.directory.read_locked(&format!("{name}.running"), LIVE_BYTES_MAX).ok().flatten()
+    }
+
+    /// All undamaged journals by name, each read once.
+    pub(super) fn scan(&self) -> io::Result<impl Iterator<Item = (String, Entry)>> {
+        Ok(self.names()?.into_iter().filter_map(|name| match self.read(&name) {
+            Kept::Entry(entry) => Some((name, *entry)),
+            Kept::Nothing | Kept::Damaged(_) => None,
+        }))
     }
 
     /// Removes the oldest of the ended wipes.
     pub(super) fn prune(&self) -> io::Result<()> {
-        let ended = |name: &String| match self.read(name) {
-            Kept::Entry(entry) if !entry.is_resumable() => Some((entry.written, name.clone())),
-            _ => None,
-        };
-        let mut ended: Vec<(Timestamp, String)> = self.names()?.iter().filter_map(ended).collect();
+        let ended = self.scan()?.filter(|(_, entry)| !entry.is_resumable());
+        let mut ended: Vec<(Timestamp, String)> = ended.map(|(name, entry)| (entry.written, name)).collect();
         ended.sort();
         let old = ended.len().saturating_sub(ENDED_MAX);
-        ended.iter().take(old).try_for_each(|(_, name)| self.0.remove(journal(name)))
+        ended.iter().take(old).try_for_each(|(_, name)| self.remove_ended(name))
     }
 
-    /// An unfinished wipe of another disk that had this path.
-    pub(super) fn other_disk_at(&self, device: &str, name: &str) -> Option<Entry> {
-        let names = self.names().unwrap_or_default();
-        names.iter().filter(|other| *other != name).find_map(|other| match self.read(other) {
-            Kept::Entry(entry) if entry.device == device && entry.is_resumable() => Some(*entry),
-            _ => None,
-        })
-    }
-
-    pub(super) fn lock(&self, name: &str) -> io::Result<Lock> {
-        let lock = self.0.lock(running(name))?;
-        lock.ok_or_else(|| io::Error::other("another process keeps one of this disk"))
-    }
-
-    pub(super) fn unlock(&self, name: &str) -> io::Result<()> {
-        self.0.remove(running(name))
+    /// Another process may have begun a wipe of this disk since the scan: the journal is removed only
+    /// where, under its lock, it is still ended.
+    fn remove_ended(&self, name: &str) -> io::Result<()> {
+        let Some(_running) = self.lock(name, Instant::now())? else { return Ok(()) };
+        match self.read(name) {
+            Kept::Entry(entry) if !entry.is_resumable() => self.directory.remove(journal(name)),
+            _ => Ok(()),
+        }
     }
 }
 
-pub(super) fn journal(name: &str) -> String {
+fn journal(name: &str) -> String {
     format!("{name}.journal")
-}
-
-pub(super) fn running(name: &str) -> String {
-    format!("{name}.running")
 }
 
 #[cfg(test)]
@@ -120,14 +163,56 @@ mod tests {
     use super::*;
     use crate::verdict::Verdict;
 
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let path = tempfile::tempdir().unwrap();
+        let folder = Folder::open(path.path()).unwrap();
+        (path, folder)
+    }
+
+    fn files(path: &tempfile::TempDir) -> Vec<String> {
+        let mut files = Directory::open(path.path()).unwrap().names().unwrap();
+        files.sort();
+        files
+    }
+
     #[test]
     fn only_the_newest_of_the_ended_wipes_are_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::at(folder.path()).unwrap();
+        let (path, folder) = folder();
         for number in 0..ENDED_MAX + 5 {
             let disk = disk("/dev/sda", Some(&number.to_string()));
             begin(&folder, &disk, false).unwrap().unwrap().journal.end(Verdict::Wiped);
         }
-        assert_eq!(folder.jobs().unwrap().len(), ENDED_MAX);
+        let resumable = begin(&folder, &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
+        resumable.journal.end(Verdict::Interrupted);
+        let mut names: Vec<(Timestamp, String)> =
+            folder.scan().unwrap().map(|(name, entry)| (entry.written, name)).collect();
+        names.sort();
+        folder.prune().unwrap();
+        let mut expected: Vec<String> = names.into_iter().skip(5).map(|(_, name)| journal(&name)).collect();
+        expected.push("journal.key".into());
+        expected.sort();
+        assert_eq!(files(&path), expected);
+    }
+
+    /// As by another process, between the scan and the removal.
+    #[test]
+    fn a_journal_that_is_locked_or_begun_again_is_not_removed() {
+        let (path, folder) = folder();
+        let disk = disk("/dev/sda", Some("Z1"));
+        begin(&folder, &disk, false).unwrap().unwrap().journal.end(Verdict::Wiped);
+        let name = folder.names().unwrap().remove(0);
+        let kept = || {
+            folder.remove_ended(&name).unwrap();
+            files(&path).contains(&journal(&name))
+        };
+        let other = Folder::open(path.path()).unwrap();
+        let locked = other.lock(&name, Instant::now()).unwrap().expect("it is free");
+        assert!(kept(), "another process is about to write it");
+        drop(locked);
+        begin(&other, &disk, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
+        assert!(kept(), "it can be resumed");
+        begin(&other, &disk, true).unwrap().unwrap().journal.end(Verdict::Wiped);
+        assert!(!kept(), "it has ended");
+        assert_eq!(files(&path), ["journal.key"]);
     }
 }

@@ -28,7 +28,7 @@ use crate::engine::job::Resume;
 use crate::engine::status::State;
 use crate::engine::{Settings, Stop};
 use crate::error::{Error, Result};
-use crate::journal::{self, Begun, Folder, Journal};
+use crate::journal::{self, Begun, Journal, Journals};
 use crate::plan::Plan;
 use crate::printable::printable_path;
 use crate::record::evidence::Evidence;
@@ -110,10 +110,10 @@ impl Job {
     }
 
     /// The same, or what another process left of it.
-    fn journaled(self, folder: &Folder, outline: Vec<String>, resume: bool) -> Result<Job> {
+    fn journaled(self, journals: &Journals, outline: Vec<String>, resume: bool) -> Result<Job> {
         let Subject { device, identity, counter, .. } = &self.subject;
         let subject = journal::Subject { device, identity, counter: counter.clone(), outline };
-        let begun = folder.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
+        let begun = journals.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
         Ok(match begun {
             Some(Begun { journal, plan, resume }) => Job { plan, resume, journal: Some(journal), ..self },
             None => self,

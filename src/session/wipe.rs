@@ -15,7 +15,7 @@ use crate::device::identity::Expected;
 use crate::engine::Settings;
 use crate::engine::fleet::Parallel;
 use crate::error::{Error, Kind, Result};
-use crate::journal::Folder;
+use crate::journal::{Folder, Journals};
 use crate::plan::Method;
 use crate::record::Assignment;
 use crate::record::details::Details;
@@ -120,6 +120,7 @@ impl Wipe {
             settings.check(&claim.geometry())?;
         }
 
+        let journals = journals.map(Journals::new);
         let (mut jobs, mut refused) = (Vec::new(), Vec::new());
         for (path, claim) in claimed {
             let job = claim.and_then(|(claim, plan)| {
@@ -129,7 +130,7 @@ impl Wipe {
                     let outline = plan.outline(&method);
                     let job = Job::wipe(path.clone(), claim, plan, &settings);
                     match &journals {
-                        Some(folder) => job.journaled(folder, outline, resume),
+                        Some(journals) => job.journaled(journals, outline, resume),
                         None => Ok(job),
                     }
                 });
@@ -150,7 +151,9 @@ impl Wipe {
             taken => taken.transpose()?.flatten(),
         };
         let shared = Shared { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
-        Ok(run(jobs, refused, &devices, shared, observer))
+        let outcome = run(jobs, refused, &devices, shared, observer);
+        journals.iter().for_each(Journals::prune);
+        Ok(outcome)
     }
 }
 

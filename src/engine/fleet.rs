@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::event::{Emitter, Event};
 use super::job::{self, JobReport, Progress, Resume, Surroundings};
-use super::watchdog::{Calls, Pending, Watchdog};
+use super::watchdog::{CallWatch, Stall};
 use super::{Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Clock, Disk, SystemClock};
@@ -143,20 +143,17 @@ fn run_on(
 struct Watched {
     job: usize,
     places: Arc<Places>,
-    calls: Calls,
+    calls: CallWatch,
     thread: JoinHandle<()>,
     result: Arc<Mutex<Option<Result<JobReport>>>>,
-    watchdog: Watchdog,
-    /// The call that the thread is in, by its number.
-    pending: Option<(u64, Pending)>,
     abandoned: Option<Error>,
 }
 
 impl Watched {
     fn start(work: Work, emitter: Emitter, places: Arc<Places>, settings: Settings, stop: Stop) -> Watched {
         let result = Arc::new(Mutex::new(None));
-        let (slot, calls, job) = (result.clone(), emitter.calls.clone(), emitter.job);
-        let (queue, watchdog) = (places.clone(), Watchdog::new(&settings));
+        let (slot, queue, job) = (result.clone(), places.clone(), emitter.job);
+        let calls = CallWatch::new(&settings, emitter.calls.clone());
         let thread = thread::spawn(move || {
             let Work { open, plan, resume, mut keep, bus } = work;
             let _place = queue.take(job, bus);
@@ -176,7 +173,7 @@ impl Watched {
                 }
             }
         });
-        Watched { job, places, calls, thread, result, watchdog, pending: None, abandoned: None }
+        Watched { job, places, calls, thread, result, abandoned: None }
     }
 
     fn is_over(&self) -> bool {
@@ -189,26 +186,22 @@ impl Watched {
         if self.is_over() {
             return None;
         }
-        let call = self.calls.current()?;
-        let (_, mut pending) = self
-            .pending
-            .filter(|(number, _)| *number == call.number)
-            .unwrap_or((call.number, Pending::new(now)));
-        let late = self.watchdog.is_newly_late(&mut pending, now);
-        self.pending = Some((call.number, pending));
-        let (age, seconds) = (pending.age(now), pending.age(now).as_secs());
         let has_result = self.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        if self.watchdog.gives_up_call(age, stopping, has_result) {
-            let what = format!("{} has not come back from the kernel for {seconds} s", call.operation);
-            self.abandoned = Some(Error::failed(what).at(call.at).way_out(
-                "the kernel does not let go of this process until the device answers: see its cable, its \
-                 controller and dmesg",
-            ));
-            // The next device need not wait for this one.
-            self.places.free(self.job);
-            return None;
+        let (call, age, stall) = self.calls.look(now, stopping, has_result)?;
+        let (operation, at, seconds) = (call.operation, call.at, age.as_secs());
+        match stall {
+            Stall::Late => Some(Event::Late { at, operation, seconds }),
+            Stall::GivenUp => {
+                let what = format!("{operation} has not come back from the kernel for {seconds} s");
+                self.abandoned = Some(Error::failed(what).at(at).way_out(
+                    "the kernel does not let go of this process until the device answers: see its cable, its \
+                     controller and dmesg",
+                ));
+                // The next device need not wait for this one.
+                self.places.free(self.job);
+                None
+            }
         }
-        late.then_some(Event::Late { at: call.at, operation: call.operation, seconds })
     }
 
     fn end(self) -> Result<JobReport> {

@@ -51,7 +51,7 @@ impl Watchdog {
     }
 
     /// Whether a call of this age is given up; `stopping` is how long ago a signal asked for an end.
-    pub fn gives_up_call(&self, age: Duration, stopping: Option<Duration>, has_result: bool) -> bool {
+    fn gives_up_call(&self, age: Duration, stopping: Option<Duration>, has_result: bool) -> bool {
         let stopped = stopping.is_some_and(|stopping| {
             stopping >= STOP_MAX || stopping.min(age) >= STOP_MAX.min(self.io_timeout)
         });
@@ -112,6 +112,48 @@ impl Calls {
 
     fn with<T>(&self, look: impl FnOnce(&mut CallState) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a call has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stall {
+    /// Since this look; the next ones do not repeat it.
+    Late,
+    GivenUp,
+}
+
+/// Watches the calls of one job from another thread.
+pub struct CallWatch {
+    watchdog: Watchdog,
+    calls: Calls,
+    /// The call that is watched now, by its number: its time begins when it is first seen.
+    pending: Option<(u64, Pending)>,
+}
+
+impl CallWatch {
+    pub fn new(settings: &Settings, calls: Calls) -> CallWatch {
+        CallWatch { watchdog: Watchdog::new(settings), calls, pending: None }
+    }
+
+    /// The call that has become late or is given up, and its age. `stopping` is how long ago a signal asked
+    /// for an end; `has_result` that only the close is left.
+    pub fn look(
+        &mut self,
+        now: Instant,
+        stopping: Option<Duration>,
+        has_result: bool,
+    ) -> Option<(Call, Duration, Stall)> {
+        let call = self.calls.current()?;
+        let known = self.pending.filter(|(number, _)| *number == call.number);
+        let (_, mut pending) = known.unwrap_or((call.number, Pending::new(now)));
+        let late = self.watchdog.is_newly_late(&mut pending, now);
+        self.pending = Some((call.number, pending));
+        let age = pending.age(now);
+        if self.watchdog.gives_up_call(age, stopping, has_result) {
+            return Some((call, age, Stall::GivenUp));
+        }
+        late.then_some((call, age, Stall::Late))
     }
 }
 
@@ -204,6 +246,28 @@ mod tests {
         assert!(!watchdog_2.gives_up_call(3 * SECOND, Some(2 * SECOND - BEFORE), false));
         assert!(watchdog_60.gives_up_call(STOP_MAX, None, true));
         assert!(!watchdog_60.gives_up_call(STOP_MAX - BEFORE, None, true));
+    }
+
+    #[test]
+    fn each_call_has_its_own_time() {
+        let (start, calls) = (Instant::now(), Calls::default());
+        let mut watch = CallWatch::new(&Settings::default(), calls.clone());
+        let mut look = |seconds: u32| {
+            let seen = watch.look(start + seconds * SECOND, None, false);
+            seen.map(|(call, age, stall)| (call.operation, age.as_secs(), stall))
+        };
+        calls.within("write", Extent::new(0, 1), || {
+            assert_eq!([look(0), look(59)], [None, None]);
+            assert_eq!(look(60), Some(("write", 60, Stall::Late)));
+            assert_eq!(look(1799), None);
+        });
+        // At the first look it has taken no time, whatever the one before took.
+        calls.within("flush", Extent::new(0, 1), || {
+            assert_eq!(look(1800), None);
+            assert_eq!(look(1870), Some(("flush", 70, Stall::Late)));
+            assert_eq!(look(3600), Some(("flush", 1800, Stall::GivenUp)));
+        });
+        assert_eq!(look(9999), None);
     }
 
     #[test]

@@ -57,7 +57,8 @@ fn changed_bytes_are_read_as_a_certificate() {
     bolero::check!().with_iterations(5_000).with_type::<(bool, Vec<(u16, u8)>)>().for_each(
         |(full, changes)| {
             let mut bytes = samples()[usize::from(*full)].clone();
-            for (at, byte) in changes {
+            // A few: more of them leave no JSON.
+            for (at, byte) in changes.iter().take(2) {
                 let at = usize::from(*at) % bytes.len();
                 bytes[at] = *byte;
             }

@@ -88,10 +88,10 @@ fn cover(c: &mut Criterion) {
                 let emitter = Emitter::new(0, to);
                 let (settings, stop) = (Settings::default(), Stop::default());
                 {
-                    let (draw, keep) = (&mut Seed::from_kernel, &mut |_: &job::Progress| {});
-                    let surroundings =
-                        job::Surroundings { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
-                    job::run(&mut disk, plan.clone(), None, surroundings)
+                    let (draw, keep) = (&mut Seed::from_kernel, &mut |_: &job::Checkpoint| {});
+                    let context =
+                        job::JobContext { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
+                    job::run(&mut disk, plan.clone(), None, context)
                 }
             })
         });

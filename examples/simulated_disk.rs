@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 
 use efface::{
-    Device, Emitter, Faults, Method, Plan, Policy, Seed, Settings, SimDisk, Stop, Surroundings, run_plan,
+    Device, Emitter, Faults, JobContext, Method, Plan, Policy, Seed, Settings, SimDisk, Stop, run_plan,
 };
 
 fn main() -> efface::Result<()> {
@@ -13,14 +13,14 @@ fn main() -> efface::Result<()> {
     let faults = Faults { lose: 50, ..Faults::default() };
     let mut disk = SimDisk::new(vec![b'x'; device.size as usize], 512, 4096, 7, faults);
     let (to, events) = channel();
-    let surroundings = Surroundings {
+    let context = JobContext {
         settings: &Settings::default(),
         stop: &Stop::default(),
         emitter: &Emitter::new(0, to),
         draw: &mut Seed::from_kernel,
         keep: &mut |_| {},
     };
-    let report = run_plan(&mut disk, plan, None, surroundings);
+    let report = run_plan(&mut disk, plan, None, context);
     println!("{}: {} bytes survive", report.verdict.word(), report.surviving.bytes);
     for (kind, bytes) in report.surviving.kinds() {
         println!("  {bytes} bytes of {kind}");

@@ -157,7 +157,7 @@ impl Directory {
         }
     }
 
-    /// None where there is no file of this name.
+    /// `None` if there is no file of this name.
     fn open_to_read(&self, name: &OsStr) -> io::Result<Option<File>> {
         if !self.has(name)? {
             return Ok(None);
@@ -169,7 +169,7 @@ impl Directory {
         }
     }
 
-    /// What the file of this name holds, None where there is none; a larger one is an error.
+    /// What the file of this name holds, `None` if there is none; a larger one is an error.
     pub fn read(&self, name: impl AsRef<OsStr>, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
         let name = name.as_ref();
         self.open_to_read(name)?.map(|file| read(file, name, bytes_max)).transpose()
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_has_one_holder_and_ends_with_it() {
+    fn a_lock_has_one_holder_and_ends_with_its_descriptor() {
         let (_folder, directory) = directory();
         assert!(!directory.is_locked("lock").unwrap());
         let held = directory.lock("lock").unwrap().unwrap();

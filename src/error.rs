@@ -16,7 +16,7 @@ pub enum Kind {
     Refused,
     /// This device cannot do what was asked: nothing was written.
     Unsupported,
-    /// Somebody else holds the target, and may let go: nothing was written.
+    /// Another process holds the target and may release it: nothing was written.
     Busy,
     /// The work was begun, or could not be begun, and did not succeed.
     Failed,

@@ -51,13 +51,13 @@ pub use device::identity::{Expected, Identity};
 pub use device::{DeviceNumber, Effect, Findings, Force, Layer, Refusal, Signature, Thin, Tree, select};
 pub use engine::event::{Emitter, Event};
 pub use engine::fleet::Parallel;
-pub use engine::job::{JobReport, Progress, Resume, Surroundings, run as run_plan};
-pub use engine::step::{Listed, StepReport};
+pub use engine::job::{Checkpoint, JobContext, JobReport, Resume, run as run_plan};
+pub use engine::step::{ListedExtents, StepReport};
 pub use engine::{OnMismatch, Settings, Stop};
 pub use error::{Error, Kind, Result};
-pub use io::sim::{Alias, Faults, SimDisk};
+pub use io::sim::{AliasFault, Faults, SimDisk};
 pub use io::{Buf, Disk, Done, Geometry, IoPath, Op};
-pub use journal::Folder;
+pub use journal::JournalStore;
 pub use pattern::{Pattern, Seed};
 pub use plan::{
     Device, KeyPlan, Method, Operation, Pass, Plan, Policy, SCHEMES, Sample, Scheme, Scope, Step,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use efface::Verdict;
 use efface::cli::{Cli, signals};
-use efface::internals::progress::{StderrLog, output, tell};
+use efface::internals::progress::{StderrLog, output, stderr_line};
 use nix::sys::resource::{Resource, setrlimit};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         return ExitCode::from(Verdict::Failed.exit_code());
     }
     no_core_dumps();
-    let cli = Cli::said();
+    let cli = Cli::from_args();
     let level = match cli.verbose {
         0 => LevelFilter::WARN,
         1 => LevelFilter::INFO,
@@ -41,6 +41,6 @@ fn main() -> ExitCode {
 fn no_core_dumps() {
     let none = |bytes| setrlimit(Resource::RLIMIT_CORE, bytes, bytes);
     if let Err(error) = none(1).or_else(|_| none(0)) {
-        tell(format_args!("efface: core dumps cannot be turned off: {error}"));
+        stderr_line(format_args!("efface: core dumps cannot be turned off: {error}"));
     }
 }

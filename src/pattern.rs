@@ -104,7 +104,7 @@ impl Pattern {
         }
     }
 
-    /// Two offsets with the same phase have the same bytes after them; none where no two do.
+    /// Two offsets with the same phase have the same bytes after them; `None` if no two have.
     pub fn phase(&self, at: u64) -> Option<u64> {
         match self {
             Pattern::Constant { bytes } => Some(at % bytes.len() as u64),
@@ -194,7 +194,7 @@ mod tests {
         }
 
         #[test]
-        fn the_same_phase_means_the_same_bytes(
+        fn equal_phases_give_equal_bytes(
             bytes in prop::collection::vec(any::<u8>(), 1..=BYTES_MAX), at in 0u64..100, periods in 0u64..9,
         ) {
             let (pattern, later) = (Pattern::constant(&bytes), at + periods * bytes.len() as u64);

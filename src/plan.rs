@@ -285,35 +285,35 @@ mod tests {
         })
     }
 
-    fn told(name: &str, policy: Policy) -> Vec<String> {
+    fn outline_of(name: &str, policy: Policy) -> Vec<String> {
         plan(&Method::named(name).unwrap(), policy).unwrap().steps.iter().map(Step::to_string).collect()
     }
 
     #[test]
     fn the_default_is_one_pass_and_a_check_of_it() {
         assert_eq!(
-            told("zero", Policy::Standard),
+            outline_of("zero", Policy::Standard),
             ["survey, 4608 probes", "overwrite 0x00", "verify 0x00, 4608 probes"]
         );
-        assert_eq!(told("zero", Policy::None), ["overwrite 0x00"]);
+        assert_eq!(outline_of("zero", Policy::None), ["overwrite 0x00"]);
     }
 
     #[test]
     fn of_a_thin_volume_only_what_is_not_zero_is_written() {
         let thin = |name: &str, policy| plan(&Method::named(name).unwrap(), policy).unwrap().on_thin(true);
-        let told = |name, policy| -> Vec<String> {
+        let outline_of = |name, policy| -> Vec<String> {
             thin(name, policy).unwrap().steps.iter().map(Step::to_string).collect()
         };
         let zero = "overwrite 0x00 where it was not zero";
         let read =
             ["survey, 4608 probes", "find what is not zero", zero, "verify 0x00, all of it", "discard"];
-        assert_eq!(told("zero", Policy::Standard), read);
-        assert_eq!(told("zero", Policy::None), ["find what is not zero", zero, "discard"]);
+        assert_eq!(outline_of("zero", Policy::Standard), read);
+        assert_eq!(outline_of("zero", Policy::None), ["find what is not zero", zero, "discard"]);
         // Whatever the method, at last all of it reads alike.
         let random = "overwrite random where it was not zero";
-        assert_eq!(told("random", Policy::None), ["find what is not zero", random, zero, "discard"]);
+        assert_eq!(outline_of("random", Policy::None), ["find what is not zero", random, zero, "discard"]);
         let discard = ["survey, 4608 probes", "discard", "verify 0x00, 4608 probes"];
-        assert_eq!(told("discard", Policy::Standard), discard);
+        assert_eq!(outline_of("discard", Policy::Standard), discard);
         let method = Method::named("zero").unwrap().offload_zeroes().unwrap();
         assert!(plan(&method, Policy::None).unwrap().on_thin(true).is_err());
         assert!(!thin("zero", Policy::None).unwrap().outline(&Method::named("zero").unwrap()).is_empty());
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn schemes_are_what_their_sources_say() {
         let shred = ["overwrite 0x55", "overwrite 0xaa", "overwrite random"];
-        assert_eq!(told("shred", Policy::None), shred);
+        assert_eq!(outline_of("shred", Policy::None), shred);
         let dod3 = [
             "survey, 4608 probes",
             "overwrite 0x00",
@@ -330,12 +330,12 @@ mod tests {
             "overwrite random",
             "verify random, all of it",
         ];
-        assert_eq!(told("dod3", Policy::Full), dod3);
+        assert_eq!(outline_of("dod3", Policy::Full), dod3);
         let dod7 = ["0x01", "0xfe", "random", "0x03", "0x04", "0xfb", "random"];
-        assert_eq!(told("dod7", Policy::None), dod7.map(|pass| format!("overwrite {pass}")));
-        assert_eq!(told("gutmann", Policy::None).len(), 35);
+        assert_eq!(outline_of("dod7", Policy::None), dod7.map(|pass| format!("overwrite {pass}")));
+        assert_eq!(outline_of("gutmann", Policy::None).len(), 35);
         assert_eq!(
-            told("discard", Policy::Full),
+            outline_of("discard", Policy::Full),
             ["survey, 4608 probes", "discard", "verify 0x00, all of it"]
         );
     }
@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_made_of_whole_blocks_inside_the_device() {
+    fn a_partial_area_is_whole_blocks_inside_the_device() {
         let odd = Device { size: 1_000_100, logical_block: 512, physical_block: 512 };
         assert_eq!(odd.area(None, None).unwrap(), Extent::new(0, 1_000_100));
         assert_eq!(odd.area(Some(512), Some(1024)).unwrap(), Extent::new(512, 1536));

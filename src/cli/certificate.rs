@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
-use crate::progress::{print, tell};
+use crate::progress::{print, stderr_line};
 use crate::record::Record;
 use crate::record::certificate::{Certificate as File, Signed};
 use crate::record::sign::PublicKeys;
@@ -14,25 +14,25 @@ use crate::verdict::{EXIT_CODES, Verdict};
 use crate::view::{html, text};
 
 #[derive(Args)]
-pub struct Certificate {
+pub struct CertificateArgs {
     #[command(subcommand)]
-    command: Command,
+    command: CertificateCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum CertificateCommand {
     /// Say whether certificates are what efface wrote, and whether their claims follow from their numbers
     #[command(after_help = EXIT_CODES)]
-    Verify(Verify),
+    Verify(CertificateVerifyArgs),
     /// Show certificates, as text or as a page to print
     #[command(after_help = EXIT_CODES)]
-    Render(Render),
+    Render(CertificateRenderArgs),
     /// Print the JSON Schema of a record
     Schema,
 }
 
 #[derive(Args)]
-struct Verify {
+struct CertificateVerifyArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -46,7 +46,7 @@ struct Verify {
 }
 
 #[derive(Args)]
-struct Render {
+struct CertificateRenderArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -59,17 +59,17 @@ struct Render {
     public_key: Vec<PathBuf>,
 }
 
-impl Certificate {
+impl CertificateArgs {
     pub fn run(self) -> Result<Verdict> {
         match self.command {
-            Command::Verify(verify) => verify.run(),
-            Command::Render(render) => render.run(),
-            Command::Schema => schema(),
+            CertificateCommand::Verify(verify) => verify.run(),
+            CertificateCommand::Render(render) => render.run(),
+            CertificateCommand::Schema => schema(),
         }
     }
 }
 
-impl Verify {
+impl CertificateVerifyArgs {
     /// Each file is reported; the worst one gives the exit code.
     fn run(self) -> Result<Verdict> {
         let keys = PublicKeys::read(&self.public_key)?;
@@ -89,7 +89,7 @@ impl Verify {
                     verdicts.push(Verdict::Shown);
                 }
                 Err(error) => {
-                    tell(format_args!("efface: {error}"));
+                    stderr_line(format_args!("efface: {error}"));
                     verdicts.push(error.kind.into());
                 }
             }
@@ -109,7 +109,7 @@ impl Verify {
     }
 }
 
-impl Render {
+impl CertificateRenderArgs {
     /// All of them or none: a page with a certificate missing would say too much.
     fn run(self) -> Result<Verdict> {
         let keys = PublicKeys::read(&self.public_key)?;

@@ -15,7 +15,7 @@ pub fn confirm(tree: &Tree, &Question { identity, findings, plan }: &Question) -
             .way_out("run it on a terminal, or add --yes where a program has made sure"));
     }
     // What was said before stands above the question.
-    output::stderr().settle(Instant::now() + READER_MAX);
+    output::stderr().wait_drained(Instant::now() + READER_MAX);
     let name = identity.name();
     eprintln!("{}", identity.describe());
     for line in identity.contents(tree, &findings.signatures) {

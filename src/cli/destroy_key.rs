@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::evidence::Keep;
-use super::order::{Expect, ForceKind};
-use super::wipe::{Output, Screen, Transfer};
+use super::evidence::EvidenceArgs;
+use super::order::{ExpectArgs, ForceArg};
+use super::wipe::{IoArgs, OutputArgs, TerminalObserver};
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Force, Tree, select};
 use crate::engine::fleet::Parallel;
@@ -19,12 +19,12 @@ use crate::plan::{DESTROY_KEY, KeyPlan, Plan};
 use crate::printable::printable;
 use crate::record::Assignment;
 use crate::session::targets::Refusals;
-use crate::session::{self, Job, Observer, Question, Shared};
+use crate::session::{self, Observer, Question, RunContext, SessionJob};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
-pub struct DestroyKey {
+pub struct DestroyKeyArgs {
     /// The device with the volume, by path, serial:… or wwn:… (or a file, with --image)
     #[arg(value_name = "DEVICE")]
     device: OsString,
@@ -43,16 +43,16 @@ pub struct DestroyKey {
 
     /// Override one kind of refusal; what is mounted or runs the system stays refused
     #[arg(long, value_name = "KIND")]
-    force: Vec<ForceKind>,
+    force: Vec<ForceArg>,
 
     #[command(flatten)]
-    said: Said,
+    statements: KeyStatementArgs,
 
     #[command(flatten)]
-    expect: Expect,
+    expect: ExpectArgs,
 
     #[command(flatten)]
-    transfer: Transfer,
+    transfer: IoArgs,
 
     /// Wait this many seconds for a device that another efface, or a closing one, still holds
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
@@ -63,15 +63,15 @@ pub struct DestroyKey {
     yes: bool,
 
     #[command(flatten)]
-    keep: Keep,
+    keep: EvidenceArgs,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 }
 
 /// What only people know of the keys.
 #[derive(Args)]
-struct Said {
+struct KeyStatementArgs {
     /// Name the secret that is kept elsewhere and opens the volume (a Barbican id), for the record
     #[arg(long, value_name = "ID")]
     external_key: Option<String>,
@@ -81,10 +81,10 @@ struct Said {
     encrypted_since_provisioning: bool,
 }
 
-impl DestroyKey {
+impl DestroyKeyArgs {
     pub fn run(self) -> Result<Verdict> {
         let tree = Tree::real();
-        let mut screen = Screen::new(self.output.wanted()?, self.yes);
+        let mut screen = TerminalObserver::new(self.output.options()?, self.yes);
         self.transfer.set_priority()?;
         let deadline = Instant::now() + Duration::from_secs(self.wait.into());
         let (details, evidence) = self.keep.prepare(1, deadline)?;
@@ -100,14 +100,14 @@ impl DestroyKey {
                 // Nobody opens the volume while its header goes.
                 _data_device = data_device;
                 settings.check(&claim.geometry())?;
-                jobs.push(Job::wipe(asked.clone(), claim, plan, &settings));
+                jobs.push(SessionJob::wipe(asked.clone(), claim, plan, &settings));
             }
             Err(error) if error.kind == Kind::Usage => return Err(error),
             Err(error) => refused.push((asked.clone(), *refusals.record(&asked, error))),
         }
         let stop = screen.begin();
         let (assignment, parallel) = (&assignment, Parallel::default());
-        let shared = Shared { assignment, parallel, settings: &settings, stop: &stop, evidence };
+        let shared = RunContext { assignment, parallel, settings: &settings, stop: &stop, evidence };
         let outcome = session::run(jobs, refused, &[asked], shared, &mut screen);
         Ok(screen.end(&outcome))
     }
@@ -118,7 +118,7 @@ impl DestroyKey {
         tree: &Tree,
         path: &Path,
         deadline: Instant,
-        screen: &mut Screen,
+        screen: &mut TerminalObserver,
     ) -> Result<(Claim, Option<Claim>, Plan)> {
         let force: Vec<Force> = self.force.iter().map(|kind| Force::from(*kind)).collect();
         let claim =
@@ -133,8 +133,8 @@ impl DestroyKey {
         };
         let keys = KeyPlan {
             data_device: data_device.as_ref().map(|claim| claim.identity().describe()),
-            external_key: self.said.external_key.as_deref().map(printable),
-            encrypted_since_provisioning: self.said.encrypted_since_provisioning,
+            external_key: self.statements.external_key.as_deref().map(printable),
+            encrypted_since_provisioning: self.statements.encrypted_since_provisioning,
             ..target.keys(data_device.as_ref())?
         };
         let plan = Plan::destroy_key(keys, self.rounds, &(&target.geometry()).into(), &mut Seed::from_kernel)

@@ -13,7 +13,7 @@ use crate::record::ledger::Ledger;
 use crate::record::sign::SecretKey;
 
 #[derive(Args)]
-pub struct Keep {
+pub struct EvidenceArgs {
     /// Write a certificate of each device into this folder, or, of one device, to this file
     #[arg(long, value_name = "PATH")]
     certificate_to: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Keep {
     detail: Vec<String>,
 }
 
-impl Keep {
+impl EvidenceArgs {
     /// Finds out now what could not be kept later; a ledger that another process holds is waited for.
     pub fn prepare(&self, devices: usize, deadline: Instant) -> Result<(Details, Evidence)> {
         if self.sign_key.is_some() && self.certificate_to.is_none() && self.ledger.is_none() {
@@ -43,7 +43,7 @@ impl Keep {
                 .way_out("add --certificate-to PATH or --ledger DIR"));
         }
         let details = Details::read(self.details.as_deref(), &self.detail)?;
-        details.suit(devices)?;
+        details.check_device_count(devices)?;
         let evidence = Evidence {
             key: self.sign_key.as_deref().map(SecretKey::read).transpose()?,
             ledger: self.ledger.as_deref().map(|folder| Ledger::open(folder, deadline)).transpose()?,

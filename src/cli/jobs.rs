@@ -5,17 +5,17 @@ use std::io;
 use clap::Args;
 use serde::Serialize;
 
-use super::state::StateDir;
+use super::state::StateDirArgs;
 use crate::error::{Error, Result};
-use crate::journal::{Folder, Job};
+use crate::journal::{JournalStore, ListedJob};
 use crate::progress::print;
 use crate::verdict::Verdict;
 use crate::view::jobs_table;
 
 #[derive(Args)]
-pub struct Jobs {
+pub struct JobsArgs {
     #[command(flatten)]
-    state: StateDir,
+    state: StateDirArgs,
 
     /// For programs: everything that is known of each
     #[arg(long)]
@@ -23,12 +23,12 @@ pub struct Jobs {
 }
 
 #[derive(Serialize)]
-struct Listed {
+struct JobsJson {
     v: u32,
-    jobs: Vec<Job>,
+    jobs: Vec<ListedJob>,
 }
 
-impl Jobs {
+impl JobsArgs {
     pub fn run(self) -> Result<Verdict> {
         let path = self.state.path();
         let unreadable = |error| {
@@ -38,13 +38,13 @@ impl Jobs {
                 .on(&path)
         };
         // Where nothing was ever wiped there is no folder.
-        let jobs = match Folder::at(&path).and_then(|folder| folder.jobs()) {
+        let jobs = match JournalStore::at(&path).and_then(|folder| folder.jobs()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             jobs => jobs.map_err(unreadable)?,
         };
         let text = if self.json {
             let error = |error| Error::failed(format!("the jobs cannot be written as JSON: {error}"));
-            serde_json::to_string_pretty(&Listed { v: 1, jobs }).map_err(error)? + "\n"
+            serde_json::to_string_pretty(&JobsJson { v: 1, jobs }).map_err(error)? + "\n"
         } else {
             jobs_table(&jobs)
         };

@@ -11,13 +11,13 @@ use crate::record::sign::SecretKey;
 use crate::verdict::Verdict;
 
 #[derive(Args)]
-pub struct Key {
+pub struct KeyArgs {
     #[command(subcommand)]
-    command: Command,
+    command: KeyCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum KeyCommand {
     /// Make a pair: FILE, for its owner alone, and FILE.pub, for everybody
     New {
         #[arg(value_name = "FILE")]
@@ -25,9 +25,9 @@ enum Command {
     },
 }
 
-impl Key {
+impl KeyArgs {
     pub fn run(self) -> Result<Verdict> {
-        let Command::New { file } = self.command;
+        let KeyCommand::New { file } = self.command;
         let public = SecretKey::create(&file)?;
         print(&format!("{}\nkey {}\n", printable_path(&file), public.id()))?;
         Ok(Verdict::Shown)

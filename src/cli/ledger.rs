@@ -6,26 +6,26 @@ use clap::{Args, Subcommand};
 
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
-use crate::progress::{print, tell};
+use crate::progress::{print, stderr_line};
 use crate::record::ledger::{Review, review};
 use crate::record::sign::PublicKeys;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
-pub struct Ledger {
+pub struct LedgerArgs {
     #[command(subcommand)]
-    command: Command,
+    command: LedgerCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum LedgerCommand {
     /// Find records that are missing, changed or out of order
     #[command(after_help = EXIT_CODES)]
-    Verify(Verify),
+    Verify(LedgerVerifyArgs),
 }
 
 #[derive(Args)]
-struct Verify {
+struct LedgerVerifyArgs {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
@@ -38,9 +38,9 @@ struct Verify {
     noted: Option<String>,
 }
 
-impl Ledger {
+impl LedgerArgs {
     pub fn run(self) -> Result<Verdict> {
-        let Command::Verify(Verify { folder, public_key, noted }) = self.command;
+        let LedgerCommand::Verify(LedgerVerifyArgs { folder, public_key, noted }) = self.command;
         let keys = PublicKeys::read(&public_key)?;
         let Review { records, signed, head, problems } = review(&folder, &keys, noted.as_deref())?;
         let head = head.map_or("none".into(), |head| format!("{} {}", head.sequence, head.sha256));
@@ -55,7 +55,7 @@ impl Ledger {
             )?;
         }
         for problem in &problems {
-            tell(format_args!("efface: {}: {problem}", printable_path(&folder)));
+            stderr_line(format_args!("efface: {}: {problem}", printable_path(&folder)));
         }
         if problems.is_empty() {
             return Ok(Verdict::Shown);

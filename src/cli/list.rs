@@ -4,30 +4,30 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::device::Tree;
-use crate::device::inventory::{Entry, inventory};
+use crate::device::inventory::{InventoryEntry, inventory};
 use crate::error::{Error, Result};
 use crate::progress::print;
 use crate::verdict::Verdict;
 use crate::view::inventory_table;
 
 #[derive(Args)]
-pub struct List {
+pub struct ListArgs {
     /// For programs: everything that is known of each device
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Serialize)]
-struct Listed {
+struct DevicesJson {
     v: u32,
-    devices: Vec<Entry>,
+    devices: Vec<InventoryEntry>,
 }
 
-impl List {
+impl ListArgs {
     pub fn run(self) -> Result<Verdict> {
         let devices = inventory(&Tree::real())?;
         let text = if self.json {
-            let listed = Listed { v: 1, devices };
+            let listed = DevicesJson { v: 1, devices };
             let error = |error| Error::failed(format!("the list cannot be written as JSON: {error}"));
             serde_json::to_string_pretty(&listed).map_err(error)? + "\n"
         } else {

@@ -12,12 +12,12 @@ use crate::error::{Error, Result};
 use crate::verdict::Verdict;
 
 #[derive(Args)]
-pub struct Manual {
+pub struct ManualArgs {
     /// The folder that they are written to
     folder: PathBuf,
 }
 
-impl Manual {
+impl ManualArgs {
     pub fn run(self) -> Result<Verdict> {
         let failed = |error| Error::failed("the manual cannot be written").because(error).on(&self.folder);
         write(&self.folder).map_err(failed)?;

@@ -21,10 +21,10 @@ mod verify;
 mod wipe;
 
 use clap::{Parser, Subcommand};
-use shred::Shred;
+use shred::ShredArgs;
 
 use crate::error::Result;
-use crate::progress::tell;
+use crate::progress::stderr_line;
 use crate::verdict::{EXIT_CODES, Verdict};
 
 /// Wipes block devices at their own speed, and proves what it did
@@ -42,61 +42,61 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Overwrite devices, and verify what reads back
-    Wipe(wipe::Wipe),
+    Wipe(wipe::WipeArgs),
     /// Destroy the keys of a LUKS volume: its data is then beyond reading, in milliseconds
-    DestroyKey(destroy_key::DestroyKey),
+    DestroyKey(destroy_key::DestroyKeyArgs),
     /// Show the disks, what is on them, and which of them a wipe would take
-    List(list::List),
+    List(list::ListArgs),
     /// Show which wipes run, which could go on (--resume), and which have ended
-    Jobs(jobs::Jobs),
+    Jobs(jobs::JobsArgs),
     /// Show what a wipe would do, and what it could claim; writes nothing
-    Plan(plan::Plan),
+    Plan(plan::PlanArgs),
     /// Read a device, and say whether it holds what is expected; writes nothing
-    Verify(verify::Verify),
+    Verify(verify::VerifyArgs),
     /// Check and show the certificates that a wipe wrote
-    Certificate(certificate::Certificate),
+    Certificate(certificate::CertificateArgs),
     /// Make keys to sign certificates with
-    Key(key::Key),
+    Key(key::KeyArgs),
     /// Check a chain of records
-    Ledger(ledger::Ledger),
+    Ledger(ledger::LedgerArgs),
     /// Write the manual pages and shell completions, for packages
     #[command(hide = true)]
-    Manual(manual::Manual),
+    Manual(manual::ManualArgs),
     /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
-    Selftest(selftest::Selftest),
+    Selftest(selftest::SelftestArgs),
 }
 
 impl Cli {
     /// What the command line says: efface's own, or that of the tool whose name the program was given.
-    pub fn said() -> Cli {
-        if !shred::is_meant() {
+    pub fn from_args() -> Cli {
+        if !shred::invoked_as_shred() {
             return Cli::parse();
         }
-        let words = Shred::parse().words().unwrap_or_else(|error| error.exit());
+        let words = ShredArgs::parse().to_wipe_args().unwrap_or_else(|error| error.exit());
         Cli::parse_from(words)
     }
 
     pub fn run(self) -> Verdict {
         match self.command {
-            Command::Wipe(wipe) => told(wipe.run()),
-            Command::DestroyKey(destroy) => told(destroy.run()),
-            Command::List(list) => told(list.run()),
-            Command::Jobs(jobs) => told(jobs.run()),
-            Command::Plan(plan) => told(plan.run()),
-            Command::Verify(verify) => told(verify.run()),
-            Command::Certificate(certificate) => told(certificate.run()),
-            Command::Key(key) => told(key.run()),
-            Command::Ledger(ledger) => told(ledger.run()),
-            Command::Manual(manual) => told(manual.run()),
-            Command::Selftest(selftest) => told(selftest.run()),
+            Command::Wipe(wipe) => report_error(wipe.run()),
+            Command::DestroyKey(destroy) => report_error(destroy.run()),
+            Command::List(list) => report_error(list.run()),
+            Command::Jobs(jobs) => report_error(jobs.run()),
+            Command::Plan(plan) => report_error(plan.run()),
+            Command::Verify(verify) => report_error(verify.run()),
+            Command::Certificate(certificate) => report_error(certificate.run()),
+            Command::Key(key) => report_error(key.run()),
+            Command::Ledger(ledger) => report_error(ledger.run()),
+            Command::Manual(manual) => report_error(manual.run()),
+            Command::Selftest(selftest) => report_error(selftest.run()),
         }
     }
 }
 
 /// An error that is no single device's is told here; the devices' own stand in their records.
-fn told(result: Result<Verdict>) -> Verdict {
+fn report_error(result: Result<Verdict>) -> Verdict {
     result.unwrap_or_else(|error| {
-        tell(format_args!("efface: {error}"));
+        stderr_line(format_args!("efface: {error}"));
         error.kind.into()
     })
 }

@@ -12,7 +12,7 @@ use crate::range::Extent;
 use crate::session::{self, Passes};
 
 #[derive(Args)]
-pub struct Order {
+pub struct OrderArgs {
     /// What to write
     #[arg(long, default_value = "zero", value_name = "NAME", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SCHEMES.iter().map(|scheme| scheme.name)),
@@ -33,26 +33,26 @@ pub struct Order {
 
     /// How much to read back
     #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
-    verify: Verification,
+    verify: VerifyLevel,
 
     #[command(flatten)]
-    bound: Bound,
+    bound: BoundArgs,
 
     /// Destroy the keys where the device is a LUKS volume, as destroy-key does, and overwrite the rest
     #[arg(long, conflicts_with_all = ["offset", "size"])]
     prefer_key: bool,
 
     #[command(flatten)]
-    part: Part,
+    part: RangeArgs,
 
     /// Override one kind of refusal; what is mounted or runs the system stays refused
     #[arg(long, value_name = "KIND")]
-    force: Vec<ForceKind>,
+    force: Vec<ForceArg>,
 }
 
 /// Which part of the device, and whether it is one.
 #[derive(Args)]
-pub struct Part {
+pub struct RangeArgs {
     /// Begin at this byte (100MiB)
     #[arg(long, value_parser = size, value_name = "BYTES")]
     offset: Option<u64>,
@@ -73,7 +73,7 @@ enum ZeroWith {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-pub enum Verification {
+pub enum VerifyLevel {
     /// Read nothing back
     None,
     /// 4,608 probes: 99 % confidence that at most 0.1 % of the blocks differ
@@ -88,7 +88,7 @@ pub enum Verification {
 
 /// How much to read, by what it shall prove.
 #[derive(Args)]
-pub struct Bound {
+pub struct BoundArgs {
     /// Read as many probes as it takes to say this: with such confidence (0.999) …
     #[arg(long, value_name = "SHARE", value_parser = share_ppm, requires = "max_unwiped")]
     confidence: Option<u64>,
@@ -98,8 +98,8 @@ pub struct Bound {
     max_unwiped: Option<u64>,
 }
 
-impl Bound {
-    pub fn policy(&self, otherwise: Verification) -> Policy {
+impl BoundArgs {
+    pub fn policy(&self, otherwise: VerifyLevel) -> Policy {
         match (self.confidence, self.max_unwiped) {
             (Some(confidence_ppm), Some(unwiped_ppb)) => Policy::Claim { confidence_ppm, unwiped_ppb },
             _ => otherwise.into(),
@@ -107,20 +107,20 @@ impl Bound {
     }
 }
 
-impl From<Verification> for Policy {
-    fn from(verification: Verification) -> Policy {
+impl From<VerifyLevel> for Policy {
+    fn from(verification: VerifyLevel) -> Policy {
         match verification {
-            Verification::None => Policy::None,
-            Verification::Standard => Policy::Standard,
-            Verification::High => Policy::High,
-            Verification::Full => Policy::Full,
-            Verification::NistR1 => Policy::NistR1,
+            VerifyLevel::None => Policy::None,
+            VerifyLevel::Standard => Policy::Standard,
+            VerifyLevel::High => Policy::High,
+            VerifyLevel::Full => Policy::Full,
+            VerifyLevel::NistR1 => Policy::NistR1,
         }
     }
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-pub enum ForceKind {
+pub enum ForceArg {
     /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
     SharedFs,
     /// A closed snapshot's exception store, beside its snapshot
@@ -135,15 +135,15 @@ pub enum ForceKind {
     SameSerial,
 }
 
-impl From<ForceKind> for Force {
-    fn from(kind: ForceKind) -> Force {
+impl From<ForceArg> for Force {
+    fn from(kind: ForceArg) -> Force {
         match kind {
-            ForceKind::SharedFs => Force::SharedFs,
-            ForceKind::SnapshotCow => Force::SnapshotCow,
-            ForceKind::Unprobed => Force::Unprobed,
-            ForceKind::Unseen => Force::Unseen,
-            ForceKind::Copies => Force::Copies,
-            ForceKind::SameSerial => Force::SameSerial,
+            ForceArg::SharedFs => Force::SharedFs,
+            ForceArg::SnapshotCow => Force::SnapshotCow,
+            ForceArg::Unprobed => Force::Unprobed,
+            ForceArg::Unseen => Force::Unseen,
+            ForceArg::Copies => Force::Copies,
+            ForceArg::SameSerial => Force::SameSerial,
         }
     }
 }
@@ -154,15 +154,16 @@ fn methods() -> String {
     format!("What to write:\n{}", lines.join("\n"))
 }
 
-impl Part {
+impl RangeArgs {
     pub fn area(&self, device: &Device) -> Result<Extent> {
         device.area(self.offset, self.size)
     }
 }
 
-impl Order {
+impl OrderArgs {
     pub fn order(&self) -> session::Order {
-        let Order { method, passes, final_zero, zero_with, verify, bound, prefer_key, part, force } = self;
+        let OrderArgs { method, passes, final_zero, zero_with, verify, bound, prefer_key, part, force } =
+            self;
         session::Order {
             passes: match passes {
                 Some(list) => Passes::List(list.clone()),
@@ -182,7 +183,7 @@ impl Order {
 
 /// What the disk has to be.
 #[derive(Args)]
-pub struct Expect {
+pub struct ExpectArgs {
     /// Only a disk with this serial number
     #[arg(long, value_name = "SERIAL")]
     expect_serial: Option<String>,
@@ -200,7 +201,7 @@ pub struct Expect {
     expect_size: Option<u64>,
 }
 
-impl Expect {
+impl ExpectArgs {
     pub fn expected(&self) -> Expected {
         Expected {
             serial: self.expect_serial.clone(),

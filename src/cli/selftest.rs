@@ -1,13 +1,13 @@
 //! `efface selftest`: the main job on a scratch device of its own, and the lies that it catches.
 
-mod liars;
+mod faulty_disks;
 mod scratch;
 
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::wipe::Screen;
+use super::wipe::TerminalObserver;
 use crate::device::Force;
 use crate::device::Tree;
 use crate::device::guard::{self, Request};
@@ -16,22 +16,22 @@ use crate::engine::{Settings, Stop};
 use crate::error::Result;
 use crate::pattern::{Pattern, Seed};
 use crate::plan::{Device, Method, Plan, Policy};
-use crate::progress::Wanted;
+use crate::progress::OutputOptions;
 use crate::record::Assignment;
 use crate::record::evidence::Evidence;
-use crate::session::{self, Job, Observer, Shared};
+use crate::session::{self, Observer, RunContext, SessionJob};
 use crate::verdict::Verdict;
 use scratch::Scratch;
 
 #[derive(Args)]
-pub struct Selftest {}
+pub struct SelftestArgs {}
 
 /// Large enough that the standard policy draws its probes instead of reading all.
 const SCRATCH_BYTES: u64 = 256 << 20;
 
-impl Selftest {
+impl SelftestArgs {
     pub fn run(self) -> Result<Verdict> {
-        let mut screen = Screen::new(Wanted::default(), true);
+        let mut screen = TerminalObserver::new(OutputOptions::default(), true);
         let stop = screen.begin();
         let scratch = Scratch::new(SCRATCH_BYTES)?;
         println!("1. A scratch device full of data is wiped as `efface wipe --method shred` does it.\n");
@@ -42,13 +42,13 @@ impl Selftest {
         scratch.compare(&written)?;
         println!("Read again below the device: every byte is the last pass's, no old data is left.\n");
         println!("2. Simulated disks that lie are wiped and read back in full: who is found out?\n");
-        let found_out = liars::run()?;
+        let found_out = faulty_disks::run()?;
         Ok(stop.verdict().unwrap_or(found_out))
     }
 }
 
 /// The main job; gives what the last pass wrote.
-fn wipe(scratch: &Scratch, stop: &Stop, mut screen: Screen) -> Result<(Verdict, Pattern)> {
+fn wipe(scratch: &Scratch, stop: &Stop, mut screen: TerminalObserver) -> Result<(Verdict, Pattern)> {
     let path = scratch.path();
     let deadline = Instant::now() + Duration::from_secs(10);
     // It was made a moment ago, and no other process has been given it: who else there is does not matter.
@@ -60,10 +60,10 @@ fn wipe(scratch: &Scratch, stop: &Stop, mut screen: Screen) -> Result<(Verdict, 
     let area = geometry.area(None, None)?;
     let plan = Plan::new(&Method::named("shred")?, Policy::Standard, area, &geometry, &mut || Ok(seed))?;
     let settings = Settings::default();
-    let job = Job::wipe(path.clone(), claim, plan, &settings);
+    let job = SessionJob::wipe(path.clone(), claim, plan, &settings);
     let assignment = &Assignment { method: "shred".into(), ..Assignment::default() };
     let (parallel, evidence) = (Parallel::default(), Evidence::default());
-    let shared = Shared { assignment, parallel, settings: &settings, stop, evidence };
+    let shared = RunContext { assignment, parallel, settings: &settings, stop, evidence };
     let outcome = session::run(vec![job], Vec::new(), &[path], shared, &mut screen);
     Ok((screen.end(&outcome), Pattern::Random { seed }))
 }

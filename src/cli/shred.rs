@@ -12,7 +12,7 @@ use super::arguments::some_size;
 /// Overwrites block devices, and verifies what reads back: efface, by the name of shred
 #[derive(Parser)]
 #[command(name = "shred", version)]
-pub struct Shred {
+pub struct ShredArgs {
     /// Block devices
     #[arg(required = true, value_name = "DEVICE")]
     devices: Vec<OsString>,
@@ -52,14 +52,14 @@ pub struct Shred {
 }
 
 /// Whether the program was started by this name.
-pub fn is_meant() -> bool {
+pub fn invoked_as_shred() -> bool {
     std::env::args_os().next().is_some_and(|name| Path::new(&name).file_name().is_some_and(|n| n == "shred"))
 }
 
-impl Shred {
+impl ShredArgs {
     /// The words of `efface wipe` that mean the same.
-    pub fn words(&self) -> Result<Vec<OsString>, clap::Error> {
-        let refuse = |why: &str| Err(Shred::command().error(ErrorKind::ArgumentConflict, why));
+    pub fn to_wipe_args(&self) -> Result<Vec<OsString>, clap::Error> {
+        let refuse = |why: &str| Err(ShredArgs::command().error(ErrorKind::ArgumentConflict, why));
         if self.random_source.is_some() {
             return refuse(
                 "--random-source: the random data comes from a seed that is kept for verification",
@@ -94,14 +94,14 @@ mod tests {
 
     use super::*;
 
-    fn said(line: &str) -> Result<String, String> {
-        let shred = Shred::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
-        let words = shred.words().map_err(|error| error.to_string())?;
+    fn translated(line: &str) -> Result<String, String> {
+        let shred = ShredArgs::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+        let words = shred.to_wipe_args().map_err(|error| error.to_string())?;
         Ok(words[3..].join(OsStr::new(" ")).into_string().expect("the words are in UTF-8"))
     }
 
     #[test]
-    fn what_nova_and_people_say_is_said_as_a_wipe() {
+    fn shred_command_lines_become_wipe_command_lines() {
         for (shred, wipe) in [
             ("shred -n0 -z -s1073741824 /dev/x", "--method=zero --size=1073741824 --quiet -- /dev/x"),
             (
@@ -116,13 +116,13 @@ mod tests {
             ),
             ("shred -x --size=10M -n 2 /dev/x", "--passes=random,random --size=10485760 --quiet -- /dev/x"),
         ] {
-            assert_eq!(said(shred), Ok(wipe.into()), "{shred}");
+            assert_eq!(translated(shred), Ok(wipe.into()), "{shred}");
             assert!(crate::cli::Cli::try_parse_from(format!("efface wipe --yes {wipe}").split(' ')).is_ok());
         }
     }
 
     #[test]
-    fn what_it_cannot_mean_is_an_error_with_a_reason() {
+    fn an_untranslatable_shred_option_is_an_error_with_a_reason() {
         for (shred, reason) in [
             ("shred -n0 /dev/x", "leave everything as it is"),
             ("shred -u /dev/x", "their names stay"),
@@ -134,7 +134,7 @@ mod tests {
             ("shred --wipe /dev/x", "unexpected argument"),
             ("shred", "required"),
         ] {
-            let error = said(shred).unwrap_err();
+            let error = translated(shred).unwrap_err();
             assert!(error.contains(reason), "{shred}: {error}");
         }
     }

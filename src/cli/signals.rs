@@ -13,7 +13,7 @@ use signal_hook::iterator::{Handle, Signals};
 use signal_hook::{flag, low_level};
 
 use crate::engine::Stop;
-use crate::progress::tell;
+use crate::progress::stderr_line;
 
 /// The signal that came, 0 while none did.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
@@ -26,7 +26,7 @@ static HANDLE: OnceLock<Handle> = OnceLock::new();
 
 /// The same signal within this time is the same wish: timeout(1) sends it to the process and to its
 /// group, sudo passes on what the terminal has sent already.
-const ONE_WISH: Duration = Duration::from_secs(1);
+const REPEAT_WINDOW: Duration = Duration::from_secs(1);
 
 /// The first thing that the program does, so that neither a question for its state nor a limit on the
 /// size of a file (then an error of the write) ends it.
@@ -47,7 +47,7 @@ pub fn listen() -> Stop {
     for signal in [SIGINT, SIGTERM] {
         handle.add_signal(signal).expect("these signals can be handled");
     }
-    if may_hang_up() {
+    if hangup_ends_it() {
         handle.add_signal(SIGHUP).expect("SIGHUP can be handled");
     } else {
         flag::register(SIGHUP, Arc::default()).expect("SIGHUP can be handled");
@@ -58,13 +58,13 @@ pub fn listen() -> Stop {
 fn receive(signal: c_int, first: &mut Option<(c_int, Instant)>) {
     match (signal, *first) {
         (SIGUSR1, _) if AT_WORK.load(Ordering::Relaxed) => STATE.store(true, Ordering::Relaxed),
-        (SIGUSR1, _) => tell("efface: waiting: nothing has been written yet"),
+        (SIGUSR1, _) => stderr_line("efface: waiting: nothing has been written yet"),
         (_, None) => {
             *first = Some((signal, Instant::now()));
             let taken_for = if signal == SIGHUP { SIGTERM } else { signal };
             SIGNAL.store(taken_for as usize, Ordering::Relaxed);
         }
-        (_, Some((same, at))) if same == signal && at.elapsed() < ONE_WISH => {}
+        (_, Some((same, at))) if same == signal && at.elapsed() < REPEAT_WINDOW => {}
         (_, Some(_)) => {
             low_level::emulate_default_handler(signal).ok();
         }
@@ -72,13 +72,13 @@ fn receive(signal: c_int, first: &mut Option<(c_int, Instant)>) {
 }
 
 /// Whether somebody asked for the state since the last time; asked by those who can tell it.
-pub fn state_asked() -> bool {
+pub fn status_requested() -> bool {
     AT_WORK.store(true, Ordering::Relaxed);
     STATE.swap(false, Ordering::Relaxed)
 }
 
 /// nohup has SIGHUP ignored; systemd names each run of a service.
-fn may_hang_up() -> bool {
+fn hangup_ends_it() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);

@@ -4,25 +4,25 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::journal::{Folder, no_journal};
+use crate::journal::{JournalStore, warn_no_journal};
 use crate::printable::printable_path;
 
 #[derive(Args)]
-pub struct StateDir {
+pub struct StateDirArgs {
     /// The folder with the journals [default: /var/lib/efface/jobs, or the user's state folder]
     #[arg(long, value_name = "DIR", env = "EFFACE_STATE_DIR", hide_env = true)]
     state_dir: Option<PathBuf>,
 }
 
-impl StateDir {
+impl StateDirArgs {
     pub fn path(&self) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(usual)
     }
 
     /// None, said aloud, where no journal can be kept: that is no reason not to wipe.
-    pub fn open(&self) -> Option<Folder> {
+    pub fn open(&self) -> Option<JournalStore> {
         let path = self.path();
-        Folder::open(&path).map_err(|error| no_journal(&printable_path(&path), &error)).ok()
+        JournalStore::open(&path).map_err(|error| warn_no_journal(&printable_path(&path), &error)).ok()
     }
 }
 

@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::evidence::Keep;
-use super::order::{Bound, Part, Verification};
-use super::wipe::{Output, Screen, Transfer};
+use super::evidence::EvidenceArgs;
+use super::order::{BoundArgs, RangeArgs, VerifyLevel};
+use super::wipe::{IoArgs, OutputArgs, TerminalObserver};
 use crate::device::guard::Examined;
 use crate::device::identity::difference;
 use crate::device::{Tree, guard, select};
-use crate::engine::fleet::{Opener, Parallel};
+use crate::engine::fleet::{OpenDisk, Parallel};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::plan::{Device, Plan};
 use crate::printable::printable_path;
-use crate::progress::tell;
+use crate::progress::stderr_line;
 use crate::record::certificate::Certificate;
 use crate::record::sign::PublicKeys;
 use crate::record::{Assignment, Subject};
-use crate::session::{self, Job, Observer, Shared};
+use crate::session::{self, Observer, RunContext, SessionJob};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 /// For a ledger that another process holds.
@@ -29,7 +29,7 @@ const LEDGER_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
-pub struct Verify {
+pub struct VerifyArgs {
     /// A block device by path, serial:… or wwn:… (or a file, with --image)
     #[arg(value_name = "DEVICE")]
     device: OsString,
@@ -39,7 +39,7 @@ pub struct Verify {
     expect: Option<Pattern>,
 
     /// Hold it to this certificate: is it that disk, and does it still carry what was claimed?
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["expect", "policy", "Bound", "offset", "size"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["expect", "policy", "BoundArgs", "offset", "size"])]
     certificate: Option<PathBuf>,
 
     /// The certificate has to be signed by this key, or by one of this folder's (*.pub)
@@ -48,32 +48,32 @@ pub struct Verify {
 
     /// How much to read
     #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
-    policy: Verification,
+    policy: VerifyLevel,
 
     #[command(flatten)]
-    bound: Bound,
+    bound: BoundArgs,
 
     #[command(flatten)]
-    part: Part,
+    part: RangeArgs,
 
     #[command(flatten)]
-    transfer: Transfer,
+    transfer: IoArgs,
 
     #[command(flatten)]
-    keep: Keep,
+    keep: EvidenceArgs,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 }
 
-impl Verify {
+impl VerifyArgs {
     pub fn run(self) -> Result<Verdict> {
-        if matches!(self.policy, Verification::None) {
+        if matches!(self.policy, VerifyLevel::None) {
             return Err(
                 Error::usage("--policy none would read nothing").way_out("choose standard, high or full")
             );
         }
-        let mut screen = Screen::new(self.output.wanted()?, true);
+        let mut screen = TerminalObserver::new(self.output.options()?, true);
         self.transfer.set_priority()?;
         let (details, evidence) = self.keep.prepare(1, Instant::now() + LEDGER_WAIT)?;
         let keys = PublicKeys::read(&self.public_key)?;
@@ -93,10 +93,11 @@ impl Verify {
         let subject = Subject { device: path.clone(), identity, findings, counter: None };
         let depth = settings.depth_max();
         let assignment = Assignment { method: plan.method.clone(), details };
-        let open: Opener = Box::new(move || target.open(depth));
-        let job = Job { subject, open, plan, bus: None, journal: None, resume: None };
+        let open: OpenDisk = Box::new(move || target.open(depth));
+        let job = SessionJob { subject, open, plan, bus: None, journal: None, resume: None };
         let (stop, parallel) = (screen.begin(), Parallel::default());
-        let shared = Shared { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
+        let shared =
+            RunContext { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
         let outcome = session::run(vec![job], Vec::new(), &[path], shared, &mut screen);
         Ok(screen.end(&outcome))
     }
@@ -112,9 +113,9 @@ impl Verify {
     /// an unsigned certificate fits proves the device, and not who wrote the certificate.
     fn replay(&self, file: &Path, certificate: &Certificate, target: &Examined) -> Result<Plan> {
         if !self.output.is_quiet() {
-            tell(format_args!("{}: {}", printable_path(file), certificate.signed));
+            stderr_line(format_args!("{}: {}", printable_path(file), certificate.signed));
             if let Some(unchecked) = certificate.record.unchecked() {
-                tell(format_args!("{}: {unchecked}", printable_path(file)));
+                stderr_line(format_args!("{}: {unchecked}", printable_path(file)));
             }
         }
         let record = &certificate.record;

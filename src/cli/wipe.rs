@@ -8,36 +8,36 @@ use clap::{Args, ValueEnum};
 
 use super::arguments::{duration, rate, some_size};
 use super::confirm::confirm;
-use super::evidence::Keep;
+use super::evidence::EvidenceArgs;
 use super::ionice::IoNice;
-use super::order::{Expect, Order};
+use super::order::{ExpectArgs, OrderArgs};
 use super::signals;
-use super::state::StateDir;
+use super::state::StateDirArgs;
 use crate::device::Tree;
 use crate::engine::event::Event;
 use crate::engine::fleet::Parallel;
 use crate::engine::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Result};
-use crate::progress::{Metrics, Report, Wanted, tell};
+use crate::progress::{Metrics, OutputOptions, Report, stderr_line};
 use crate::session::plan_file::PlanFile;
 use crate::session::{self, Observer, Outcome, Question, Slots, Targets};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
-pub struct Wipe {
+pub struct WipeArgs {
     /// Block devices by path, serial:… or wwn:… (or files, with --image)
     #[arg(required_unless_present = "plan", value_name = "DEVICE")]
     devices: Vec<OsString>,
 
     #[command(flatten)]
-    order: Order,
+    order: OrderArgs,
 
     #[command(flatten)]
-    expect: Expect,
+    expect: ExpectArgs,
 
     /// Carry out this file of `efface plan --json`, and only that
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["devices", "Order", "Expect"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["devices", "OrderArgs", "ExpectArgs"])]
     plan: Option<PathBuf>,
 
     /// Show what would be done, and do nothing (as efface plan)
@@ -45,17 +45,17 @@ pub struct Wipe {
     dry_run: bool,
 
     #[command(flatten)]
-    transfer: Transfer,
+    transfer: IoArgs,
 
     /// Go on where an earlier wipe of this disk ended early
     #[arg(long)]
     resume: bool,
 
     #[command(flatten)]
-    state: StateDir,
+    state: StateDirArgs,
 
     #[command(flatten)]
-    many: Many,
+    many: ConcurrencyArgs,
 
     /// Wait this many seconds for a device that another efface, or a closing one, still holds
     #[arg(long, default_value_t = 10, value_name = "SECONDS", conflicts_with = "no_wait")]
@@ -70,15 +70,15 @@ pub struct Wipe {
     yes: bool,
 
     #[command(flatten)]
-    keep: Keep,
+    keep: EvidenceArgs,
 
     #[command(flatten)]
-    output: Output,
+    output: OutputArgs,
 }
 
 /// How many at once.
 #[derive(Args)]
-struct Many {
+struct ConcurrencyArgs {
     /// Wipe so many devices at once [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
@@ -92,7 +92,7 @@ struct Many {
     slots: Option<u16>,
 }
 
-impl Many {
+impl ConcurrencyArgs {
     fn parallel(&self) -> Parallel {
         let most = |count: Option<u16>| count.map_or(usize::MAX, usize::from);
         Parallel { all: most(self.parallel), per_bus: most(self.parallel_per_bus) }
@@ -101,7 +101,7 @@ impl Many {
 
 /// How the I/O is done.
 #[derive(Args)]
-pub struct Transfer {
+pub struct IoArgs {
     /// Bytes of one I/O
     #[arg(long, default_value = "1MiB", value_parser = some_size, value_name = "BYTES")]
     block_size: u64,
@@ -144,28 +144,28 @@ pub struct Transfer {
 
     /// When the read-back finds something else than it should
     #[arg(long, default_value = "map", value_name = "ACTION")]
-    on_mismatch: Mismatch,
+    on_mismatch: MismatchAction,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Mismatch {
+enum MismatchAction {
     /// Read everything, and list what survives
     Map,
     /// The verdict is enough
     Stop,
 }
 
-impl From<Mismatch> for OnMismatch {
-    fn from(mismatch: Mismatch) -> OnMismatch {
+impl From<MismatchAction> for OnMismatch {
+    fn from(mismatch: MismatchAction) -> OnMismatch {
         match mismatch {
-            Mismatch::Map => OnMismatch::Map,
-            Mismatch::Stop => OnMismatch::Stop,
+            MismatchAction::Map => OnMismatch::Map,
+            MismatchAction::Stop => OnMismatch::Stop,
         }
     }
 }
 
 #[derive(Args)]
-pub struct Output {
+pub struct OutputArgs {
     /// Events and the result as JSON lines on stdout
     #[arg(long)]
     json: bool,
@@ -183,7 +183,7 @@ pub struct Output {
     quiet: bool,
 }
 
-impl Transfer {
+impl IoArgs {
     pub fn settings(&self) -> Result<Settings> {
         if self.rate.zip(self.min_rate).is_some_and(|(most, least)| most <= least) {
             return Err(Error::usage("--min-rate is not below --rate: every device would be given up")
@@ -221,33 +221,33 @@ impl Transfer {
 /// Of buffers, for one device.
 const MEMORY_MAX: u64 = 1 << 30;
 
-impl Output {
+impl OutputArgs {
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    pub fn wanted(&self) -> Result<Wanted> {
+    pub fn options(&self) -> Result<OutputOptions> {
         let progress = self.progress_fd.map(crate::io::inherited).transpose().map_err(|error| {
             Error::usage("--progress-fd: no such open descriptor")
                 .because(error)
                 .way_out("open it in the calling program, as in 3>progress.json")
         })?;
         let metrics = self.metrics.as_deref().map(Metrics::open).transpose()?;
-        Ok(Wanted { json: self.json, progress, quiet: self.quiet, metrics })
+        Ok(OutputOptions { json: self.json, progress, quiet: self.quiet, metrics })
     }
 }
 
 /// Shows a session on the terminal, or as it was asked for.
-pub struct Screen {
-    wanted: Option<Wanted>,
+pub struct TerminalObserver {
+    options: Option<OutputOptions>,
     report: Option<Report>,
     /// Nothing is asked.
     yes: bool,
 }
 
-impl Screen {
-    pub fn new(wanted: Wanted, yes: bool) -> Screen {
-        Screen { wanted: Some(wanted), report: None, yes }
+impl TerminalObserver {
+    pub fn new(options: OutputOptions, yes: bool) -> TerminalObserver {
+        TerminalObserver { options: Some(options), report: None, yes }
     }
 
     /// The last word on the devices.
@@ -256,7 +256,7 @@ impl Screen {
     }
 }
 
-impl Observer for Screen {
+impl Observer for TerminalObserver {
     fn confirm(&mut self, question: &Question) -> Result<()> {
         if self.yes { Ok(()) } else { confirm(&Tree::real(), question) }
     }
@@ -266,11 +266,13 @@ impl Observer for Screen {
     }
 
     fn queued(&mut self, before: usize, slots: u16) {
-        tell(format_args!("efface: waiting: {before} others came before, and {slots} may work at once"));
+        stderr_line(format_args!(
+            "efface: waiting: {before} others came before, and {slots} may work at once"
+        ));
     }
 
     fn started(&mut self, devices: &[String]) {
-        self.report = Some(Report::new(self.wanted.take().expect("it is started once"), devices));
+        self.report = Some(Report::new(self.options.take().expect("it is started once"), devices));
     }
 
     fn watch(&mut self, event: Option<(usize, &Event)>) {
@@ -278,18 +280,18 @@ impl Observer for Screen {
         if let Some((job, event)) = event {
             report.watch(job, event);
         }
-        if signals::state_asked() {
-            report.tell_state();
+        if signals::status_requested() {
+            report.print_status();
         }
     }
 }
 
-impl Wipe {
+impl WipeArgs {
     pub fn run(self) -> Result<Verdict> {
         if self.dry_run {
             return super::plan::show(&self.devices, &self.order, &self.expect, self.output.json);
         }
-        let mut screen = Screen::new(self.output.wanted()?, self.yes);
+        let mut screen = TerminalObserver::new(self.output.options()?, self.yes);
         self.transfer.set_priority()?;
         let wait = if self.no_wait { 0 } else { self.wait.into() };
         let deadline = Instant::now() + Duration::from_secs(wait);

@@ -30,7 +30,7 @@ pub(super) fn is_too_large(file: &File, range: Extent) -> bool {
     false
 }
 
-/// The bytes of the table that a header leads to; none where there is no header.
+/// The bytes of the table that a header leads to; `None` if there is no header.
 fn announced_bytes(header: &[u8; 92]) -> Option<u64> {
     let number = |at: usize| header[at..at + 4].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
     header.starts_with(b"EFI PART").then(|| number(80) * number(84))

@@ -122,9 +122,9 @@ pub(super) struct Shared {
 pub(super) struct Unplaced {
     pub number: DeviceNumber,
     pub name: String,
-    /// The backing file as the process that attached it called it; none where that is not known.
+    /// The backing file as the process that attached it called it; `None` if that is not known.
     pub text: Option<String>,
-    /// Where its range ends in the backing file; none where that is not known.
+    /// Where its range ends in the backing file; `None` if that is not known.
     pub end: Option<u64>,
 }
 
@@ -186,7 +186,7 @@ impl Graph {
 
     /// Everything that shares bytes with these bytes of the target, the target first.
     pub fn sharing(&self, target: Place, bytes: Extent) -> Vec<Shared> {
-        let mut found = Found::default();
+        let mut found = SharedSet::default();
         found.add(Shared {
             place: target,
             extents: bytes.into(),
@@ -203,7 +203,7 @@ impl Graph {
     }
 
     /// Follows the edges down or up, until nothing is found that was not known with all of its bytes.
-    fn follow(&self, found: &mut Found, from: Vec<Place>, role: Role) {
+    fn follow(&self, found: &mut SharedSet, from: Vec<Place>, role: Role) {
         let mut pending = VecDeque::from(from);
         while let Some(place) = pending.pop_front() {
             let here = found.get(place).clone();
@@ -229,12 +229,12 @@ impl Graph {
 
 /// Those that share bytes, each once, in the order in which they were found.
 #[derive(Default)]
-struct Found {
+struct SharedSet {
     list: Vec<Shared>,
     index: BTreeMap<Place, usize>,
 }
 
-impl Found {
+impl SharedSet {
     fn get(&self, place: Place) -> &Shared {
         &self.list[self.index[&place]]
     }

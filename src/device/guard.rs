@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::graph::{Role, Shared};
 use super::identity::Identity;
 use super::kernel::blkid;
-use super::kernel::load::Gauges;
+use super::kernel::io_stats::StackCounters;
 use super::kernel::sysfs::{Block, WriteCounter};
 use super::openers::Openers;
 use super::place::Place;
@@ -21,7 +21,7 @@ use super::refusal::{self, Force};
 use super::usage::{self, Usage};
 use super::{Findings, Tree, volume};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op, Target};
+use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, Target};
 use crate::plan::KeyPlan;
 use caches::Caches;
 use candidate::{Candidate, check_content, check_writable, overridden};
@@ -54,12 +54,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// What it hangs on together with others; none where that is nothing real.
+    /// What it hangs on together with others; `None` if that is nothing real.
     pub fn bus(&self) -> Option<String> {
         self.bus.clone()
     }
 
-    /// None of an image.
+    /// `None` for an image.
     pub fn counter(&self) -> Option<WriteCounter> {
         self.counter.clone()
     }
@@ -95,7 +95,7 @@ pub struct Examined {
     target: Target,
     identity: Identity,
     findings: Findings,
-    gauges: Gauges,
+    counters: StackCounters,
     caches: Caches,
 }
 
@@ -128,13 +128,13 @@ impl Examined {
     }
 
     fn start(self, depth: usize, held: Option<(Held, Watch)>) -> Result<Box<dyn Disk>> {
-        let Examined { target, identity, gauges, caches, .. } = self;
+        let Examined { target, identity, counters, caches, .. } = self;
         let disk = crate::io::open_disk(target, depth)
             .map_err(|error| Error::failed("no I/O can be set up").because(error).on(&identity.path))?;
         let mut io_path = disk.io_path().clone();
         io_path.direct &= caches.indirect.is_empty();
         let medium = identity.kind.medium();
-        Ok(Box::new(Guarded { disk, io_path, medium, gauges, caches, held }))
+        Ok(Box::new(GuardedDisk { disk, io_path, medium, counters, caches, held }))
     }
 }
 
@@ -192,14 +192,14 @@ pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
             indirect: caches.indirect.clone(),
             ..Findings::default()
         };
-        let gauges = Gauges::of(tree, usage.stack(), candidate.place);
-        Ok(Examined { target, identity: candidate.identity, findings, gauges, caches })
+        let counters = StackCounters::of(tree, usage.stack(), candidate.place);
+        Ok(Examined { target, identity: candidate.identity, findings, counters, caches })
     };
     examine().map_err(|error: Error| error.on(path))
 }
 
 /// A target that was opened, and what keeps others away from it.
-struct Taken {
+struct OpenedCandidate {
     candidate: Candidate,
     target: Target,
     held: Held,
@@ -222,12 +222,13 @@ fn take_all(
         check_writable(&target)?;
         let (signatures, forced) = check_content(&target, request.force)?;
         let findings = Findings { signatures, forced, ..Findings::default() };
-        Ok(Taken { candidate, target, held, findings })
+        Ok(OpenedCandidate { candidate, target, held, findings })
     };
-    let taken: Vec<Result<Taken>> = requests.iter().map(take).collect();
+    let taken: Vec<Result<OpenedCandidate>> = requests.iter().map(take).collect();
     let after = Usage::read(tree);
-    let openers = after.as_ref().map_err(unseen_too).and_then(|usage| settled(tree, usage, &taken));
-    let finish = |(taken, request): (Result<Taken>, &Request)| {
+    let openers =
+        after.as_ref().map_err(unseen_too).and_then(|usage| openers_after_wait(tree, usage, &taken));
+    let finish = |(taken, request): (Result<OpenedCandidate>, &Request)| {
         let usage = after.as_ref().map_err(unseen_too);
         let taken = taken.and_then(|taken| {
             let openers = openers.as_ref().map_err(|error: &Error| Error::refused(error.what()))?;
@@ -239,10 +240,10 @@ fn take_all(
 }
 
 /// Who has the targets open, once those who only have a look at every device (udev) are gone.
-fn settled(tree: &Tree, usage: &Usage, taken: &[Result<Taken>]) -> Result<Openers> {
+fn openers_after_wait(tree: &Tree, usage: &Usage, taken: &[Result<OpenedCandidate>]) -> Result<Openers> {
     let candidates = || taken.iter().flatten().map(|taken| &taken.candidate);
     let files = usage.files_of(candidates().map(|candidate| candidate.place));
-    let deadline = Instant::now() + LOOK_MAX;
+    let deadline = Instant::now() + OPENERS_WAIT_MAX;
     let mut openers = Openers::default();
     loop {
         openers = Openers::read(tree, &files).map_err(unseen)?.lasting_first(&openers);
@@ -254,7 +255,7 @@ fn settled(tree: &Tree, usage: &Usage, taken: &[Result<Taken>]) -> Result<Opener
     }
 }
 
-impl Taken {
+impl OpenedCandidate {
     /// Asks all that can be asked once it is open.
     fn finish(
         self,
@@ -263,7 +264,7 @@ impl Taken {
         openers: &Openers,
         force: &[Force],
     ) -> Result<(Candidate, Examined, Held, Watch)> {
-        let Taken { candidate, target, held, mut findings } = self;
+        let OpenedCandidate { candidate, target, held, mut findings } = self;
         findings.forced.extend(candidate.check_unused(usage, force)?);
         if candidate.block.is_some() {
             let unread = blkid::unread(&findings.signatures).map(|why| refusal::unprobed(&why));
@@ -283,10 +284,10 @@ impl Taken {
         let caches = Caches::open(tree, usage, &sharing);
         findings.layers = usage.layers(candidate.place);
         findings.indirect = caches.indirect.clone();
-        let gauges = Gauges::of(tree, usage.stack(), candidate.place);
+        let counters = StackCounters::of(tree, usage.stack(), candidate.place);
         let watch = Watch::new(tree, usage, candidate.place, &candidate.identity.node, force);
         let identity = candidate.identity.clone();
-        Ok((candidate, Examined { target, identity, findings, gauges, caches }, held, watch))
+        Ok((candidate, Examined { target, identity, findings, counters, caches }, held, watch))
     }
 }
 
@@ -319,16 +320,16 @@ pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
 }
 
 /// An open disk with its counters and caches. What is held goes when the disk has gone.
-struct Guarded {
+struct GuardedDisk {
     disk: Box<dyn Disk>,
     io_path: IoPath,
     medium: Medium,
-    gauges: Gauges,
+    counters: StackCounters,
     caches: Caches,
     held: Option<(Held, Watch)>,
 }
 
-impl Disk for Guarded {
+impl Disk for GuardedDisk {
     fn geometry(&self) -> Geometry {
         self.disk.geometry()
     }
@@ -366,15 +367,15 @@ impl Disk for Guarded {
         self.medium
     }
 
-    fn loads(&self) -> Vec<Load> {
-        self.gauges.read()
+    fn io_stats(&self) -> Vec<IoStats> {
+        self.counters.read()
     }
 }
 
 /// The ring of a killed efface holds its device for some milliseconds.
 const RETRY: Duration = Duration::from_millis(50);
 /// udev and its like look at a new device for a moment.
-const LOOK_MAX: Duration = Duration::from_secs(2);
+const OPENERS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Tries until it is busy no more, or the deadline has passed.
 fn until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
@@ -386,13 +387,13 @@ fn until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result
     }
 }
 
-const LSBLK: &str = "see which block devices there are: efface list";
+const SEE_DEVICES: &str = "see which block devices there are: efface list";
 const WAIT: &str = "try again when it is free, or wait longer with --wait";
 
 fn not_found(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            Error::usage("there is no such device").way_out(LSBLK)
+            Error::usage("there is no such device").way_out(SEE_DEVICES)
         }
         _ => Error::failed("it cannot be looked up")
             .because(error)

@@ -21,7 +21,7 @@ use crate::units::bytes;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum DeviceKind {
     Disk,
     Partition,
     Loop,
@@ -30,23 +30,23 @@ pub enum Kind {
     Image,
 }
 
-impl Kind {
+impl DeviceKind {
     pub fn medium(self) -> Medium {
         match self {
-            Kind::Disk | Kind::Partition => Medium::Drive,
-            Kind::DeviceMapper | Kind::Md => Medium::Mapping,
-            Kind::Loop | Kind::Image => Medium::File,
+            DeviceKind::Disk | DeviceKind::Partition => Medium::Drive,
+            DeviceKind::DeviceMapper | DeviceKind::Md => Medium::Mapping,
+            DeviceKind::Loop | DeviceKind::Image => Medium::File,
         }
     }
 
     pub fn word(self) -> &'static str {
         match self {
-            Kind::Disk => "disk",
-            Kind::Partition => "partition",
-            Kind::Loop => "loop device",
-            Kind::DeviceMapper => "device-mapper device",
-            Kind::Md => "md array",
-            Kind::Image => "image file",
+            DeviceKind::Disk => "disk",
+            DeviceKind::Partition => "partition",
+            DeviceKind::Loop => "loop device",
+            DeviceKind::DeviceMapper => "device-mapper device",
+            DeviceKind::Md => "md array",
+            DeviceKind::Image => "image file",
         }
     }
 }
@@ -62,10 +62,10 @@ pub struct Identity {
     #[serde(with = "lossy")]
     #[schemars(with = "String")]
     pub node: PathBuf,
-    pub kind: Kind,
-    /// None for an image.
+    pub kind: DeviceKind,
+    /// `None` for an image.
     pub number: Option<DeviceNumber>,
-    /// None for a device.
+    /// `None` for a device.
     pub inode: Option<Inode>,
     pub size_bytes: u64,
     /// Where a partition begins on its disk, in bytes.
@@ -212,7 +212,7 @@ impl Identity {
         Identity {
             path: path.into(),
             node,
-            kind: Kind::Image,
+            kind: DeviceKind::Image,
             number: None,
             inode: Some(Inode::of(file)),
             size_bytes: file.len(),
@@ -276,7 +276,7 @@ impl Identity {
         self.medium().into_iter().chain(here).collect()
     }
 
-    /// What it is still known by after a crash of the machine; none where it has no name of its own.
+    /// What it is still known by after a crash of the machine; `None` if it has no name of its own.
     /// A loop device is what it is only as long as it stays attached.
     pub fn enduring(&self) -> Option<BTreeMap<&'static str, String>> {
         let mut marks = self.medium();
@@ -296,7 +296,7 @@ impl Identity {
 
     /// What it is made of, and what it hangs on: `disk, flash, nvme`.
     pub fn medium_type(&self) -> String {
-        let medium = self.rotational.filter(|_| self.kind == Kind::Disk);
+        let medium = self.rotational.filter(|_| self.kind == DeviceKind::Disk);
         let medium = medium.map(|rotational| if rotational { "rotational" } else { "flash" });
         let parts = [Some(self.kind.word()), medium, self.transport.as_deref()];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
@@ -304,7 +304,7 @@ impl Identity {
 
     /// What it is, on one line.
     pub fn describe(&self) -> String {
-        let medium = self.rotational.filter(|_| self.kind == Kind::Disk);
+        let medium = self.rotational.filter(|_| self.kind == DeviceKind::Disk);
         let facts = [
             Some(format!("{}: {}", printable_path(&self.node), self.kind.word())),
             self.dm_name.clone(),
@@ -332,14 +332,14 @@ impl Identity {
     }
 }
 
-fn kind(block: &Block) -> Kind {
+fn kind(block: &Block) -> DeviceKind {
     match block {
-        _ if block.is_partition() => Kind::Partition,
+        _ if block.is_partition() => DeviceKind::Partition,
         // One without a backing file has no folder `loop`.
-        _ if block.name().starts_with("loop") => Kind::Loop,
-        _ if block.has("dm") => Kind::DeviceMapper,
-        _ if block.has("md") => Kind::Md,
-        _ => Kind::Disk,
+        _ if block.name().starts_with("loop") => DeviceKind::Loop,
+        _ if block.has("dm") => DeviceKind::DeviceMapper,
+        _ if block.has("md") => DeviceKind::Md,
+        _ => DeviceKind::Disk,
     }
 }
 
@@ -477,7 +477,7 @@ mod tests {
         write("queue/physical_block_size", b"4096\n");
         write("queue/rotational", b"1\n");
         write("diskseq", b"9\n");
-        for (number, kind) in [(disk, Kind::Disk), (partition, Kind::Partition)] {
+        for (number, kind) in [(disk, DeviceKind::Disk), (partition, DeviceKind::Partition)] {
             let found = identity(&fake, number);
             assert_eq!((found.kind, found.number, found.size_bytes), (kind, Some(number), 1 << 20));
             assert_eq!((found.logical_block, found.physical_block), (Some(512), Some(4096)));
@@ -514,12 +514,12 @@ mod tests {
             let identity = identity(&fake, number);
             (identity.kind, identity.transport.clone(), identity.name())
         };
-        assert_eq!(found(nvme), (Kind::Disk, Some("nvme".into()), "nvme0n1".into()));
-        assert_eq!(found(virtio), (Kind::Disk, Some("virtio".into()), "vda".into()));
-        assert_eq!(found(bound), (Kind::Loop, None, "loop0".into()));
-        assert_eq!(found(unbound), (Kind::Loop, None, "loop1".into()));
-        assert_eq!(found(mapped), (Kind::DeviceMapper, None, "vg-root".into()));
-        assert_eq!(found(array), (Kind::Md, None, "md127".into()));
+        assert_eq!(found(nvme), (DeviceKind::Disk, Some("nvme".into()), "nvme0n1".into()));
+        assert_eq!(found(virtio), (DeviceKind::Disk, Some("virtio".into()), "vda".into()));
+        assert_eq!(found(bound), (DeviceKind::Loop, None, "loop0".into()));
+        assert_eq!(found(unbound), (DeviceKind::Loop, None, "loop1".into()));
+        assert_eq!(found(mapped), (DeviceKind::DeviceMapper, None, "vg-root".into()));
+        assert_eq!(found(array), (DeviceKind::Md, None, "md127".into()));
         assert_eq!(identity(&fake, nvme).wwn.as_deref(), Some("eui.0025385b71b0f1a2"));
         assert_eq!(identity(&fake, virtio).serial.as_deref(), Some("overlayblk"));
         assert_eq!(identity(&fake, bound).backing_file.as_deref(), Some(Path::new("/tmp/disk.img")));
@@ -586,7 +586,7 @@ mod tests {
         file.as_file().set_len(5000).unwrap();
         let metadata = file.as_file().metadata().unwrap();
         let found = Identity::of_image(file.path(), file.path().into(), &metadata);
-        assert_eq!((found.kind, found.size_bytes), (Kind::Image, 5000));
+        assert_eq!((found.kind, found.size_bytes), (DeviceKind::Image, 5000));
         assert_eq!(found.inode, Some(Inode { device: metadata.dev(), inode: metadata.ino() }));
         assert_eq!(found.number, None);
     }

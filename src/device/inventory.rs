@@ -22,29 +22,29 @@ use crate::error::{Error, Result};
 
 /// One device, with what stands on it.
 #[derive(Debug, Serialize)]
-pub struct Entry {
+pub struct InventoryEntry {
     pub identity: Identity,
     /// Its stable names: /dev/disk/by-id, where udev runs.
     pub links: Vec<PathBuf>,
     pub read_only: bool,
-    /// None where they cannot be read.
+    /// `None` if they cannot be read.
     pub signatures: Option<Vec<Signature>>,
     pub mounts: Vec<PathBuf>,
     pub swap: bool,
-    /// Why a wipe would not take it; none where it would.
+    /// Why a wipe would not take it; `None` if it would.
     pub refusal: Option<Refusal>,
     /// Its partitions, and the devices that stand on it.
-    pub above: Vec<Entry>,
+    pub above: Vec<InventoryEntry>,
 }
 
 /// Every disk that has bytes, and all that stands on it. Reads only.
-pub fn inventory(tree: &Tree) -> Result<Vec<Entry>> {
+pub fn inventory(tree: &Tree) -> Result<Vec<InventoryEntry>> {
     let unseen = |error| {
         Error::failed("the devices cannot be seen")
             .because(error)
             .way_out("see that /sys and /proc are mounted")
     };
-    let survey = Survey::new(tree).map_err(unseen)?;
+    let survey = InventoryScan::new(tree).map_err(unseen)?;
     let blocks = tree.blocks().map_err(unseen)?;
     let lowest = |block: &&Block| !block.is_partition() && !block.is_hidden() && !block.is_above_others();
     let with_bytes = blocks.iter().filter(lowest).filter(|block| block.size_bytes() > 0);
@@ -54,21 +54,21 @@ pub fn inventory(tree: &Tree) -> Result<Vec<Entry>> {
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What is looked up once for all devices.
-struct Survey<'a> {
+struct InventoryScan<'a> {
     tree: &'a Tree,
     usage: Usage,
     openers: Openers,
     links: BTreeMap<DeviceNumber, Vec<PathBuf>>,
 }
 
-impl<'a> Survey<'a> {
-    fn new(tree: &'a Tree) -> io::Result<Survey<'a>> {
+impl<'a> InventoryScan<'a> {
+    fn new(tree: &'a Tree) -> io::Result<InventoryScan<'a>> {
         let usage = Usage::read(tree)?;
         let openers = kept_open(tree, &usage)?;
-        Ok(Survey { tree, usage, openers, links: links(tree) })
+        Ok(InventoryScan { tree, usage, openers, links: links(tree) })
     }
 
-    fn entry(&self, block: &Block) -> io::Result<Entry> {
+    fn entry(&self, block: &Block) -> io::Result<InventoryEntry> {
         let node = self.tree.dev.join(block.name());
         let (number, partitions) = (block.number(), block.partitions()?);
         let probed = match self.usage.suspended(Place::Device(number)) {
@@ -86,7 +86,7 @@ impl<'a> Survey<'a> {
             .chain(&block.holders()?)
             .map(|each| self.entry(each))
             .collect::<io::Result<_>>()?;
-        Ok(Entry {
+        Ok(InventoryEntry {
             identity: Identity::of_block(self.tree, &node, node.clone(), block)?,
             links: self.links.get(&number).cloned().unwrap_or_default(),
             read_only: block.is_read_only(),

@@ -185,7 +185,7 @@ mod fake {
         }
 
         /// The kernel gives no answer there, neither of a file nor of a folder.
-        pub fn silence(&self, path: &str) {
+        pub fn make_unreadable(&self, path: &str) {
             let path = self.root.path().join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path)).ok();

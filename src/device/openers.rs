@@ -18,7 +18,7 @@ use super::place::Place;
 
 /// A device or file that another process has open.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenFile {
     pub process: Process,
     place: Place,
     writes: bool,
@@ -27,7 +27,7 @@ pub(super) struct Opened {
 /// What the processes of the machine had open at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Openers {
-    opened: Vec<Opened>,
+    opened: Vec<OpenFile>,
     /// The paths in io_uring's tables of fixed files.
     fixed: Vec<(Process, PathBuf)>,
     /// What could not be looked into: `3 processes, such as …`.
@@ -37,7 +37,7 @@ pub(super) struct Openers {
 impl Openers {
     /// Looks for block devices, and for these files, in all processes but this one.
     pub fn read(tree: &Tree, files: &BTreeSet<Inode>) -> io::Result<Openers> {
-        let mut look = Look { tree, files, openers: Openers::default(), unseen: Unseen::default() };
+        let mut look = ProcessScan { tree, files, openers: Openers::default(), unseen: Unseen::default() };
         let own = procfs::own_id(tree);
         for id in procfs::process_ids(tree)?.into_iter().filter(|id| *id != own) {
             let folder = tree.proc.join(id.to_string());
@@ -45,7 +45,7 @@ impl Openers {
                 looked.unwrap_or_else(|error| look.unseen.add(tree, id, &error));
             }
         }
-        let Look { mut openers, unseen, .. } = look;
+        let ProcessScan { mut openers, unseen, .. } = look;
         openers.unseen.extend(unseen.describe());
         openers.unseen.extend(procfs::hidden_processes(tree).map(String::from));
         Ok(openers)
@@ -81,7 +81,7 @@ impl Openers {
     /// monitor keeps whole disks open for reading.
     /// Says, too, whether it has only something below the target open.
     pub fn of(&self, sharing: &[Shared], names: &[PathBuf]) -> Option<(&Process, bool)> {
-        let uses = |each: &Opened| {
+        let uses = |each: &OpenFile| {
             let shared = sharing.iter().find(|shared| shared.place == each.place)?;
             let below = is_below(shared, sharing);
             let file = matches!(shared.place, Place::File(_));
@@ -106,14 +106,14 @@ fn is_named(path: &Path, name: &Path) -> bool {
     path == name || (name.starts_with("/dev") && path.file_name() == name.file_name())
 }
 
-struct Look<'a> {
+struct ProcessScan<'a> {
     tree: &'a Tree,
     files: &'a BTreeSet<Inode>,
     openers: Openers,
     unseen: Unseen,
 }
 
-impl Look<'_> {
+impl ProcessScan<'_> {
     fn descriptors(&mut self, id: u32, folder: &Path) -> io::Result<()> {
         for descriptor in fs::read_dir(folder.join("fd"))? {
             let descriptor = descriptor?;
@@ -163,7 +163,7 @@ impl Look<'_> {
     }
 
     fn add(&mut self, id: u32, place: Place, writes: bool) {
-        self.openers.opened.push(Opened { process: Process::of(self.tree, id), place, writes });
+        self.openers.opened.push(OpenFile { process: Process::of(self.tree, id), place, writes });
     }
 }
 
@@ -223,7 +223,7 @@ impl Mapping {
 #[cfg(test)]
 impl Openers {
     pub fn one(process: Process, place: Place, writes: bool) -> Openers {
-        Openers { opened: vec![Opened { process, place, writes }], ..Openers::default() }
+        Openers { opened: vec![OpenFile { process, place, writes }], ..Openers::default() }
     }
 }
 

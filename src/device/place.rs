@@ -22,7 +22,7 @@ impl Place {
         }
     }
 
-    /// None where nothing is there.
+    /// `None` if nothing is there.
     pub fn at(path: &Path) -> Option<Place> {
         fs::metadata(path).ok().as_ref().map(Place::of)
     }

@@ -77,7 +77,7 @@ impl Refusal {
     }
 
     /// The same, seen from a device below the one that it is about.
-    pub(super) fn below(self, held: &Held) -> Refusal {
+    pub(super) fn below(self, held: &Holder) -> Refusal {
         let way_out = match self.system {
             true => self.way_out,
             false => format!("{}, then {}", self.way_out, held.close),
@@ -96,17 +96,17 @@ impl From<Refusal> for Error {
 const SYSTEM: [&str; 4] = ["/", "/boot", "/boot/efi", "/usr"];
 
 /// That one device stands on another, and how to end it.
-pub(super) struct Held {
+pub(super) struct Holder {
     pub short: String,
     pub what: String,
     pub close: String,
 }
 
-impl Held {
-    pub fn of(lower: &str, holder: &Block) -> Held {
+impl Holder {
+    pub fn of(lower: &str, holder: &Block) -> Holder {
         let name = holder.name();
         if holder.has("loop") {
-            return Held {
+            return Holder {
                 short: format!("attached to {name}"),
                 what: format!("{lower} is attached to the loop device {name}"),
                 close: format!("detach it: losetup --detach /dev/{name}"),
@@ -114,12 +114,12 @@ impl Held {
         }
         let (held_by, close) = holding(holder);
         let short = format!("held by {}", holder.map_name());
-        Held { short, what: format!("{lower} is held by {held_by}"), close }
+        Holder { short, what: format!("{lower} is held by {held_by}"), close }
     }
 }
 
-impl From<Held> for Refusal {
-    fn from(held: Held) -> Refusal {
+impl From<Holder> for Refusal {
+    fn from(held: Holder) -> Refusal {
         Refusal::new(held.short, held.what, held.close)
     }
 }

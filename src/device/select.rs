@@ -13,9 +13,9 @@ use crate::printable::printable_path;
 /// The path of the one whole disk with this serial number or world wide name; any other text is a
 /// path already.
 pub fn select(tree: &Tree, target: impl AsRef<OsStr>) -> Result<PathBuf> {
-    type Part = fn(&Identity) -> Option<&str>;
+    type NameOf = fn(&Identity) -> Option<&str>;
     let target = target.as_ref();
-    let (part, wanted): (Part, &[u8]) = if let Some(serial) = target.as_bytes().strip_prefix(b"serial:") {
+    let (part, wanted): (NameOf, &[u8]) = if let Some(serial) = target.as_bytes().strip_prefix(b"serial:") {
         (|identity| identity.serial.as_deref(), serial)
     } else if let Some(wwn) = target.as_bytes().strip_prefix(b"wwn:") {
         (|identity| identity.wwn.as_deref(), wwn)

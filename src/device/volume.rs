@@ -10,7 +10,7 @@ use super::kernel::blkid;
 use super::{Findings, Signature};
 use crate::error::{Error, Result};
 use crate::io::Target;
-use crate::luks::data::{DataSample, Look, places};
+use crate::luks::data::{BlockClass, DataSample, places};
 use crate::luks::{self, KeyArea, other_format};
 use crate::pattern::Seed;
 use crate::plan::KeyPlan;
@@ -72,10 +72,10 @@ fn sample(target: &Target, data: Extent, known: String) -> Result<DataSample> {
     let mut plain: Vec<Extent> = Vec::new();
     for place in places(data, &mut || rng.next_u64()) {
         sample.blocks += 1;
-        match read_at(target, place).map(|block| Look::of(&block)) {
-            Ok(Look::Random) => sample.random += 1,
-            Ok(Look::Uniform) => sample.uniform += 1,
-            Ok(Look::Plain) => plain.push(place),
+        match read_at(target, place).map(|block| BlockClass::of(&block)) {
+            Ok(BlockClass::Random) => sample.random += 1,
+            Ok(BlockClass::Uniform) => sample.uniform += 1,
+            Ok(BlockClass::Plain) => plain.push(place),
             Err(_) => sample.unreadable += 1,
         }
     }

@@ -1,10 +1,10 @@
-//! The loop: visit every block of an area once, and write, zero, discard or check it.
+//! The cover loop: visits every block of a scope once, and writes, zeroes, discards or reads it.
 //!
 //! Pieces of the area go to the disk as long as there are buffers; what comes back short is
 //! continued, what fails is bisected down to the logical block, and what stays unusable is
-//! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint told.
+//! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint reported.
 
-mod trouble;
+mod errors;
 
 use std::collections::HashMap;
 use std::io;
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use trouble::{Trouble, advice};
+use errors::{ErrorClass, advice};
 
 use super::event::{Emitter, Event};
-use super::pace::{Leave, Pace};
-use super::step::{Listed, StepReport};
+use super::step::{ListedExtents, StepReport};
+use super::throttle::{Admission, Throttle};
 use super::watchdog::{Pending, StallDetector, Watchdog};
 use super::{Settings, Stop};
 use crate::error::Error;
@@ -26,15 +26,15 @@ use crate::plan::{Operation, Step};
 use crate::range::{Extent, ExtentSet, align_down, align_up};
 use crate::verdict::Verdict;
 
-/// How often a waiting loop looks up: for a signal, and to tell its progress.
+/// How often a waiting loop checks for signals and reports progress.
 const TICK: Duration = Duration::from_millis(100);
 /// Tries for a piece that cannot be cut any more.
 const TRIES_MAX: u32 = 3;
-/// Into how many parts the course of a step is cut.
-const COURSE_PARTS: u64 = 128;
+/// The number of samples of a step's speed.
+const SPEED_SAMPLES: u64 = 128;
 
 /// What a step needs from its job.
-pub struct Context<'a> {
+pub struct StepContext<'a> {
     pub disk: &'a mut dyn Disk,
     pub settings: &'a Settings,
     pub stop: &'a Stop,
@@ -42,8 +42,8 @@ pub struct Context<'a> {
     /// The step's number in its plan, from 0.
     pub number: usize,
     /// Shown what a survey reads, and the blocks that a check finds to differ.
-    pub see: &'a mut dyn FnMut(Extent, &[u8]),
-    /// Told after each epoch, with the offset below which everything was visited, and is durable
+    pub on_read: &'a mut dyn FnMut(Extent, &[u8]),
+    /// Called after each epoch, with the offset below which everything was visited, and is durable
     /// where the step writes (but for residue).
     pub checkpoint: &'a mut dyn FnMut(&StepReport, u64),
 }
@@ -73,20 +73,20 @@ struct Piece {
 }
 
 /// A piece that the disk has, and what its buffer holds.
-struct Flight {
+struct InFlight {
     piece: Piece,
     holds: Option<(u64, usize)>,
     operation: &'static str,
     pending: Pending,
 }
 
-/// A buffer, and what a constant pattern left in it: its phase, and up to which length.
-struct Sheet {
+/// A buffer, and the phase and length of the constant pattern that it still holds.
+struct PatternBuffer {
     buf: Buf,
     holds: Option<(u64, usize)>,
 }
 
-impl Sheet {
+impl PatternBuffer {
     fn prepare(&mut self, pattern: &Pattern, at: u64, len: usize) {
         self.buf.set_len(len);
         let phase = pattern.phase(at);
@@ -102,14 +102,14 @@ impl Sheet {
 }
 
 /// Runs one step over an area, and says why it ended early where it did.
-pub fn cover<'a>(context: Context<'a>, step: &'a Step, area: &ExtentSet) -> (StepReport, Option<Halt>) {
+pub fn cover<'a>(context: StepContext<'a>, step: &'a Step, area: &ExtentSet) -> (StepReport, Option<Halt>) {
     let (transfer, depth) = context.settings.transfers(step);
     let number = context.number;
     let disk_failed = |error| Halt::Failed(Error::failed("no buffers for the disk's I/O").because(error));
     let mut cover = Cover::new(context, step, area, transfer, depth);
     let buffers = if step.transfers() { depth } else { 0 };
     match cover.disk.buffers(buffers, transfer as usize) {
-        Ok(bufs) => cover.idle.extend(bufs.into_iter().map(|buf| Sheet { buf, holds: None })),
+        Ok(bufs) => cover.idle.extend(bufs.into_iter().map(|buf| PatternBuffer { buf, holds: None })),
         Err(error) => cover.halt = Some(disk_failed(error)),
     }
     cover.run();
@@ -129,7 +129,7 @@ struct Cover<'a> {
     step: &'a Step,
     geometry: Geometry,
     depth: usize,
-    see: &'a mut dyn FnMut(Extent, &[u8]),
+    on_read: &'a mut dyn FnMut(Extent, &[u8]),
     checkpoint: &'a mut dyn FnMut(&StepReport, u64),
     started: Instant,
     area_bytes: u64,
@@ -144,39 +144,45 @@ struct Cover<'a> {
     epoch_left: u64,
     end: u64,
     /// Pieces to try again: these go first.
-    again: Vec<Piece>,
-    flying: HashMap<u64, Flight>,
-    /// The longest piece that is begun now: short after a failure, since bad blocks lie together, and
-    /// twice as long after each success.
-    reach: u64,
-    reach_max: u64,
+    retries: Vec<Piece>,
+    in_flight: HashMap<u64, InFlight>,
+    /// The largest I/O to start: shrinks after an error, since bad blocks are adjacent, and doubles after each
+    /// success.
+    chunk_limit: u64,
+    chunk_limit_max: u64,
     watchdog: Watchdog,
     stalls: StallDetector,
-    idle: Vec<Sheet>,
+    idle: Vec<PatternBuffer>,
     done: Vec<Done>,
     /// What a constant check expects, filled once.
-    expected: Sheet,
-    pace: Pace,
+    expected: PatternBuffer,
+    throttle: Throttle,
     reported_at: Instant,
     report: StepReport,
     halt: Option<Halt>,
 }
 
 impl<'a> Cover<'a> {
-    fn new(context: Context<'a>, step: &'a Step, area: &ExtentSet, transfer: u64, depth: usize) -> Cover<'a> {
-        let Context { disk, settings, stop, emitter, number, see, checkpoint } = context;
+    fn new(
+        context: StepContext<'a>,
+        step: &'a Step,
+        area: &ExtentSet,
+        transfer: u64,
+        depth: usize,
+    ) -> Cover<'a> {
+        let StepContext { disk, settings, stop, emitter, number, on_read, checkpoint } = context;
         let (geometry, now) = (disk.geometry(), disk.clock().now());
         let extents: Vec<Extent> = area.iter().collect();
         let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
         let report = StepReport {
             step: step.clone(),
-            covered: Listed::default(),
+            covered: ListedExtents::default(),
             bytes: 0,
             failed_bytes: 0,
             milliseconds: 0,
             flushed: false,
             unusable: ExtentSet::new(),
-            differing: Listed::default(),
+            differing: ListedExtents::default(),
             retried: ExtentSet::new(),
             errors: 0,
             started: Timestamp::now(),
@@ -186,7 +192,7 @@ impl<'a> Cover<'a> {
         Cover {
             geometry,
             depth,
-            see,
+            on_read,
             checkpoint,
             started: now,
             area_bytes: area.bytes(),
@@ -196,19 +202,19 @@ impl<'a> Cover<'a> {
             fresh: Box::new(fresh),
             epoch_left: settings.epoch_bytes,
             end: area.iter().last().map_or(0, |extent| extent.end),
-            again: Vec::new(),
-            flying: HashMap::new(),
-            reach: transfer,
-            reach_max: transfer,
+            retries: Vec::new(),
+            in_flight: HashMap::new(),
+            chunk_limit: transfer,
+            chunk_limit_max: transfer,
             watchdog: Watchdog::new(settings),
             stalls: StallDetector::new(settings, now),
             idle: Vec::new(),
             done: Vec::new(),
-            expected: Sheet {
+            expected: PatternBuffer {
                 buf: Buf::new(if step.writes() { 1 } else { transfer as usize }, 1),
                 holds: None,
             },
-            pace: Pace::new(settings, step.writes(), now),
+            throttle: Throttle::new(settings, step.writes(), now),
             reported_at: now,
             report,
             halt: None,
@@ -226,8 +232,8 @@ impl<'a> Cover<'a> {
             if self.halt.is_none() {
                 self.halt = self.stop.verdict().map(Halt::Asked);
             }
-            let wake = self.feed();
-            if !self.flying.is_empty() {
+            let wake = self.submit_ready();
+            if !self.in_flight.is_empty() {
                 self.reap(wake);
             } else if let Some(wake) = wake {
                 let clock = self.disk.clock();
@@ -238,41 +244,41 @@ impl<'a> Cover<'a> {
         }
     }
 
-    /// Submits what may be submitted; tells when more may be, where the pace forbids it now.
-    fn feed(&mut self) -> Option<Instant> {
-        while self.halt.is_none() && self.flying.len() < self.depth && self.has_piece() {
+    /// Submits I/Os as the throttle allows; returns when more may be submitted.
+    fn submit_ready(&mut self) -> Option<Instant> {
+        while self.halt.is_none() && self.in_flight.len() < self.depth && self.has_piece() {
             let now = self.now();
-            let bytes_max = match self.pace.leave(now, self.flying.len(), || self.disk.loads()) {
-                Leave::Start { bytes_max } => bytes_max,
-                Leave::Wait(until) => return until,
+            let bytes_max = match self.throttle.admit(now, self.in_flight.len(), || self.disk.io_stats()) {
+                Admission::Start { bytes_max } => bytes_max,
+                Admission::Wait(until) => return until,
             };
-            let piece = self.take_piece(bytes_max.min(self.reach));
+            let piece = self.next_piece(bytes_max.min(self.chunk_limit));
             let bytes = piece.extent.len();
             if !self.submit(piece) {
                 return None;
             }
-            self.pace.spend(bytes, now);
+            self.throttle.spend(bytes, now);
         }
         None
     }
 
     fn has_piece(&self) -> bool {
-        !self.again.is_empty() || (self.epoch_left > 0 && self.next.is_some())
+        !self.retries.is_empty() || (self.epoch_left > 0 && self.next.is_some())
     }
 
     /// The next piece, where there is one, cut where it is longer than is allowed.
-    fn take_piece(&mut self, bytes_max: u64) -> Piece {
-        if let Some(piece) = self.again.pop() {
+    fn next_piece(&mut self, bytes_max: u64) -> Piece {
+        if let Some(piece) = self.retries.pop() {
             return piece;
         }
-        let (extent, rest) = self.cut_short(self.next.expect("somebody looked"), bytes_max);
+        let (extent, rest) = self.split_at_limit(self.next.expect("has_piece was checked"), bytes_max);
         self.next = if rest.is_empty() { self.fresh.next() } else { Some(rest) };
         self.epoch_left = self.epoch_left.saturating_sub(extent.len());
         Piece { extent, tries: 0, failed_before: false }
     }
 
     /// A discard stays whole: a device ignores those that are smaller than its own granularity.
-    fn cut_short(&self, extent: Extent, bytes_max: u64) -> (Extent, Extent) {
+    fn split_at_limit(&self, extent: Extent, bytes_max: u64) -> (Extent, Extent) {
         let grain = self.geometry.physical_block;
         let len = align_down(bytes_max, grain).max(grain);
         let whole = extent.len() <= len || self.step.discards();
@@ -286,9 +292,9 @@ impl<'a> Cover<'a> {
             Operation::WriteZeroes => (Op::Zero { at, len }, None),
             Operation::Discard => (Op::Discard { at, len }, None),
             Operation::Write { pattern } => {
-                let mut sheet = self.idle.pop().expect("as many buffers as pieces in flight");
-                sheet.prepare(pattern, at, len as usize);
-                (Op::Write { at, buf: sheet.buf }, sheet.holds)
+                let mut buffer = self.idle.pop().expect("as many buffers as pieces in flight");
+                buffer.prepare(pattern, at, len as usize);
+                (Op::Write { at, buf: buffer.buf }, buffer.holds)
             }
             Operation::FindNonZero | Operation::Fingerprint | Operation::Compare { .. } => {
                 let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
@@ -303,12 +309,12 @@ impl<'a> Cover<'a> {
         match emitter.calls.within(operation, piece.extent, || disk.submit(op)) {
             Ok(()) => {
                 let pending = Pending::new(self.now());
-                self.flying.insert(at, Flight { piece, holds, operation, pending });
+                self.in_flight.insert(at, InFlight { piece, holds, operation, pending });
                 true
             }
             Err(op) => {
-                self.idle.extend(op.into_buf().map(|buf| Sheet { buf, holds }));
-                self.again.push(piece);
+                self.idle.extend(op.into_buf().map(|buf| PatternBuffer { buf, holds }));
+                self.retries.push(piece);
                 false
             }
         }
@@ -319,7 +325,7 @@ impl<'a> Cover<'a> {
         let mut done = std::mem::take(&mut self.done);
         let reaped = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick))));
         for done in done.drain(..) {
-            self.settle(done);
+            self.on_completion(done);
         }
         self.done = done;
         if let Err(error) = reaped {
@@ -335,24 +341,24 @@ impl<'a> Cover<'a> {
 
     /// Reports I/Os that take long, and gives a device up that does not answer, or is too slow.
     fn check_limits(&mut self, now: Instant) {
-        for flight in self.flying.values_mut() {
+        for flight in self.in_flight.values_mut() {
             if self.watchdog.is_newly_late(&mut flight.pending, now) {
                 let (at, seconds) = (flight.piece.extent, flight.pending.age(now).as_secs());
                 self.emitter.emit(Event::Late { at, operation: flight.operation, seconds });
             }
         }
         let stopping = matches!(self.halt, Some(Halt::Asked(_)));
-        let oldest = self.flying.values().min_by_key(|flight| flight.pending.since);
+        let oldest = self.in_flight.values().min_by_key(|flight| flight.pending.since);
         if let Some(flight) =
             oldest.filter(|flight| self.watchdog.gives_up_io(flight.pending.age(now), stopping))
         {
             let seconds = flight.pending.age(now).as_secs();
             let what = format!("a {} has not been answered for {seconds} s", flight.operation);
             let error = Error::failed(what).at(flight.piece.extent);
-            return self.abandon(error.way_out(advice(self.disk.medium(), trouble::GONE)));
+            return self.abandon(error.way_out(advice(self.disk.medium(), errors::GONE)));
         }
         if self.in_order
-            && let Some(slow) = self.stalls.too_slow(self.report.bytes, now)
+            && let Some(slow) = self.stalls.slow_rate(self.report.bytes, now)
         {
             self.fail(Error::failed(slow).way_out("replace the device, or wipe it without --min-rate"));
         }
@@ -364,23 +370,23 @@ impl<'a> Cover<'a> {
         if let Some(Halt::Failed(first)) = self.halt.take() {
             self.halt = Some(Halt::Abandoned(first));
         }
-        self.flying.clear();
+        self.in_flight.clear();
     }
 
-    fn settle(&mut self, done: Done) {
+    fn on_completion(&mut self, done: Done) {
         let Done { op, result } = done;
-        let flight = self.flying.remove(&op.at()).expect("only what was submitted comes back");
-        let Flight { piece, holds, .. } = flight;
+        let flight = self.in_flight.remove(&op.at()).expect("only what was submitted comes back");
+        let InFlight { piece, holds, .. } = flight;
         let name = op.name();
         match result {
-            Ok(bytes) => self.landed(&op, piece, bytes),
-            Err(error) => self.troubled(piece, name, &error),
+            Ok(bytes) => self.on_success(&op, piece, bytes),
+            Err(error) => self.on_error(piece, name, &error),
         }
-        self.idle.extend(op.into_buf().map(|buf| Sheet { buf, holds }));
+        self.idle.extend(op.into_buf().map(|buf| PatternBuffer { buf, holds }));
     }
 
     /// Counts what was done of a piece, and goes on with the rest from a whole block.
-    fn landed(&mut self, op: &Op, piece: Piece, bytes: u64) {
+    fn on_success(&mut self, op: &Op, piece: Piece, bytes: u64) {
         let extent = piece.extent;
         let whole = if bytes >= extent.len() {
             extent.end
@@ -390,36 +396,36 @@ impl<'a> Cover<'a> {
         if whole == extent.start {
             // Nothing moved: an error, or a loop without end.
             let nothing = io::Error::from_raw_os_error(libc::EIO);
-            return self.troubled(piece, op.name(), &nothing);
+            return self.on_error(piece, op.name(), &nothing);
         }
         let (good, rest) = extent.split(whole);
         self.stalls.succeeded();
         if !piece.failed_before {
-            self.reach = (self.reach * 2).min(self.reach_max);
+            self.chunk_limit = (self.chunk_limit * 2).min(self.chunk_limit_max);
         }
         self.report.bytes += good.len();
         self.covered.insert(good);
-        self.note_course();
+        self.note_speed();
         if let Op::Read { buf, .. } = op {
             let bytes = &buf[..good.len() as usize];
             match self.step.expected() {
                 Some(expected) => self.compare(expected, good, bytes),
-                None => (self.see)(good, bytes),
+                None => (self.on_read)(good, bytes),
             }
         }
         if piece.failed_before {
             self.report.retried.insert(good);
         }
         if !rest.is_empty() {
-            self.again.push(Piece { extent: rest, ..piece });
+            self.retries.push(Piece { extent: rest, ..piece });
         }
     }
 
-    fn note_course(&mut self) {
+    fn note_speed(&mut self) {
         if !self.in_order {
             return;
         }
-        let done = u128::from(self.report.bytes) * u128::from(COURSE_PARTS);
+        let done = u128::from(self.report.bytes) * u128::from(SPEED_SAMPLES);
         let parts = (done / u128::from(self.area_bytes)) as usize;
         if parts > self.report.course.len() {
             let now = self.elapsed().as_micros() as u64;
@@ -438,62 +444,61 @@ impl<'a> Cover<'a> {
             let range = (block.start - extent.start) as usize..(block.end - extent.start) as usize;
             if self.expected.buf[range.clone()] != bytes[range.clone()] {
                 differing.insert(block);
-                (self.see)(block, &bytes[range]);
+                (self.on_read)(block, &bytes[range]);
             }
         }
         differing.iter().for_each(|extent| self.report.differing.add(extent));
     }
 
-    fn troubled(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
+    fn on_error(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
         let extent = piece.extent;
         self.report.failed_bytes += extent.len();
-        let told = |what: &str| Error::failed(what).at(extent).because(again(error));
+        let failure = |what: &str| Error::failed(what).at(extent).because(copy_error(error));
         let lost = self.stalls.failed(self.now());
         let medium = self.disk.medium();
         let failing = advice(medium, "the device is failing: replace it, or destroy it");
         let short = !extent.len().is_multiple_of(self.geometry.logical_block);
-        match Trouble::of(error, short) {
-            Trouble::Passing | Trouble::Media if lost >= self.settings.give_up_after => {
+        match ErrorClass::of(error, short) {
+            ErrorClass::Passing | ErrorClass::Media if lost >= self.settings.give_up_after => {
                 let what = format!("given up: for {} s every I/O has failed", lost.as_secs());
-                self.fail(told(&what).way_out(failing));
+                self.fail(failure(&what).way_out(failing));
             }
-            Trouble::Passing | Trouble::Media if self.report.errors >= self.settings.errors_max => {
+            ErrorClass::Passing | ErrorClass::Media if self.report.errors >= self.settings.errors_max => {
                 let what =
                     format!("given up after {} failed I/Os, the last one a {operation}", self.report.errors);
-                self.fail(told(&what).way_out(failing));
+                self.fail(failure(&what).way_out(failing));
             }
-            Trouble::Passing => {
+            ErrorClass::Passing => {
                 self.report.errors += 1;
-                self.again.push(piece);
+                self.retries.push(piece);
             }
-            Trouble::Media => self.cut(piece, operation, error),
-            Trouble::Unsupported if self.report.bytes == 0 => {
+            ErrorClass::Media => self.bisect(piece, operation, error),
+            ErrorClass::Unsupported if self.report.bytes == 0 => {
                 let what = format!("the device does not support {operation}");
                 let way_out = "use a method that writes, such as --method zero";
-                self.fail(Error::unsupported(what).because(again(error)).way_out(way_out));
+                self.fail(Error::unsupported(what).because(copy_error(error)).way_out(way_out));
             }
-            Trouble::Unsupported | Trouble::Fatal => {
-                let (what, way_out) =
-                    trouble::fatal(operation, error, self.disk.unchanged().is_err(), medium);
-                self.fail(told(&what).way_out(way_out));
+            ErrorClass::Unsupported | ErrorClass::Fatal => {
+                let (what, way_out) = errors::fatal(operation, error, self.disk.unchanged().is_err(), medium);
+                self.fail(failure(&what).way_out(way_out));
             }
         }
     }
 
     /// Narrows a failure down: halves to the physical block, that one again, its logical blocks.
-    fn cut(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
+    fn bisect(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {
         self.report.errors += 1;
         let Geometry { logical_block, physical_block, .. } = self.geometry;
         let extent = piece.extent;
-        self.reach = physical_block;
+        self.chunk_limit = physical_block;
         let part = |extent| Piece { extent, tries: 0, failed_before: true };
         if let Some(middle) = middle(extent, physical_block) {
             let (left, right) = extent.split(middle);
-            self.again.extend([part(right), part(left)]);
+            self.retries.extend([part(right), part(left)]);
         } else if piece.tries + 1 < TRIES_MAX {
-            self.again.push(Piece { extent, tries: piece.tries + 1, failed_before: true });
+            self.retries.push(Piece { extent, tries: piece.tries + 1, failed_before: true });
         } else if extent.len() > logical_block {
-            self.again.extend(extent.chunks(logical_block).map(part));
+            self.retries.extend(extent.chunks(logical_block).map(part));
         } else {
             self.report.unusable.insert(extent);
             self.covered.insert(extent);
@@ -504,7 +509,7 @@ impl<'a> Cover<'a> {
 
     /// Makes an epoch durable when nothing is in flight; says whether there is more to do.
     fn end_epoch(&mut self) -> bool {
-        assert!(self.halt.is_some() || self.again.is_empty(), "an idle disk took no piece");
+        assert!(self.halt.is_some() || self.retries.is_empty(), "an idle disk took no piece");
         let failed = self.halt.as_ref().is_some_and(Halt::is_failure);
         if self.step.writes() && !failed {
             self.report.flushed = false;
@@ -543,14 +548,14 @@ impl<'a> Cover<'a> {
 
     /// Everything of the area that lies below was visited.
     fn watermark(&self) -> u64 {
-        let pending = self.again.iter().map(|piece| piece.extent.start);
+        let pending = self.retries.iter().map(|piece| piece.extent.start);
         pending.chain(self.next.map(|extent| extent.start)).min().unwrap_or(self.end)
     }
 
-    fn covered(&self) -> Listed {
+    fn covered(&self) -> ListedExtents {
         let bytes = self.covered.bytes();
         let whole_sample = self.step.sample().is_some() && bytes == self.area_bytes;
-        if whole_sample { Listed::unlisted(bytes) } else { self.covered.clone().into() }
+        if whole_sample { ListedExtents::unlisted(bytes) } else { self.covered.clone().into() }
     }
 
     /// The first failure stands; what is in flight is still drained.
@@ -561,7 +566,7 @@ impl<'a> Cover<'a> {
     }
 }
 
-/// Where to cut a piece in two, on a physical block; none where it has no more than one.
+/// Where to cut a piece in two, on a physical block; `None` if it has only one.
 fn middle(extent: Extent, physical_block: u64) -> Option<u64> {
     let half = extent.start + extent.len() / 2;
     [align_down(half, physical_block), align_up(half, physical_block)]
@@ -570,6 +575,6 @@ fn middle(extent: Extent, physical_block: u64) -> Option<u64> {
 }
 
 /// The same error once more: io::Error cannot be cloned.
-fn again(error: &io::Error) -> io::Error {
+fn copy_error(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| io::Error::other(error.to_string()), io::Error::from_raw_os_error)
 }

@@ -1,4 +1,4 @@
-//! How long a job may take: a short read tells how fast the disk is.
+//! Estimate of a job's duration from a short read.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ const READ_MAX: u64 = 256 << 20;
 const CHUNK_BYTES: u64 = 1 << 20;
 const DEPTH: usize = 8;
 
-/// Bytes a second that this disk reads, in order from the start of the area; none where the area is
-/// too small to tell. A disk may write at another speed.
+/// Bytes a second that this disk reads, in order from the start of the area; `None` if the area is
+/// too small to measure. A disk may write at another speed.
 pub fn read_rate(disk: &mut dyn Disk, area: Extent) -> Result<Option<u64>> {
     let block = disk.geometry().logical_block;
     let end = align_down(area.end, block).min(area.start + READ_MAX);
@@ -66,7 +66,7 @@ mod tests {
     use crate::plan::{Device, Method, Policy};
 
     #[test]
-    fn a_rate_is_measured_and_nothing_is_written() {
+    fn the_estimate_measures_a_rate_and_writes_nothing() {
         let content = vec![7; 16 << 20];
         let operation_time = Duration::from_millis(10);
         let faults = Faults { operation_time, ..Faults::default() };
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn each_pass_takes_its_time() {
+    fn an_estimate_counts_every_pass() {
         let device = Device { size: 1 << 30, logical_block: 512, physical_block: 4096 };
         let time = |method, policy| {
             let area = device.area(None, None).unwrap();

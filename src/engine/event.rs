@@ -1,11 +1,11 @@
-//! What a job tells while it runs. Data goes one way: whoever watches cannot slow or change it.
+//! Events of a running job. Data flows one way: an observer cannot slow or change the job.
 
 use std::sync::mpsc::Sender;
 
 use serde::Serialize;
 
 use super::step::StepReport;
-use super::watchdog::Calls;
+use super::watchdog::CallMonitor;
 use crate::io::{Geometry, IoPath};
 use crate::plan::Plan;
 use crate::range::Extent;
@@ -57,15 +57,15 @@ pub enum Event {
 pub struct Emitter {
     pub job: usize,
     pub to: Sender<(usize, Event)>,
-    pub calls: Calls,
+    pub calls: CallMonitor,
 }
 
 impl Emitter {
     pub fn new(job: usize, to: Sender<(usize, Event)>) -> Emitter {
-        Emitter { job, to, calls: Calls::default() }
+        Emitter { job, to, calls: CallMonitor::default() }
     }
 
-    /// Nobody listening is no reason to stop a wipe.
+    /// A closed channel does not stop a wipe.
     pub fn emit(&self, event: Event) {
         self.to.send((self.job, event)).ok();
     }

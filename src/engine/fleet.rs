@@ -1,4 +1,4 @@
-//! Many devices: one job, one thread and one ring for each; one that fails or hangs stops no other.
+//! The jobs of many devices, each with a thread and a ring: a failing or hanging one does not stop the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::event::{Emitter, Event};
-use super::job::{self, JobReport, Progress, Resume, Surroundings};
+use super::job::{self, Checkpoint, JobContext, JobReport, Resume};
 use super::watchdog::{CallWatch, Stall};
 use super::{Settings, Stop};
 use crate::error::{Error, Result};
@@ -16,16 +16,16 @@ use crate::pattern::Seed;
 use crate::plan::Plan;
 
 /// Opens a disk on the thread that will use it.
-pub type Opener = Box<dyn FnOnce() -> Result<Box<dyn Disk>> + Send>;
+pub type OpenDisk = Box<dyn FnOnce() -> Result<Box<dyn Disk>> + Send>;
 /// Keeps how far a job is.
-pub type Keep = Box<dyn FnMut(&Progress) + Send>;
+pub type SaveCheckpoint = Box<dyn FnMut(&Checkpoint) + Send>;
 
 /// One job to do.
-pub struct Work {
-    pub open: Opener,
+pub struct FleetJob {
+    pub open: OpenDisk,
     pub plan: Plan,
     pub resume: Option<Resume>,
-    pub keep: Keep,
+    pub keep: SaveCheckpoint,
     /// What the device hangs on, together with others.
     pub bus: Option<String>,
 }
@@ -53,22 +53,22 @@ impl Default for Parallel {
 }
 
 /// The jobs that run, by their number, with their bus.
-struct Places {
+struct ParallelLimit {
     parallel: Parallel,
     taken: Mutex<Vec<(usize, Option<String>)>>,
     freed: Condvar,
 }
 
 /// Given back when the job has ended, however it ended.
-struct Place<'a>(&'a Places, usize);
+struct ParallelPermit<'a>(&'a ParallelLimit, usize);
 
-impl Places {
-    fn take(&self, job: usize, bus: Option<String>) -> Place<'_> {
+impl ParallelLimit {
+    fn take(&self, job: usize, bus: Option<String>) -> ParallelPermit<'_> {
         let full = |taken: &mut Vec<_>| self.parallel.is_full(taken, &bus);
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = self.freed.wait_while(taken, full).unwrap_or_else(PoisonError::into_inner);
         taken.push((job, bus));
-        Place(self, job)
+        ParallelPermit(self, job)
     }
 
     fn free(&self, job: usize) {
@@ -77,7 +77,7 @@ impl Places {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for ParallelPermit<'_> {
     fn drop(&mut self) {
         self.0.free(self.1);
     }
@@ -87,10 +87,10 @@ impl Drop for Place<'_> {
 /// seen depends on it: how long it took is read on the clock.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Runs the jobs, so many at once, and hands their events, with the job's number, to `watch` on this
+/// Runs the jobs, with limited concurrency, and hands their events, with the job's number, to `watch` on this
 /// thread, and now and then none. A thread that the kernel does not give back is left behind.
 pub fn run(
-    jobs: Vec<Work>,
+    jobs: Vec<FleetJob>,
     parallel: Parallel,
     settings: &Settings,
     stop: &Stop,
@@ -101,20 +101,20 @@ pub fn run(
 
 fn run_on(
     clock: &dyn Clock,
-    jobs: Vec<Work>,
+    jobs: Vec<FleetJob>,
     parallel: Parallel,
     settings: &Settings,
     stop: &Stop,
     mut watch: impl FnMut(Option<(usize, &Event)>),
 ) -> Vec<Result<JobReport>> {
     let (to, events) = channel();
-    let places = Arc::new(Places { parallel, taken: Mutex::new(Vec::new()), freed: Condvar::new() });
+    let limit = Arc::new(ParallelLimit { parallel, taken: Mutex::new(Vec::new()), freed: Condvar::new() });
     let mut watched: Vec<Watched> = jobs
         .into_iter()
         .enumerate()
         .map(|(job, work)| {
             let emitter = Emitter::new(job, to.clone());
-            Watched::start(work, emitter, places.clone(), *settings, stop.clone())
+            Watched::start(work, emitter, limit.clone(), *settings, stop.clone())
         })
         .collect();
     drop(to);
@@ -122,7 +122,7 @@ fn run_on(
     while !watched.iter().all(Watched::is_over) {
         match events.recv_timeout(TICK) {
             Ok((job, event)) => watch(Some((job, &event))),
-            // Nobody speaks any more: those who are left are about to end.
+            // All senders are gone: the remaining threads are about to end.
             Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
             Err(RecvTimeoutError::Timeout) => watch(None),
         }
@@ -132,7 +132,7 @@ fn run_on(
         }
         let stopping = stopping_since.map(|since| now - since);
         for (job, each) in watched.iter_mut().enumerate() {
-            each.look(now, stopping).into_iter().for_each(|event| watch(Some((job, &event))));
+            each.check(now, stopping).into_iter().for_each(|event| watch(Some((job, &event))));
         }
     }
     events.try_iter().for_each(|(job, event)| watch(Some((job, &event))));
@@ -142,7 +142,7 @@ fn run_on(
 /// A job's thread, seen from outside.
 struct Watched {
     job: usize,
-    places: Arc<Places>,
+    limit: Arc<ParallelLimit>,
     calls: CallWatch,
     thread: JoinHandle<()>,
     result: Arc<Mutex<Option<Result<JobReport>>>>,
@@ -150,30 +150,36 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(work: Work, emitter: Emitter, places: Arc<Places>, settings: Settings, stop: Stop) -> Watched {
+    fn start(
+        work: FleetJob,
+        emitter: Emitter,
+        limit: Arc<ParallelLimit>,
+        settings: Settings,
+        stop: Stop,
+    ) -> Watched {
         let result = Arc::new(Mutex::new(None));
-        let (slot, queue, job) = (result.clone(), places.clone(), emitter.job);
+        let (slot, queue, job) = (result.clone(), limit.clone(), emitter.job);
         let calls = CallWatch::new(&settings, emitter.calls.clone());
         let thread = thread::spawn(move || {
-            let Work { open, plan, resume, mut keep, bus } = work;
-            let _place = queue.take(job, bus);
+            let FleetJob { open, plan, resume, mut keep, bus } = work;
+            let _permit = queue.take(job, bus);
             let opened = emitter.calls.within("open", plan.area, open);
             let give = |report| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
             match opened {
                 Err(error) => give(Err(error)),
                 Ok(mut disk) => {
                     let (draw, keep) = (&mut Seed::from_kernel, &mut *keep);
-                    let surroundings =
-                        Surroundings { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
+                    let context =
+                        JobContext { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
                     let area = plan.area;
-                    // After a mistake of ours too the disk is closed where the watch can see it.
-                    let run = AssertUnwindSafe(|| job::run(&mut *disk, plan, resume, surroundings));
+                    // The disk is closed under the watchdog after a panic too.
+                    let run = AssertUnwindSafe(|| job::run(&mut *disk, plan, resume, context));
                     give(catch_unwind(run).map_err(|_| crashed()));
                     emitter.calls.within("close", area, || drop(disk));
                 }
             }
         });
-        Watched { job, places, calls, thread, result, abandoned: None }
+        Watched { job, limit, calls, thread, result, abandoned: None }
     }
 
     fn is_over(&self) -> bool {
@@ -182,12 +188,12 @@ impl Watched {
 
     /// Whether its thread has been in the kernel for too long; `stopping` is how long ago a signal asked
     /// for an end.
-    fn look(&mut self, now: Instant, stopping: Option<Duration>) -> Option<Event> {
+    fn check(&mut self, now: Instant, stopping: Option<Duration>) -> Option<Event> {
         if self.is_over() {
             return None;
         }
         let has_result = self.result.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let (call, age, stall) = self.calls.look(now, stopping, has_result)?;
+        let (call, age, stall) = self.calls.check(now, stopping, has_result)?;
         let (operation, at, seconds) = (call.operation, call.at, age.as_secs());
         match stall {
             Stall::Late => Some(Event::Late { at, operation, seconds }),
@@ -198,7 +204,7 @@ impl Watched {
                      controller and dmesg",
                 ));
                 // The next device need not wait for this one.
-                self.places.free(self.job);
+                self.limit.free(self.job);
                 None
             }
         }
@@ -215,7 +221,7 @@ impl Watched {
 }
 
 fn crashed() -> Error {
-    Error::failed("efface made a mistake of its own and stopped this job")
+    Error::failed("internal error: the thread of this job panicked")
         .way_out("please report the message above")
 }
 
@@ -232,7 +238,7 @@ mod tests {
     use crate::verdict::Verdict;
 
     #[test]
-    fn so_many_at_once_and_so_many_on_one_bus() {
+    fn parallel_limits_hold_in_total_and_per_bus() {
         let bus = |name: &str| Some(name.to_string());
         let taken = [(0, bus("usb2")), (1, None)];
         let full = |all, per_bus, at: &Option<String>| Parallel { all, per_bus }.is_full(&taken, at);
@@ -313,7 +319,7 @@ mod tests {
         }
     }
 
-    fn work(call: &'static str, gate: &Arc<Gate>) -> Work {
+    fn work(call: &'static str, gate: &Arc<Gate>) -> FleetJob {
         let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
         let area = device.area(None, None).unwrap();
         let method = Method::named("zero").unwrap();
@@ -324,12 +330,12 @@ mod tests {
             let disk = SimDisk::new(vec![1; 1 << 20], 512, 4096, 1, Faults::default());
             Ok(Box::new(Stuck { disk, call, gate }) as Box<dyn Disk>)
         });
-        Work { open, plan, resume: None, keep: Box::new(|_| {}), bus: None }
+        FleetJob { open, plan, resume: None, keep: Box::new(|_| {}), bus: None }
     }
 
     /// Runs the jobs on a clock that moves by `step` whenever no job is at work; says how far it moved.
     fn run_stuck(
-        jobs: Vec<Work>,
+        jobs: Vec<FleetJob>,
         parallel: Parallel,
         gate: &Gate,
         stop: &Stop,
@@ -380,14 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_panics_ends_as_failed_although_its_disk_does_not_close() {
+    fn a_panicking_job_fails_even_when_its_disk_does_not_close() {
         let gate = Arc::default();
         let mut broken = work("close", &gate);
         broken.keep = Box::new(|_| panic!("a mistake of our own"));
         let (results, took) =
             run_stuck(vec![broken], Parallel::default(), &gate, &Stop::default(), FIVE_SECONDS, |_, _| {});
         let error = results[0].as_ref().expect_err("it has no result").to_string();
-        assert!(error.contains("a mistake of its own"), "{error}");
+        assert!(error.contains("internal error"), "{error}");
         assert!((15..=20).contains(&took.as_secs()), "{took:?}");
     }
 

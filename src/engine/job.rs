@@ -1,11 +1,11 @@
-//! One plan on one disk, from the first block to the verdict.
+//! A job: the execution of one plan on one disk, up to the verdict.
 
 use jiff::Timestamp;
 
-use super::cover::{Context, Halt, cover};
+use super::cover::{Halt, StepContext, cover};
 use super::event::{Emitter, Event};
 use super::step::StepReport;
-use super::survivors::{Inquiry, Memory, Survivors};
+use super::survivors::{FingerprintSet, MismatchClassifier, Survivors};
 use super::{OnMismatch, Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry};
@@ -19,38 +19,38 @@ mod report;
 mod resume;
 mod state;
 
-pub use report::{Before, JobReport, Verification};
-use resume::Rest;
-pub use resume::{Process, Progress, Resume, Resumption};
-pub(super) use state::State;
+pub use report::{JobReport, SurveyResult, Verification};
+use resume::Remaining;
+pub use resume::{Checkpoint, JobProcess, Resume, Resumption};
+pub(super) use state::JobState;
 
 /// What a job needs besides its disk and its plan.
-pub struct Surroundings<'a> {
+pub struct JobContext<'a> {
     pub settings: &'a Settings,
     pub stop: &'a Stop,
     pub emitter: &'a Emitter,
     /// Gives the seeds of the samples, each after the flush before it.
     pub draw: &'a mut dyn FnMut() -> Result<Seed>,
     /// Keeps how far it is, after each epoch and each step, before anything else is done.
-    pub keep: &'a mut dyn FnMut(&Progress),
+    pub keep: &'a mut dyn FnMut(&Checkpoint),
 }
 
 /// Carries a plan out, or what another process left of it.
-pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings: Surroundings) -> JobReport {
+pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, context: JobContext) -> JobReport {
     let geometry = disk.geometry();
     let io_path = disk.io_path().clone();
-    let Surroundings { settings, stop, emitter, draw, keep } = surroundings;
+    let JobContext { settings, stop, emitter, draw, keep } = context;
     emitter.emit(Event::Started { geometry, io_path: io_path.clone(), plan: plan.clone() });
-    let mut job = Job::new(disk, settings, stop, emitter, keep, &plan);
+    let mut job = JobRun::new(disk, settings, stop, emitter, keep, &plan);
     let halt = job.run(&plan.steps, resume, draw);
     let verdict = job.verdict(&halt, plan.writes());
     let error = match halt {
         Some(Halt::Failed(error) | Halt::Abandoned(error)) => Some(error.to_string()),
         Some(Halt::Asked(_)) | None => None,
     };
-    let Job {
+    let JobRun {
         steps,
-        state: State { residue, unreadable, nonzero, .. },
+        state: JobState { residue, unreadable, nonzero, .. },
         surviving,
         before,
         verification,
@@ -79,25 +79,25 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, surroundings
     }
 }
 
-/// A survey is given up after so many failed reads: each can cost a drive's whole patience.
+/// The survey is given up after this many failed reads: each can take a drive's full error recovery time.
 const SURVEY_ERRORS_MAX: u64 = 16;
 
 /// The smallest block of a thin pool: nothing is gained by looking more closely.
 const FIND_BYTES: u64 = 64 << 10;
 
-struct Job<'a> {
+struct JobRun<'a> {
     disk: &'a mut dyn Disk,
     settings: &'a Settings,
     stop: &'a Stop,
     emitter: &'a Emitter,
-    keep: &'a mut dyn FnMut(&Progress),
+    keep: &'a mut dyn FnMut(&Checkpoint),
     geometry: Geometry,
-    state: State,
+    state: JobState,
     steps: Vec<StepReport>,
     residue_unreadable: ExtentSet,
     surviving: Survivors,
-    before: Option<Before>,
-    memory: Option<Memory>,
+    before: Option<SurveyResult>,
+    fingerprint_set: Option<FingerprintSet>,
     verification: Option<Verification>,
     /// Where the keys are that are to be destroyed.
     key_material: Option<ExtentSet>,
@@ -105,22 +105,22 @@ struct Job<'a> {
     /// The last epoch that was written.
     epoch: Option<Extent>,
     /// Of the step that goes on.
-    rest: Option<Rest>,
+    remaining: Option<Remaining>,
     resumed: Vec<Resumption>,
 }
 
-impl<'a> Job<'a> {
+impl<'a> JobRun<'a> {
     fn new(
         disk: &'a mut dyn Disk,
         settings: &'a Settings,
         stop: &'a Stop,
         emitter: &'a Emitter,
-        keep: &'a mut dyn FnMut(&Progress),
+        keep: &'a mut dyn FnMut(&Checkpoint),
         plan: &Plan,
-    ) -> Job<'a> {
+    ) -> JobRun<'a> {
         let geometry = disk.geometry();
-        let state = State::new(plan, &geometry, disk.io_path(), settings.chunk_bytes);
-        Job {
+        let state = JobState::new(plan, &geometry, disk.io_path(), settings.chunk_bytes);
+        JobRun {
             disk,
             settings,
             stop,
@@ -132,12 +132,12 @@ impl<'a> Job<'a> {
             residue_unreadable: ExtentSet::new(),
             surviving: Survivors::default(),
             before: None,
-            memory: None,
+            fingerprint_set: None,
             verification: None,
             key_material: plan.keys.as_ref().map(KeyPlan::material),
             unchanged_key_bytes: None,
             epoch: None,
-            rest: None,
+            remaining: None,
             resumed: Vec::new(),
         }
     }
@@ -148,7 +148,7 @@ impl<'a> Job<'a> {
         resume: Option<Resume>,
         draw: &mut dyn FnMut() -> Result<Seed>,
     ) -> Option<Halt> {
-        let first = match resume.map(|resume| self.take_up(steps, resume)) {
+        let first = match resume.map(|resume| self.restore(steps, resume)) {
             None => 0,
             Some(Ok(number)) => number,
             Some(Err(halt)) => return Some(halt),
@@ -164,7 +164,9 @@ impl<'a> Job<'a> {
                     Ok(self.write(number, steps))
                 }
                 Operation::FindNonZero => Ok(self.find(number, steps)),
-                Operation::Fingerprint if self.memory.is_some() => Ok(self.compare_keys(number, steps)),
+                Operation::Fingerprint if self.fingerprint_set.is_some() => {
+                    Ok(self.compare_keys(number, steps))
+                }
                 Operation::Fingerprint => draw().and_then(|seed| self.survey(number, steps, seed)),
                 Operation::Compare { pattern } => match step.earlier_check() {
                     Some(earlier) => {
@@ -179,7 +181,7 @@ impl<'a> Job<'a> {
             }
             if !self.surviving.is_empty() {
                 // Nothing that comes after it makes the claim true.
-                return self.map(steps, step).or_else(|| self.same_disk().err());
+                return self.map_differences(steps, step).or_else(|| self.same_disk().err());
             }
             let progress = self.progress(None);
             (self.keep)(&progress);
@@ -198,8 +200,8 @@ impl<'a> Job<'a> {
         let unchanged =
             self.emitter.calls.within("look at what lies below", self.state.area, || self.disk.unchanged());
         unchanged.map_err(|error| {
-            let changed = Error::failed("it is not the disk any more that was claimed").because(error);
-            Halt::Failed(changed.way_out("see what is behind this path now (efface list), and wipe it anew"))
+            let changed = Error::failed("the device changed while it was in use").because(error);
+            Halt::Failed(changed.way_out("see what is behind this path now (efface list), and wipe it again"))
         })
     }
 
@@ -221,12 +223,12 @@ impl<'a> Job<'a> {
         let block = self.geometry.logical_block;
         let drawn = self.state.drawn(&steps[number], &seed);
         let expect = steps.iter().rev().find_map(Step::expected);
-        let mut memory = Memory::new()?;
-        let mut before = Before { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
+        let mut fingerprint_set = FingerprintSet::new()?;
+        let mut before = SurveyResult { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
         let mut expected = vec![0; block as usize];
-        let mut see = |extent: Extent, bytes: &[u8]| {
+        let mut on_read = |extent: Extent, bytes: &[u8]| {
             for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
-                memory.keep(at.start, bytes);
+                fingerprint_set.keep(at.start, bytes);
                 before.read_bytes += at.len();
                 before.zero_bytes += if bytes.iter().all(|byte| *byte == 0) { at.len() } else { 0 };
                 if let Some(expect) = expect {
@@ -237,16 +239,16 @@ impl<'a> Job<'a> {
             }
         };
         let settings = Settings { errors_max: SURVEY_ERRORS_MAX, ..*self.settings };
-        let (report, halt) = self.cover(number, steps.len(), &steps[number], &drawn, &settings, &mut see);
+        let (report, halt) = self.cover(number, steps.len(), &steps[number], &drawn, &settings, &mut on_read);
         self.push(report);
-        (self.before, self.memory) = (Some(before), Some(memory));
+        (self.before, self.fingerprint_set) = (Some(before), Some(fingerprint_set));
         Ok(halt.filter(|halt| !matches!(halt, Halt::Failed(_))))
     }
 
     /// Reads all of it for what is not zero; what cannot be read may be anything.
     fn find(&mut self, number: usize, steps: &[Step]) -> Option<Halt> {
         let mut found = ExtentSet::new();
-        let mut see = |extent: Extent, bytes: &[u8]| {
+        let mut on_read = |extent: Extent, bytes: &[u8]| {
             for (at, bytes) in extent.chunks(FIND_BYTES).zip(bytes.chunks(FIND_BYTES as usize)) {
                 if bytes.iter().any(|byte| *byte != 0) {
                     found.insert(at);
@@ -256,7 +258,7 @@ impl<'a> Job<'a> {
         let settings = *self.settings;
         let step = &steps[number];
         let all = self.state.extents(step);
-        let (report, halt) = self.cover(number, steps.len(), step, &all, &settings, &mut see);
+        let (report, halt) = self.cover(number, steps.len(), step, &all, &settings, &mut on_read);
         report.unusable.iter().for_each(|extent| found.insert(extent));
         self.push(report);
         self.state.nonzero = Some(found);
@@ -267,11 +269,13 @@ impl<'a> Job<'a> {
     fn compare_keys(&mut self, number: usize, steps: &[Step]) -> Option<Halt> {
         let block = self.geometry.logical_block;
         let material = self.key_material.clone().unwrap_or_default();
-        let memory = self.memory.take();
+        let fingerprint_set = self.fingerprint_set.take();
         let mut unchanged = 0;
-        let mut see = |extent: Extent, bytes: &[u8]| {
+        let mut on_read = |extent: Extent, bytes: &[u8]| {
             for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
-                let same = memory.as_ref().is_some_and(|memory| memory.holds(at.start, bytes));
+                let same = fingerprint_set
+                    .as_ref()
+                    .is_some_and(|fingerprint_set| fingerprint_set.holds(at.start, bytes));
                 // One byte over and over is no key, and may well be what was to be written.
                 let key = material.contains(at.start) && !is_uniform(bytes);
                 unchanged += if same && key { at.len() } else { 0 };
@@ -279,7 +283,7 @@ impl<'a> Job<'a> {
         };
         let settings = *self.settings;
         let all = self.state.area.into();
-        let (report, halt) = self.cover(number, steps.len(), &steps[number], &all, &settings, &mut see);
+        let (report, halt) = self.cover(number, steps.len(), &steps[number], &all, &settings, &mut on_read);
         self.push(report);
         self.unchanged_key_bytes = Some(unchanged);
         halt
@@ -293,7 +297,7 @@ impl<'a> Job<'a> {
         // What is only given back after it counts for nothing.
         let last = steps[number + 1..].iter().all(|step| !step.writes() || step.discards());
         if last && halt.is_none() && !report.unusable.is_empty() {
-            halt = self.once_more(number, step, &mut report);
+            halt = self.retry_unusable(number, step, &mut report);
         }
         self.push(report);
         halt
@@ -301,9 +305,9 @@ impl<'a> Job<'a> {
 
     /// Tries what the last pass could not write once more: a drive may have found other sectors for it
     /// by now. Then it is read: what can be read can be found by others.
-    fn once_more(&mut self, number: usize, step: &Step, report: &mut StepReport) -> Option<Halt> {
+    fn retry_unusable(&mut self, number: usize, step: &Step, report: &mut StepReport) -> Option<Halt> {
         let failed = report.unusable.clone();
-        let (again, halt) = self.quietly(number, step, &failed, &mut |_, _| {});
+        let (again, halt) = self.cover_silently(number, step, &failed, &mut |_, _| {});
         report.bytes += again.bytes;
         report.failed_bytes += again.failed_bytes;
         report.errors += again.errors;
@@ -321,22 +325,26 @@ impl<'a> Job<'a> {
             return None;
         }
         let read = Step::fingerprint(None);
-        let (read, halt) = self.quietly(number, &read, &report.unusable, &mut |_, _| {});
+        let (read, halt) = self.cover_silently(number, &read, &report.unusable, &mut |_, _| {});
         self.residue_unreadable = read.unusable;
         halt
     }
 
     /// A cover that is no step of the plan.
-    fn quietly(
+    fn cover_silently(
         &mut self,
         number: usize,
         step: &Step,
         area: &ExtentSet,
-        see: &mut dyn FnMut(Extent, &[u8]),
+        on_read: &mut dyn FnMut(Extent, &[u8]),
     ) -> (StepReport, Option<Halt>) {
-        let Job { disk, settings, stop, emitter, .. } = self;
+        let JobRun { disk, settings, stop, emitter, .. } = self;
         let checkpoint = &mut |_: &StepReport, _| {};
-        cover(Context { disk: &mut **disk, settings, stop, emitter, number, see, checkpoint }, step, area)
+        cover(
+            StepContext { disk: &mut **disk, settings, stop, emitter, number, on_read, checkpoint },
+            step,
+            area,
+        )
     }
 
     /// Reads back what the pass before could write: its residue is known to be something else.
@@ -358,7 +366,7 @@ impl<'a> Job<'a> {
     }
 
     /// Reads everything after a sample that found a difference.
-    fn map(&mut self, steps: &[Step], step: &Step) -> Option<Halt> {
+    fn map_differences(&mut self, steps: &[Step], step: &Step) -> Option<Halt> {
         let expected = step.expected().filter(|_| step.sample().is_some())?;
         if self.settings.on_mismatch == OnMismatch::Stop {
             return None;
@@ -377,17 +385,19 @@ impl<'a> Job<'a> {
         expected: &Pattern,
         extents: &ExtentSet,
     ) -> Option<Halt> {
-        let memory = self.memory.take();
+        let fingerprint_set = self.fingerprint_set.take();
         let block_bytes = self.geometry.logical_block;
-        let mut inquiry = Inquiry::new(expected, steps, memory.as_ref(), self.state.area, block_bytes);
+        let mut classifier =
+            MismatchClassifier::new(expected, steps, fingerprint_set.as_ref(), self.state.area, block_bytes);
         let settings = *self.settings;
         let count = steps.len().max(number + 1);
-        let (report, halt) =
-            self.cover(number, count, step, extents, &settings, &mut |at, bytes| inquiry.see(at, bytes));
+        let (report, halt) = self.cover(number, count, step, extents, &settings, &mut |at, bytes| {
+            classifier.classify_block(at, bytes)
+        });
         if !report.differing.is_empty() {
-            self.surviving = inquiry.end(self.stop);
+            self.surviving = classifier.end(self.stop);
         }
-        self.memory = memory;
+        self.fingerprint_set = fingerprint_set;
         self.push(report);
         halt
     }
@@ -400,14 +410,14 @@ impl<'a> Job<'a> {
         step: &Step,
         extents: &ExtentSet,
         settings: &Settings,
-        see: &mut dyn FnMut(Extent, &[u8]),
+        on_read: &mut dyn FnMut(Extent, &[u8]),
     ) -> (StepReport, Option<Halt>) {
-        let (before, extents) = match self.rest.take() {
-            Some(Rest { before, area: left }) => (Some(before), extents.clone().intersect(&left)),
+        let (before, extents) = match self.remaining.take() {
+            Some(Remaining { before, area: left }) => (Some(before), extents.clone().intersect(&left)),
             None => (None, extents.clone()),
         };
         let mut progress = self.progress(None);
-        let Job { disk, stop, emitter, keep, epoch, .. } = self;
+        let JobRun { disk, stop, emitter, keep, epoch, .. } = self;
         let bytes = extents.bytes();
         emitter.emit(Event::StepStarted { step: number, steps: count, act: step.to_string(), bytes });
         let whole = |report: StepReport| match &before {
@@ -426,7 +436,7 @@ impl<'a> Job<'a> {
             progress.running = Some(whole(report.clone()));
             keep(&progress);
         };
-        let context = Context { disk: &mut **disk, settings, stop, emitter, number, see, checkpoint };
+        let context = StepContext { disk: &mut **disk, settings, stop, emitter, number, on_read, checkpoint };
         let (report, halt) = cover(context, step, &extents);
         let report = whole(report);
         if halt.is_none() {

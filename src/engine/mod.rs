@@ -1,16 +1,16 @@
-//! The loop that carries plans out, and what surrounds it. It knows disks, never devices or screens.
+//! Execution of plans on disks, without knowledge of device nodes or terminals.
 
 pub mod cover;
 pub mod estimate;
 pub mod event;
 pub mod fleet;
 pub mod job;
-pub mod pace;
 mod recheck;
 pub mod sampling;
 pub mod status;
 pub mod step;
 pub mod survivors;
+pub mod throttle;
 pub mod watchdog;
 
 pub use recheck::SIZE_MAX;
@@ -35,11 +35,11 @@ pub struct Settings {
     pub epoch_bytes: u64,
     /// Failed I/Os after which a device is given up.
     pub errors_max: u64,
-    /// What takes longer is told at once; the job waits on.
+    /// An I/O that takes longer is reported at once; the job keeps waiting.
     pub io_timeout: Duration,
     /// A device that has not answered for so long, or has only failed, is given up.
     pub give_up_after: Duration,
-    /// A device that does less than so many bytes a second, where it is visited in order, is given up.
+    /// A device slower than this (bytes per second, in a sequential step) is given up.
     pub rate_min: Option<u64>,
     /// The time over which that is measured.
     pub rate_window: Duration,
@@ -124,7 +124,7 @@ impl Stop {
         Stop(signal)
     }
 
-    /// What to call a job that was asked to end; none while nobody asks.
+    /// The verdict of a job that was asked to stop; `None` if it was not.
     pub fn verdict(&self) -> Option<Verdict> {
         const SIGTERM: usize = 15;
         match self.0.load(Ordering::Relaxed) {

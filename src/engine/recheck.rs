@@ -1,9 +1,9 @@
-//! Whether a report that somebody kept can be true: its numbers are computed again from its plan.
+//! Recheck of a kept report: its numbers are recomputed from its plan.
 //!
 //! A certificate is checked with it by a stranger, so nothing in it is believed: every count that
 //! leads to work or memory is looked at first.
 
-use super::job::{JobReport, State};
+use super::job::{JobReport, JobState};
 use super::sampling::Probes;
 use super::step::StepReport;
 use crate::plan::{PROBES_MAX, Sample, Step};
@@ -13,89 +13,95 @@ use crate::verdict::Verdict;
 /// So that no sum of two sizes overflows.
 pub const SIZE_MAX: u64 = 1 << 62;
 
-type Checked = Result<(), String>;
+type CheckResult = Result<(), String>;
 
-fn hold(holds: bool, otherwise: &str) -> Checked {
+fn ensure(holds: bool, otherwise: &str) -> CheckResult {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
 /// The last check that was begun, and what the steps before it had left.
 struct LastCheck<'a> {
-    state: State,
+    state: JobState,
     report: &'a StepReport,
     probes: Probes,
 }
 
 impl JobReport {
     /// Says what does not hold.
-    pub fn check(&self) -> Checked {
+    pub fn check(&self) -> CheckResult {
         self.check_plan()?;
         self.check_steps()?;
         self.check_verification()?;
         self.check_verdict()
     }
 
-    fn check_plan(&self) -> Checked {
+    fn check_plan(&self) -> CheckResult {
         let (geometry, area) = (&self.geometry, self.plan.area);
         let blocks = [geometry.logical_block, geometry.physical_block, self.chunk_bytes];
-        hold(blocks.iter().all(|block| (1..=1 << 40).contains(block)), "its blocks have no size")?;
-        hold(geometry.size <= SIZE_MAX, "its device is larger than any")?;
+        ensure(blocks.iter().all(|block| (1..=1 << 40).contains(block)), "its blocks have no size")?;
+        ensure(geometry.size <= SIZE_MAX, "its device is larger than any")?;
         let unreadable = self.residue_unreadable.clone().without(&self.residue);
-        hold(unreadable.is_empty(), "unreadable residue is no residue")?;
-        hold(!area.is_empty() && area.end <= geometry.size, "its area is not on the device")?;
-        hold(
+        ensure(unreadable.is_empty(), "unreadable residue is no residue")?;
+        ensure(!area.is_empty() && area.end <= geometry.size, "its area is not on the device")?;
+        ensure(
             [&self.residue, &self.unreadable].iter().all(|set| self.inside(set)),
-            "it tells of blocks outside its area",
+            "it reports blocks outside its area",
         )?;
-        hold(self.plan.partial == (area != Extent::new(0, geometry.size)), "it is not told if it is a part")?;
-        let area = State::new(&self.plan, geometry, &self.io_path, self.chunk_bytes).area;
+        ensure(
+            self.plan.partial == (area != Extent::new(0, geometry.size)),
+            "whether it is partial contradicts its area",
+        )?;
+        let area = JobState::new(&self.plan, geometry, &self.io_path, self.chunk_bytes).area;
         let samples = self.plan.steps.iter().filter_map(Step::sample);
-        hold(samples.clone().all(|sample| fits(sample, area)), "its sample does not fit its area")
+        ensure(samples.clone().all(|sample| fits(sample, area)), "its sample does not fit its area")
     }
 
     fn inside(&self, set: &ExtentSet) -> bool {
         set.iter().all(|each| each.intersect(self.plan.area) == each)
     }
 
-    fn check_steps(&self) -> Checked {
+    fn check_steps(&self) -> CheckResult {
         let planned = &self.plan.steps;
         for (number, report) in self.steps.iter().enumerate() {
             let as_planned = planned.get(number) == Some(&report.step);
             // After a mismatch the next step is the map.
-            hold(as_planned || is_map(&report.step), "a step is not the one that was planned")?;
+            ensure(as_planned || is_map(&report.step), "a step is not the one that was planned")?;
             let sets =
                 [&report.unusable, &report.retried, &report.differing.extents, &report.covered.extents];
-            hold(sets.iter().all(|set| self.inside(set)), "a step tells of blocks outside its area")?;
+            ensure(sets.iter().all(|set| self.inside(set)), "a step reports blocks outside its area")?;
             let all = &report.covered;
             let unusable = report.unusable.clone().without(&all.extents);
-            hold(all.more || unusable.is_empty(), "what a step could not use it did not visit")?;
+            ensure(all.more || unusable.is_empty(), "what a step could not use it did not visit")?;
             let listed = all.extents.bytes();
-            hold(
+            ensure(
                 listed <= all.bytes && (all.more || listed == all.bytes),
                 "a step covered more than it says",
             )?;
             let done = all.bytes.checked_sub(report.unusable.bytes());
-            hold(done.is_some_and(|done| done <= report.bytes), "a step covered more than it wrote or read")?;
+            ensure(
+                done.is_some_and(|done| done <= report.bytes),
+                "a step covered more than it wrote or read",
+            )?;
         }
         let state = self.state_after(self.steps.len());
-        hold(state.residue == self.residue, "its residue is not what its passes could not write")?;
-        hold(state.unreadable == self.unreadable, "its checks could not read other blocks than it says")?;
+        ensure(state.residue == self.residue, "its residue is not what its passes could not write")?;
+        ensure(state.unreadable == self.unreadable, "its checks could not read other blocks than it says")?;
         let resumed = self.resumed.iter().all(|each| {
             let inside = (self.plan.area.start..=self.plan.area.end).contains(&each.upto);
             let fewer = each.fewer_passes_bytes <= self.plan.area.len();
             inside && fewer && each.step < planned.len() && self.plan.keys.is_none()
         });
-        hold(resumed, "it went on where its plan has nothing")?;
+        ensure(resumed, "it was resumed where its plan has no step")?;
         let before = self
             .before
             .iter()
             .all(|before| before.read_bytes >= before.zero_bytes.max(before.expected_bytes));
-        hold(before, "more was found before than was read")
+        ensure(before, "more was found before than was read")
     }
 
     /// What the first `count` steps have left.
-    fn state_after(&self, count: usize) -> State {
-        let mut state = State::new(&self.plan, &self.geometry, &self.io_path, self.chunk_bytes);
+    fn state_after(&self, count: usize) -> JobState {
+        let mut state = JobState::new(&self.plan, &self.geometry, &self.io_path, self.chunk_bytes);
         self.steps[..count].iter().for_each(|report| state.add(report));
         state
     }
@@ -103,8 +109,8 @@ impl JobReport {
     /// The last check that was begun: its places follow from the seed.
     fn last_check(&self) -> Option<LastCheck<'_>> {
         let verification = self.verification.as_ref()?;
-        let drawn_anew = |step: &Step| step.expected().is_some() && step.earlier_check().is_none();
-        let begun = self.plan.steps.iter().zip(&self.steps).rposition(|(step, _)| drawn_anew(step))?;
+        let drawn_again = |step: &Step| step.expected().is_some() && step.earlier_check().is_none();
+        let begun = self.plan.steps.iter().zip(&self.steps).rposition(|(step, _)| drawn_again(step))?;
         let (state, report) = (self.state_after(begun), &self.steps[begun]);
         let probes = state.probes(&self.plan.steps[begun], &verification.seed);
         Some(LastCheck { state, report, probes })
@@ -119,22 +125,22 @@ impl JobReport {
         self.last_check().map(|check| check.probes.extents).unwrap_or_default()
     }
 
-    fn check_verification(&self) -> Checked {
-        let Some(told) = &self.verification else { return Ok(()) };
-        let check = self.last_check().ok_or("it tells of a check that was not planned")?;
+    fn check_verification(&self) -> CheckResult {
+        let Some(claimed) = &self.verification else { return Ok(()) };
+        let check = self.last_check().ok_or("it reports a check that was not planned")?;
         let LastCheck { state, report, probes } = check;
         let all = probes.extents.bytes();
         let complete = report.bytes.checked_add(report.unusable.bytes()) == Some(all);
-        hold(
-            told.sample.as_ref() == report.step.sample() && told.probes == probes.drawn,
+        ensure(
+            claimed.sample.as_ref() == report.step.sample() && claimed.probes == probes.drawn,
             "its check is not the one that was planned",
         )?;
-        hold(
-            told.bytes_read == report.bytes && report.bytes <= all,
+        ensure(
+            claimed.bytes_read == report.bytes && report.bytes <= all,
             "its check read other blocks than its seed draws",
         )?;
-        hold(complete || !self.claims(), "its check did not read all that its seed draws")?;
-        hold(told.bound == state.bound(&probes, report), "its bound does not follow from its probes")
+        ensure(complete || !self.claims(), "its check did not read all that its seed draws")?;
+        ensure(claimed.bound == state.bound(&probes, report), "its bound does not follow from its probes")
     }
 
     /// The verdicts that say something of the device.
@@ -142,11 +148,11 @@ impl JobReport {
         matches!(self.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Residue)
     }
 
-    fn check_verdict(&self) -> Checked {
+    fn check_verdict(&self) -> CheckResult {
         let survives = self.unchanged_key_bytes > Some(0)
             || !self.surviving.is_empty()
             || self.steps.iter().any(|step| !step.differing.is_empty());
-        hold(
+        ensure(
             survives == (self.verdict == Verdict::Surviving),
             "its verdict hides what survives, or makes it up",
         )?;
@@ -155,32 +161,32 @@ impl JobReport {
         }
         let unusable = !self.residue.is_empty() || !self.unreadable.is_empty();
         let keys = self.plan.keys.is_some() == self.unchanged_key_bytes.is_some();
-        hold(keys && self.unchanged_key_bytes.unwrap_or(0) == 0, "its keys are not proven to be gone")?;
+        ensure(keys && self.unchanged_key_bytes.unwrap_or(0) == 0, "its keys are not proven to be gone")?;
         let data = self.plan.keys.as_ref().and_then(|keys| keys.data);
-        hold(
+        ensure(
             data.is_none_or(|sample| sample.holds()),
             "it destroyed keys beside data that is not encrypted",
         )?;
-        hold(self.error.is_none(), "it claims success with an error")?;
-        hold(unusable == (self.verdict == Verdict::Residue), "its verdict hides residue, or makes it up")?;
-        hold(
+        ensure(self.error.is_none(), "it claims success with an error")?;
+        ensure(unusable == (self.verdict == Verdict::Residue), "its verdict hides residue, or makes it up")?;
+        ensure(
             self.plan.writes() != (self.verdict == Verdict::Verified),
             "its verdict is not that of its plan",
         )?;
-        hold(self.steps.len() == self.plan.steps.len(), "it claims success with steps undone")?;
+        ensure(self.steps.len() == self.plan.steps.len(), "it claims success with steps undone")?;
         let checks = self.plan.steps.iter().any(|step| step.expected().is_some());
-        hold(checks == self.verification.is_some(), "it does not tell of its check")?;
+        ensure(checks == self.verification.is_some(), "its check is missing")?;
         let looked = self.plan.steps.iter().any(Step::finds_nonzero);
-        hold(looked == self.found_bytes.is_some(), "it does not tell what it found")?;
+        ensure(looked == self.found_bytes.is_some(), "the non-zero bytes that it found are missing")?;
         let state = self.state_after(0);
         for pass in self.steps.iter().filter(|report| report.step.writes()) {
-            hold(pass.flushed, "it claims success with a pass that was not flushed")?;
+            ensure(pass.flushed, "it claims success with a pass that was not flushed")?;
             let all = if pass.step.covers_nonzero() {
                 self.found_bytes == Some(pass.covered.bytes)
             } else {
                 pass.covered == state.extents(&pass.step).into()
             };
-            hold(all, "it claims success with a pass that did not cover its area")?;
+            ensure(all, "it claims success with a pass that did not cover its area")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Which blocks a check reads, and what reading them proves.
+//! Samples: the blocks that a check reads, and the bound that they prove.
 //!
 //! The blocks of an area are split into equal strata, and distinct blocks are drawn uniformly in
 //! each. With `n` probes that all hold what they should, at confidence `1 - α` at most a share of
@@ -44,7 +44,7 @@ impl Bound {
 
 /// What to read.
 pub struct Probes {
-    /// How many of the blocks were drawn: the `n` of the bound. None where all is read.
+    /// How many of the blocks were drawn: the `n` of the bound. `None` if all is read.
     pub drawn: Option<u64>,
     pub extents: ExtentSet,
 }
@@ -368,7 +368,7 @@ mod tests {
 
     /// The hypergeometric bound is what stratified draws do not keep; the test can see it.
     #[test]
-    fn a_smaller_bound_would_be_found_out() {
+    fn the_trials_reject_a_smaller_bound() {
         let case = Case {
             strata: 2,
             per_stratum: 1,

@@ -1,4 +1,4 @@
-//! Where a job is, from its events.
+//! The status of a running job, from its events.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::estimate::plan_bytes;
 use super::event::Event;
 use crate::units::bytes;
 
-pub struct State {
+pub struct JobStatus {
     pub device: String,
     /// From 1; 0 before the first.
     pub step: usize,
@@ -22,9 +22,9 @@ pub struct State {
     pub started: Instant,
 }
 
-impl State {
-    pub fn new(device: &str) -> State {
-        State {
+impl JobStatus {
+    pub fn new(device: &str) -> JobStatus {
+        JobStatus {
             device: device.into(),
             step: 0,
             steps: 0,

@@ -1,4 +1,4 @@
-//! What one step did.
+//! Reports of steps.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -13,7 +13,7 @@ const LISTED_MAX: usize = 4096;
 
 /// Extents of which at most 4096 are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Listed {
+pub struct ListedExtents {
     pub extents: ExtentSet,
     /// Of all, listed or not.
     pub bytes: u64,
@@ -21,18 +21,18 @@ pub struct Listed {
     pub more: bool,
 }
 
-impl From<ExtentSet> for Listed {
-    fn from(extents: ExtentSet) -> Listed {
+impl From<ExtentSet> for ListedExtents {
+    fn from(extents: ExtentSet) -> ListedExtents {
         let (bytes, more) = (extents.bytes(), extents.len() > LISTED_MAX);
         let extents = if more { extents.iter().take(LISTED_MAX).collect() } else { extents };
-        Listed { extents, bytes, more }
+        ListedExtents { extents, bytes, more }
     }
 }
 
-impl Listed {
+impl ListedExtents {
     /// Without the list, where it follows from something else.
-    pub fn unlisted(bytes: u64) -> Listed {
-        Listed { extents: ExtentSet::new(), bytes, more: bytes > 0 }
+    pub fn unlisted(bytes: u64) -> ListedExtents {
+        ListedExtents { extents: ExtentSet::new(), bytes, more: bytes > 0 }
     }
 
     pub fn add(&mut self, extent: Extent) {
@@ -55,7 +55,7 @@ pub struct StepReport {
     pub step: Step,
     /// What was visited, unusable blocks with it. The places of a whole sample are not listed: they
     /// follow from its seed.
-    pub covered: Listed,
+    pub covered: ListedExtents,
     /// Bytes that were written, or read: each time that they were.
     pub bytes: u64,
     /// Bytes of the I/Os that failed; 0 in a record of version 2, which did not count them.
@@ -66,7 +66,7 @@ pub struct StepReport {
     /// Blocks that could not be written, or not be read.
     pub unusable: ExtentSet,
     /// Blocks that hold something else than the check expects.
-    pub differing: Listed,
+    pub differing: ListedExtents,
     /// Pieces that failed first and succeeded later.
     pub retried: ExtentSet,
     /// I/Os that failed.

@@ -1,4 +1,4 @@
-//! What the blocks hold that do not hold what they should.
+//! Classification of mismatches: what blocks hold instead of the expected pattern.
 //!
 //! A difference alone says that the claim is off; what is there instead says why: data of before (a
 //! write that was lost, or never made), what an earlier pass wrote (the later write was lost), or what
@@ -22,7 +22,7 @@ use crate::range::{Extent, align_down};
 
 /// How many runs a report lists; beyond that only their bytes are counted.
 const RUNS_MAX: usize = 4096;
-/// So many blocks that hold something unknown are looked for at other offsets.
+/// How many unknown blocks are searched for at other offsets.
 const STRAYS_MAX: usize = 65_536;
 /// The stream of a random pattern is searched in pieces of this size.
 const SWEEP_BYTES: usize = 1 << 20;
@@ -105,22 +105,22 @@ impl Survivors {
     }
 }
 
-/// The blocks that were read before the first pass, by a hash that nobody else can compute: the key
-/// is thrown away with it, so that no report can tell what the blocks held.
-pub struct Memory {
+/// The blocks that were read before the first pass, as keyed hashes: the key is discarded
+/// with the set, so that no report can reveal what the blocks held.
+pub struct FingerprintSet {
     key: Seed,
     blocks: HashMap<u64, [u8; 32]>,
 }
 
-impl Drop for Memory {
+impl Drop for FingerprintSet {
     fn drop(&mut self) {
         self.key.0.zeroize();
     }
 }
 
-impl Memory {
-    pub fn new() -> Result<Memory> {
-        Ok(Memory { key: Seed::from_kernel()?, blocks: HashMap::new() })
+impl FingerprintSet {
+    pub fn new() -> Result<FingerprintSet> {
+        Ok(FingerprintSet { key: Seed::from_kernel()?, blocks: HashMap::new() })
     }
 
     pub fn keep(&mut self, at: u64, block: &[u8]) {
@@ -142,7 +142,7 @@ impl Memory {
 /// Of a run: the number of the step, and how far its bytes were carried (wrapping), so that
 /// neighbours that were carried together are one run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Found {
+enum BlockOrigin {
     OldData,
     Zeroes,
     Step(usize),
@@ -154,7 +154,7 @@ enum Found {
 /// the later one. Periods are powers of two, as address lines are: disks with a false capacity wrap so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Alias {
-    /// Addresses start anew after each period: the last of those that are one was written last.
+    /// Addresses wrap around after each period: of the aliased addresses the last was written last.
     Wrap { period: u64 },
     /// The address bit of this value is ignored.
     IgnoredBit { bit: u64 },
@@ -163,10 +163,10 @@ enum Alias {
 impl Alias {
     /// Which offset was written last of those that are one with `at`; `None` where that is `at` itself.
     fn source(self, at: Extent, area: Extent) -> Option<u64> {
-        let room = area.end.saturating_sub(at.end);
+        let space = area.end.saturating_sub(at.end);
         let carried = match self {
-            Alias::Wrap { period } => align_down(room, period),
-            Alias::IgnoredBit { bit } if bit <= room => bit,
+            Alias::Wrap { period } => align_down(space, period),
+            Alias::IgnoredBit { bit } if bit <= space => bit,
             Alias::IgnoredBit { .. } => 0,
         };
         (carried > 0).then_some(at.start + carried)
@@ -187,15 +187,15 @@ struct Stray {
 }
 
 /// Collects the blocks that differ, in any order.
-pub struct Inquiry<'a> {
+pub struct MismatchClassifier<'a> {
     area: Extent,
     block_bytes: u64,
     expect: &'a Pattern,
     /// The patterns that were written, by their step.
     written: Vec<(usize, &'a Pattern)>,
-    memory: Option<&'a Memory>,
+    fingerprint_set: Option<&'a FingerprintSet>,
     bytes: u64,
-    runs: RangeMap<u64, Found>,
+    runs: RangeMap<u64, BlockOrigin>,
     more: bool,
     /// Aliases that a block proved, and the parts of the area where all plausible ones were tried.
     aliases: Vec<Alias>,
@@ -205,15 +205,15 @@ pub struct Inquiry<'a> {
     strays_count: usize,
 }
 
-impl<'a> Inquiry<'a> {
+impl<'a> MismatchClassifier<'a> {
     /// About a check of `area` in blocks of `block_bytes`.
     pub fn new(
         expect: &'a Pattern,
         steps: &'a [Step],
-        memory: Option<&'a Memory>,
+        fingerprint_set: Option<&'a FingerprintSet>,
         area: Extent,
         block_bytes: u64,
-    ) -> Inquiry<'a> {
+    ) -> MismatchClassifier<'a> {
         let pattern = |(number, step): (usize, &'a Step)| Some((number, step.written()?));
         let mut written: Vec<(usize, &Pattern)> = steps.iter().enumerate().filter_map(pattern).collect();
         // A plan that only reads expects what an earlier job wrote.
@@ -221,12 +221,12 @@ impl<'a> Inquiry<'a> {
             let reads = steps.iter().position(|step| step.expected() == Some(expect));
             written.extend(reads.map(|step| (step, expect)));
         }
-        Inquiry {
+        MismatchClassifier {
             area,
             block_bytes,
             expect,
             written,
-            memory,
+            fingerprint_set,
             bytes: 0,
             runs: RangeMap::new(),
             more: false,
@@ -238,13 +238,13 @@ impl<'a> Inquiry<'a> {
     }
 
     /// Takes a block that is not what it should be.
-    pub fn see(&mut self, at: Extent, block: &[u8]) {
+    pub fn classify_block(&mut self, at: Extent, block: &[u8]) {
         self.bytes += at.len();
         let mut found = self.classify(at, block);
-        if found == Found::Unknown {
-            found = self.aliased(at, block).unwrap_or(Found::Unknown);
+        if found == BlockOrigin::Unknown {
+            found = self.aliased(at, block).unwrap_or(BlockOrigin::Unknown);
         }
-        if found == Found::Unknown
+        if found == BlockOrigin::Unknown
             && self.strays_count < STRAYS_MAX
             && let Some(head) = block.first_chunk::<16>()
         {
@@ -260,12 +260,12 @@ impl<'a> Inquiry<'a> {
         }
     }
 
-    fn classify(&self, at: Extent, block: &[u8]) -> Found {
+    fn classify(&self, at: Extent, block: &[u8]) -> BlockOrigin {
         if block.iter().all(|byte| *byte == 0) {
-            return Found::Zeroes;
+            return BlockOrigin::Zeroes;
         }
-        if self.memory.is_some_and(|memory| memory.holds(at.start, block)) {
-            return Found::OldData;
+        if self.fingerprint_set.is_some_and(|fingerprint_set| fingerprint_set.holds(at.start, block)) {
+            return BlockOrigin::OldData;
         }
         let mut expected = vec![0; block.len()];
         let mut is = |pattern: &Pattern| {
@@ -276,12 +276,12 @@ impl<'a> Inquiry<'a> {
         earlier
             .into_iter()
             .find_map(|(step, pattern)| is(pattern).then_some(*step))
-            .map_or(Found::Unknown, Found::Step)
+            .map_or(BlockOrigin::Unknown, BlockOrigin::Step)
     }
 
     /// Compares a block with what an alias would have put there: with those that were proved before, and,
     /// once in each part of the area, with all plausible ones. Only a pattern without a period shows them.
-    fn aliased(&mut self, at: Extent, block: &[u8]) -> Option<Found> {
+    fn aliased(&mut self, at: Extent, block: &[u8]) -> Option<BlockOrigin> {
         let expect = self.expect;
         let step =
             self.written.iter().find(|(_, pattern)| *pattern == expect && pattern.phase(0).is_none())?.0;
@@ -291,7 +291,7 @@ impl<'a> Inquiry<'a> {
             expect.fill(source, &mut written[..len]);
             written[..len] == block[..len]
         };
-        // The first bytes tell nearly always.
+        // The first bytes nearly always differ.
         let mut holds = |source: u64| is_at(source, block.len().min(16)) && is_at(source, block.len());
         let mut fits = |alias: &Alias| alias.source(at, area).filter(|source| holds(*source));
         let mut source = self.aliases.iter().find_map(&mut fits);
@@ -303,7 +303,7 @@ impl<'a> Inquiry<'a> {
                 source = Some(proof);
             }
         }
-        source.map(|source| Found::Elsewhere { step, carried: at.start.wrapping_sub(source) })
+        source.map(|source| BlockOrigin::Elsewhere { step, carried: at.start.wrapping_sub(source) })
     }
 
     /// What all of it comes to. Unknown blocks are looked for in the random streams over the area:
@@ -318,13 +318,13 @@ impl<'a> Inquiry<'a> {
         let runs = self.runs.iter().map(|(range, found)| Survivor {
             at: Extent::new(range.start, range.end),
             holds: match *found {
-                Found::OldData => Holds::OldData,
-                Found::Zeroes => Holds::Zeroes,
-                Found::Step(step) => Holds::Step { step },
-                Found::Elsewhere { step, carried } => {
+                BlockOrigin::OldData => Holds::OldData,
+                BlockOrigin::Zeroes => Holds::Zeroes,
+                BlockOrigin::Step(step) => Holds::Step { step },
+                BlockOrigin::Elsewhere { step, carried } => {
                     Holds::Elsewhere { step, offset: range.start.wrapping_sub(carried) }
                 }
-                Found::Unknown => Holds::Unknown,
+                BlockOrigin::Unknown => Holds::Unknown,
             },
         });
         let more = self.more || self.runs.len() > RUNS_MAX;
@@ -348,7 +348,7 @@ impl<'a> Inquiry<'a> {
                 for Stray { at, .. } in strays.into_iter().filter(|stray| stray.digest == *digest) {
                     let carried = at.start.wrapping_sub(offset);
                     if self.runs.contains_key(&at.start) {
-                        self.runs.insert(at.start..at.end, Found::Elsewhere { step, carried });
+                        self.runs.insert(at.start..at.end, BlockOrigin::Elsewhere { step, carried });
                     }
                 }
             }
@@ -360,13 +360,13 @@ impl<'a> Inquiry<'a> {
         let known: Vec<u64> = self
             .runs
             .iter()
-            .filter(|(_, found)| **found == Found::OldData)
+            .filter(|(_, found)| **found == BlockOrigin::OldData)
             .flat_map(|(range, _)| [range.start.wrapping_sub(1), range.end])
             .collect();
         for offset in known {
-            if let Some((range, Found::Unknown)) = self.runs.get_key_value(&offset) {
+            if let Some((range, BlockOrigin::Unknown)) = self.runs.get_key_value(&offset) {
                 let range = range.clone();
-                self.runs.insert(range, Found::OldData);
+                self.runs.insert(range, BlockOrigin::OldData);
             }
         }
     }
@@ -385,36 +385,36 @@ mod tests {
         bytes
     }
 
-    fn see(inquiry: &mut Inquiry, at: u64, bytes: &[u8]) {
-        inquiry.see(Extent::at(at, BLOCK), bytes);
+    fn classify_block(classifier: &mut MismatchClassifier, at: u64, bytes: &[u8]) {
+        classifier.classify_block(Extent::at(at, BLOCK), bytes);
     }
 
     #[test]
-    fn each_kind_is_told_from_the_others() {
+    fn each_kind_of_survivor_is_distinguished() {
         let random = Pattern::Random { seed: Seed([1; 32]) };
         let steps = [
             Step::write(Pattern::constant(&[0x55, 0xaa])),
             Step::write(Pattern::Random { seed: Seed([2; 32]) }),
             Step::write(random.clone()),
         ];
-        let mut memory = Memory::new().unwrap();
-        memory.keep(4096, &[b'S'; 512]);
-        let mut inquiry = Inquiry::new(&random, &steps, Some(&memory), AREA, BLOCK);
+        let mut fingerprint_set = FingerprintSet::new().unwrap();
+        fingerprint_set.keep(4096, &[b'S'; 512]);
+        let mut classifier = MismatchClassifier::new(&random, &steps, Some(&fingerprint_set), AREA, BLOCK);
         // In no order, as reads come back.
-        see(&mut inquiry, 4096 + 512, &[b'?'; 512]);
-        see(&mut inquiry, 4096, &[b'S'; 512]);
-        see(&mut inquiry, 0, &[0; 512]);
-        see(&mut inquiry, 8192, &block(&Pattern::constant(&[0x55, 0xaa]), 8192));
-        see(&mut inquiry, 16384 + 512, &block(&random, 512));
-        see(&mut inquiry, 16384, &block(&random, 0));
-        see(&mut inquiry, 32768, &block(&Pattern::Random { seed: Seed([2; 32]) }, 65536));
-        see(&mut inquiry, 40960, &[b'?'; 512]);
-        let found = inquiry.end(&Stop::default());
+        classify_block(&mut classifier, 4096 + 512, &[b'?'; 512]);
+        classify_block(&mut classifier, 4096, &[b'S'; 512]);
+        classify_block(&mut classifier, 0, &[0; 512]);
+        classify_block(&mut classifier, 8192, &block(&Pattern::constant(&[0x55, 0xaa]), 8192));
+        classify_block(&mut classifier, 16384 + 512, &block(&random, 512));
+        classify_block(&mut classifier, 16384, &block(&random, 0));
+        classify_block(&mut classifier, 32768, &block(&Pattern::Random { seed: Seed([2; 32]) }, 65536));
+        classify_block(&mut classifier, 40960, &[b'?'; 512]);
+        let found = classifier.end(&Stop::default());
         assert_eq!((found.bytes, found.more), (8 * 512, false));
-        let told: Vec<(u64, u64, Holds)> =
+        let runs: Vec<(u64, u64, Holds)> =
             found.runs.iter().map(|run| (run.at.start, run.at.len() / BLOCK, run.holds)).collect();
         assert_eq!(
-            told,
+            runs,
             [
                 (0, 1, Holds::Zeroes),
                 (4096, 2, Holds::OldData),
@@ -429,12 +429,12 @@ mod tests {
     #[test]
     fn beyond_what_is_listed_bytes_are_still_counted() {
         let expect = Pattern::zero();
-        let mut inquiry = Inquiry::new(&expect, &[], None, AREA, BLOCK);
+        let mut classifier = MismatchClassifier::new(&expect, &[], None, AREA, BLOCK);
         let count = 3 * RUNS_MAX as u64;
         for number in 0..count {
-            see(&mut inquiry, number * 1024, &[b'?'; 512]);
+            classify_block(&mut classifier, number * 1024, &[b'?'; 512]);
         }
-        let found = inquiry.end(&Stop::default());
+        let found = classifier.end(&Stop::default());
         assert_eq!((found.bytes, found.runs.len(), found.more), (count * 512, RUNS_MAX, true));
     }
 
@@ -443,14 +443,14 @@ mod tests {
         let random = Pattern::Random { seed: Seed([1; 32]) };
         let steps = [Step::write(random.clone())];
         let written: HashMap<u64, u64> = area.chunks(BLOCK).map(|at| (fold(at.start), at.start)).collect();
-        let mut inquiry = Inquiry::new(&random, &steps, None, area, BLOCK);
+        let mut classifier = MismatchClassifier::new(&random, &steps, None, area, BLOCK);
         for at in area.chunks(BLOCK) {
             let source = written[&fold(at.start)];
             if source != at.start {
-                see(&mut inquiry, at.start, &block(&random, source));
+                classify_block(&mut classifier, at.start, &block(&random, source));
             }
         }
-        inquiry.end(&Stop::default()).runs
+        classifier.end(&Stop::default()).runs
     }
 
     fn elsewhere(start: u64, end: u64, offset: u64) -> Survivor {
@@ -483,14 +483,14 @@ mod tests {
     fn a_block_that_only_begins_as_another_is_unknown() {
         let random = Pattern::Random { seed: Seed([1; 32]) };
         let steps = [Step::write(random.clone())];
-        let mut inquiry = Inquiry::new(&random, &steps, None, AREA, BLOCK);
+        let mut classifier = MismatchClassifier::new(&random, &steps, None, AREA, BLOCK);
         // By an alias of 64 KiB, and by no alias at all.
         for (at, source) in [(0, 65536), (512, 4 * 512)] {
             let mut torn = block(&random, source);
             torn[256..].fill(b'?');
-            see(&mut inquiry, at, &torn);
+            classify_block(&mut classifier, at, &torn);
         }
         let unknown = Survivor { at: Extent::new(0, 1024), holds: Holds::Unknown };
-        assert_eq!(inquiry.end(&Stop::default()).runs, [unknown]);
+        assert_eq!(classifier.end(&Stop::default()).runs, [unknown]);
     }
 }

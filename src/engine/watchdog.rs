@@ -2,7 +2,7 @@
 //! loop and for the fleet.
 //!
 //! The loop sees the I/Os that it has in flight. Its calls (open, flush, close, a command without a
-//! queue) keep its thread in the kernel: [`Calls`] shows them to the fleet, whose thread does no I/O.
+//! queue) keep its thread in the kernel: [`CallMonitor`] shows them to the fleet, whose thread does no I/O.
 //!
 //! | what | reported as late | given up | why |
 //! |---|---|---|---|
@@ -78,7 +78,7 @@ impl Pending {
 
 /// A call into the kernel that may not come back.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
+pub struct BlockingCall {
     /// Of its job: no two have the same.
     pub number: u64,
     pub operation: &'static str,
@@ -87,26 +87,26 @@ pub struct Call {
 
 /// The call that a job's thread is in, for other threads to see.
 #[derive(Clone, Default)]
-pub struct Calls(Arc<Mutex<CallState>>);
+pub struct CallMonitor(Arc<Mutex<CallState>>);
 
 #[derive(Default)]
 struct CallState {
     count: u64,
-    current: Option<Call>,
+    current: Option<BlockingCall>,
 }
 
-impl Calls {
+impl CallMonitor {
     pub fn within<T>(&self, operation: &'static str, at: Extent, call: impl FnOnce() -> T) -> T {
         self.with(|state| {
             state.count += 1;
-            state.current = Some(Call { number: state.count, operation, at });
+            state.current = Some(BlockingCall { number: state.count, operation, at });
         });
         let result = call();
         self.with(|state| state.current = None);
         result
     }
 
-    pub fn current(&self) -> Option<Call> {
+    pub fn current(&self) -> Option<BlockingCall> {
         self.with(|state| state.current)
     }
 
@@ -126,24 +126,24 @@ pub enum Stall {
 /// Watches the calls of one job from another thread.
 pub struct CallWatch {
     watchdog: Watchdog,
-    calls: Calls,
+    calls: CallMonitor,
     /// The call that is watched now, by its number: its time begins when it is first seen.
     pending: Option<(u64, Pending)>,
 }
 
 impl CallWatch {
-    pub fn new(settings: &Settings, calls: Calls) -> CallWatch {
+    pub fn new(settings: &Settings, calls: CallMonitor) -> CallWatch {
         CallWatch { watchdog: Watchdog::new(settings), calls, pending: None }
     }
 
     /// The call that has become late or is given up, and its age. `stopping` is how long ago a signal asked
     /// for an end; `has_result` that only the close is left.
-    pub fn look(
+    pub fn check(
         &mut self,
         now: Instant,
         stopping: Option<Duration>,
         has_result: bool,
-    ) -> Option<(Call, Duration, Stall)> {
+    ) -> Option<(BlockingCall, Duration, Stall)> {
         let call = self.calls.current()?;
         let known = self.pending.filter(|(number, _)| *number == call.number);
         let (_, mut pending) = known.unwrap_or((call.number, Pending::new(now)));
@@ -250,10 +250,10 @@ mod tests {
 
     #[test]
     fn each_call_has_its_own_time() {
-        let (start, calls) = (Instant::now(), Calls::default());
+        let (start, calls) = (Instant::now(), CallMonitor::default());
         let mut watch = CallWatch::new(&Settings::default(), calls.clone());
         let mut look = |seconds: u32| {
-            let seen = watch.look(start + seconds * SECOND, None, false);
+            let seen = watch.check(start + seconds * SECOND, None, false);
             seen.map(|(call, age, stall)| (call.operation, age.as_secs(), stall))
         };
         calls.within("write", Extent::new(0, 1), || {

@@ -1,4 +1,4 @@
-//! One suite of promises, kept by every disk: simulated, synchronous, io_uring; on images and,
+//! The contract of `Disk`, tested on every backend: simulated, synchronous, io_uring; on images and,
 //! as root, on loop devices with both sizes of logical block.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,7 @@ const PROMISES: [Promise; 8] = [
     every_operation_comes_back_once_with_its_own_buffer,
     a_full_queue_hands_the_operation_back,
     nothing_and_beyond_the_end_are_errors,
-    an_idle_disk_waits_for_nothing,
+    reaping_an_idle_disk_returns_at_once,
     zeroed_is_zero_and_the_neighbours_are_not,
     the_last_block_is_reached,
     buffers_can_be_asked_for_again,
@@ -100,17 +100,17 @@ fn read(disk: &mut dyn Disk, at: u64, len: usize) -> Vec<u8> {
     done.op.into_buf().unwrap().to_vec()
 }
 
-fn what_was_written_reads_back_there_and_nowhere_else(disk: &mut dyn Disk, told: &str) {
-    assert_eq!(write(disk, 8192, b'n', 12288).unwrap(), 12288, "{told}");
+fn what_was_written_reads_back_there_and_nowhere_else(disk: &mut dyn Disk, name: &str) {
+    assert_eq!(write(disk, 8192, b'n', 12288).unwrap(), 12288, "{name}");
     disk.flush().unwrap();
     let all = read(disk, 0, SIZE as usize);
     for (at, byte) in all.iter().enumerate() {
         let wanted = if (8192..8192 + 12288).contains(&at) { b'n' } else { OLD };
-        assert_eq!(*byte, wanted, "{told}: byte {at}");
+        assert_eq!(*byte, wanted, "{name}: byte {at}");
     }
 }
 
-fn every_operation_comes_back_once_with_its_own_buffer(disk: &mut dyn Disk, told: &str) {
+fn every_operation_comes_back_once_with_its_own_buffer(disk: &mut dyn Disk, name: &str) {
     let bufs = disk.buffers(64, 8192).unwrap();
     let ops = bufs.into_iter().enumerate().map(|(number, mut buf)| {
         buf.fill(number as u8);
@@ -118,11 +118,11 @@ fn every_operation_comes_back_once_with_its_own_buffer(disk: &mut dyn Disk, told
     });
     let done = carry_out(disk, ops.collect());
     let offsets: BTreeSet<u64> = done.iter().map(|done| done.op.at()).collect();
-    assert_eq!((done.len(), offsets.len()), (64, 64), "{told}");
+    assert_eq!((done.len(), offsets.len()), (64, 64), "{name}");
     for Done { op, result } in done {
-        assert_eq!(result.unwrap(), 8192, "{told}");
+        assert_eq!(result.unwrap(), 8192, "{name}");
         let number = (op.at() / 8192) as u8;
-        assert!(op.into_buf().unwrap().iter().all(|byte| *byte == number), "{told}: another's buffer");
+        assert!(op.into_buf().unwrap().iter().all(|byte| *byte == number), "{name}: another's buffer");
     }
     let back = read(disk, 0, 64 * 8192);
     assert!(
@@ -130,7 +130,7 @@ fn every_operation_comes_back_once_with_its_own_buffer(disk: &mut dyn Disk, told
     );
 }
 
-fn a_full_queue_hands_the_operation_back(disk: &mut dyn Disk, told: &str) {
+fn a_full_queue_hands_the_operation_back(disk: &mut dyn Disk, name: &str) {
     let mut accepted = BTreeMap::new();
     for (number, mut buf) in disk.buffers(4 * DEPTH, 4096).unwrap().into_iter().enumerate() {
         buf.fill(number as u8);
@@ -138,20 +138,20 @@ fn a_full_queue_hands_the_operation_back(disk: &mut dyn Disk, told: &str) {
         match disk.submit(Op::Write { at, buf }) {
             Ok(()) => drop(accepted.insert(at, ())),
             Err(op) => {
-                assert_eq!((op.at(), op.bytes(), op.name()), (at, 4096, "write"), "{told}");
-                assert!(op.into_buf().unwrap().iter().all(|byte| *byte == number as u8), "{told}");
+                assert_eq!((op.at(), op.bytes(), op.name()), (at, 4096, "write"), "{name}");
+                assert!(op.into_buf().unwrap().iter().all(|byte| *byte == number as u8), "{name}");
             }
         }
     }
-    assert!((1..4 * DEPTH).contains(&accepted.len()), "{told}: {} accepted", accepted.len());
+    assert!((1..4 * DEPTH).contains(&accepted.len()), "{name}: {} accepted", accepted.len());
     let mut done = Vec::new();
     while done.len() < accepted.len() {
         disk.reap(&mut done, None).unwrap();
     }
-    assert!(done.iter().all(|done| accepted.contains_key(&done.op.at())), "{told}");
+    assert!(done.iter().all(|done| accepted.contains_key(&done.op.at())), "{name}");
 }
 
-fn nothing_and_beyond_the_end_are_errors(disk: &mut dyn Disk, told: &str) {
+fn nothing_and_beyond_the_end_are_errors(disk: &mut dyn Disk, name: &str) {
     let mut bufs = disk.buffers(3, 8192).unwrap();
     let mut empty = bufs.remove(0);
     empty.set_len(0);
@@ -164,50 +164,50 @@ fn nothing_and_beyond_the_end_are_errors(disk: &mut dyn Disk, told: &str) {
     ];
     for done in carry_out(disk, ops) {
         let errno = done.result.unwrap_err().raw_os_error();
-        assert_eq!(errno, Some(libc::EINVAL), "{told}: {:?}", done.op);
+        assert_eq!(errno, Some(libc::EINVAL), "{name}: {:?}", done.op);
     }
-    assert!(read(disk, SIZE - 8192, 8192).iter().all(|byte| *byte == OLD), "{told}");
+    assert!(read(disk, SIZE - 8192, 8192).iter().all(|byte| *byte == OLD), "{name}");
 }
 
-fn an_idle_disk_waits_for_nothing(disk: &mut dyn Disk, told: &str) {
+fn reaping_an_idle_disk_returns_at_once(disk: &mut dyn Disk, name: &str) {
     let mut done = Vec::new();
     disk.reap(&mut done, None).unwrap();
-    assert!(done.is_empty(), "{told}");
+    assert!(done.is_empty(), "{name}");
     // With something in flight and the time come, it returns too, with what there is.
     let buf = disk.buffers(1, 4096).unwrap().remove(0);
     disk.submit(Op::Read { at: 0, buf }).unwrap();
     while done.is_empty() {
         disk.reap(&mut done, Some(Instant::now())).unwrap();
     }
-    assert_eq!(done.len(), 1, "{told}");
+    assert_eq!(done.len(), 1, "{name}");
 }
 
-fn zeroed_is_zero_and_the_neighbours_are_not(disk: &mut dyn Disk, told: &str) {
+fn zeroed_is_zero_and_the_neighbours_are_not(disk: &mut dyn Disk, name: &str) {
     let done = carry_out(disk, vec![Op::Zero { at: 65536, len: 131072 }]).remove(0);
-    assert_eq!(done.result.unwrap(), 131072, "{told}");
+    assert_eq!(done.result.unwrap(), 131072, "{name}");
     disk.flush().unwrap();
     let all = read(disk, 0, SIZE as usize);
-    assert!(all[65536..65536 + 131072].iter().all(|byte| *byte == 0), "{told}");
-    assert!(all[65535] == OLD && all[65536 + 131072] == OLD, "{told}");
+    assert!(all[65536..65536 + 131072].iter().all(|byte| *byte == 0), "{name}");
+    assert!(all[65535] == OLD && all[65536 + 131072] == OLD, "{name}");
 }
 
-fn the_last_block_is_reached(disk: &mut dyn Disk, told: &str) {
+fn the_last_block_is_reached(disk: &mut dyn Disk, name: &str) {
     let block = disk.geometry().logical_block;
-    assert_eq!(disk.geometry().size, SIZE, "{told}");
-    assert_eq!(write(disk, SIZE - block, b'n', block as usize).unwrap(), block, "{told}");
+    assert_eq!(disk.geometry().size, SIZE, "{name}");
+    assert_eq!(write(disk, SIZE - block, b'n', block as usize).unwrap(), block, "{name}");
     let tail = read(disk, SIZE - 8192, 8192);
     let old = 8192 - block as usize;
-    assert!(tail[..old].iter().all(|byte| *byte == OLD), "{told}");
-    assert!(tail[old..].iter().all(|byte| *byte == b'n'), "{told}");
+    assert!(tail[..old].iter().all(|byte| *byte == OLD), "{name}");
+    assert!(tail[old..].iter().all(|byte| *byte == b'n'), "{name}");
 }
 
-fn buffers_can_be_asked_for_again(disk: &mut dyn Disk, told: &str) {
+fn buffers_can_be_asked_for_again(disk: &mut dyn Disk, name: &str) {
     for (count, len) in [(4, 4096), (0, 4096), (1, 65536), (16, 8192)] {
         let bufs = disk.buffers(count, len).unwrap();
-        assert_eq!((bufs.len(), bufs.iter().all(|buf| buf.len() == len)), (count, true), "{told}");
+        assert_eq!((bufs.len(), bufs.iter().all(|buf| buf.len() == len)), (count, true), "{name}");
         let ops = bufs.into_iter().zip(0..).map(|(buf, number)| Op::Write { at: number * len as u64, buf });
         let done = carry_out(disk, ops.collect());
-        assert!(done.iter().all(|done| matches!(done.result, Ok(bytes) if bytes == len as u64)), "{told}");
+        assert!(done.iter().all(|done| matches!(done.result, Ok(bytes) if bytes == len as u64)), "{name}");
     }
 }
 
@@ -264,7 +264,7 @@ fn where_refused(syscall: i64, argument: Option<u64>, errno: i32, then: impl FnO
 }
 
 #[test]
-fn without_a_ring_one_io_at_a_time_does_the_work_and_it_is_told() {
+fn without_a_ring_one_io_at_a_time_is_used_and_recorded() {
     for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES] {
         let file = image(SIZE);
         where_refused(libc::SYS_io_uring_setup, None, errno, || {
@@ -285,7 +285,7 @@ fn buffers_that_cannot_be_registered_are_used_all_the_same() {
         let mut disk = ring(file.path());
         what_was_written_reads_back_there_and_nowhere_else(&mut disk, "without registered buffers");
         assert!(disk.buffers(1, 4096).unwrap()[0].slot().is_none());
-        let told = &disk.io_path().fallbacks;
-        assert!(told.len() == 1 && told[0].contains("without registered buffers"), "{told:?}");
+        let fallbacks = &disk.io_path().fallbacks;
+        assert!(fallbacks.len() == 1 && fallbacks[0].contains("without registered buffers"), "{fallbacks:?}");
     });
 }

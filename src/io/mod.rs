@@ -1,4 +1,4 @@
-//! The seam to the disk: owned operations go in, completions bring the buffers home.
+//! Block I/O with owned buffers: `submit` takes an operation with its buffer, its completion returns both.
 //!
 //! An operation that was accepted comes back exactly once, in any order, with its buffer; so the
 //! memory can neither be freed nor changed while the device uses it.
@@ -80,7 +80,7 @@ pub enum Op {
         at: u64,
         len: u64,
     },
-    /// Tells the device that the range is not needed: guarantees nothing of what reads back.
+    /// Hints to the device that the range is not needed: what reads back is not defined.
     Discard {
         at: u64,
         len: u64,
@@ -126,9 +126,9 @@ pub struct Done {
     pub result: io::Result<u64>,
 }
 
-/// What one device has done since it is there, for all who use it.
+/// Cumulative I/O counters of a device, over all its users.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Load {
+pub struct IoStats {
     /// It lies below the disk: what we send to the disk may show here in another shape, and later.
     pub below: bool,
     pub read_bytes: u64,
@@ -191,9 +191,9 @@ pub trait Disk {
         Medium::Drive
     }
 
-    /// The load of this disk and of those that carry it, always in the same order; none where nobody
+    /// The I/O counters of this disk and of those below it, always in the same order; empty where no counter
     /// counts it.
-    fn loads(&self) -> Vec<Load> {
+    fn io_stats(&self) -> Vec<IoStats> {
         Vec::new()
     }
 }

@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::clock::{Clock, SimClock};
-use super::{Buf, Disk, Done, Geometry, IoPath, Load, Medium, Op};
+use super::{Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op};
 use crate::range::{Extent, ExtentSet};
 
 const MEMORY_ALIGN: u64 = 512;
@@ -46,7 +46,7 @@ pub struct Faults {
     /// Reads that give what stood there before the last write.
     pub stale: PerMille,
     /// How the disk folds its addresses.
-    pub alias: Option<Alias>,
+    pub alias: Option<AliasFault>,
     /// Flushes that answer well and make nothing durable.
     pub lying_flush: bool,
     /// The flush with this number (from 0) fails.
@@ -66,7 +66,7 @@ pub struct Faults {
     pub idle_discard: bool,
     /// The disk knows no discard.
     pub no_discard: bool,
-    /// Whenever somebody looks, a read of another's is in flight.
+    /// The I/O counters always show a foreign read in flight.
     pub neighbour: bool,
     /// What it says that it lies on.
     pub medium: Medium,
@@ -74,18 +74,18 @@ pub struct Faults {
 
 /// Two addresses, one block.
 #[derive(Clone, Copy, Debug)]
-pub enum Alias {
-    /// A fake capacity: from here on the addresses start anew.
+pub enum AliasFault {
+    /// A fake capacity: from here on the addresses wrap around.
     Wrap { capacity: u64 },
     /// An address line that is stuck at 0.
     StuckBit { bit: u64 },
 }
 
-impl Alias {
+impl AliasFault {
     fn fold(self, at: u64) -> u64 {
         match self {
-            Alias::Wrap { capacity } => at % capacity,
-            Alias::StuckBit { bit } => at & !bit,
+            AliasFault::Wrap { capacity } => at % capacity,
+            AliasFault::StuckBit { bit } => at & !bit,
         }
     }
 }
@@ -178,7 +178,7 @@ impl SimDisk {
         self.in_flight.is_empty() && self.hung.is_empty()
     }
 
-    fn strikes(&mut self, chance: PerMille) -> bool {
+    fn occurs(&mut self, chance: PerMille) -> bool {
         chance > 0 && self.rng.next_u64() % 1000 < chance
     }
 
@@ -215,7 +215,7 @@ impl SimDisk {
         }
         for block in std::mem::take(&mut self.dirty) {
             if self.rng.next_u64() & 1 == 0 {
-                self.harden(block);
+                self.make_durable(block);
             }
         }
     }
@@ -225,7 +225,7 @@ impl SimDisk {
         start..(start + self.geometry.logical_block as usize).min(self.live.len())
     }
 
-    fn harden(&mut self, block: u64) {
+    fn make_durable(&mut self, block: u64) {
         let range = self.block_range(block);
         self.durable[range.clone()].copy_from_slice(&self.live[range]);
     }
@@ -240,16 +240,16 @@ impl SimDisk {
             self.live[range].copy_from_slice(&bytes[from..from + extent.len() as usize]);
             self.dirty.insert(target - target % self.geometry.logical_block);
         }
-        // A cache writes back when it likes, long before it is told to.
+        // A cache may write back at any time before a flush.
         if self.rng.next_u64().is_multiple_of(4)
             && let Some(block) = self.dirty.pop_first()
         {
-            self.harden(block);
+            self.make_durable(block);
         }
     }
 
     fn load(&mut self, at: u64, out: &mut [u8]) {
-        let stale = self.strikes(self.faults.stale);
+        let stale = self.occurs(self.faults.stale);
         for extent in Extent::at(at, out.len() as u64).chunks(self.geometry.logical_block) {
             let source = self.faults.alias.map_or(extent.start, |alias| alias.fold(extent.start)) as usize;
             let image = if stale { &self.previous } else { &self.live };
@@ -261,16 +261,16 @@ impl SimDisk {
 
     fn write(&mut self, at: u64, bytes: &[u8]) {
         let blocks = (bytes.len() as u64).div_ceil(self.geometry.logical_block);
-        if bytes.is_empty() || self.strikes(self.faults.lose) {
+        if bytes.is_empty() || self.occurs(self.faults.lose) {
             return;
         }
-        if self.strikes(self.faults.tear) {
+        if self.occurs(self.faults.tear) {
             let kept = (self.rng.next_u64() % blocks * self.geometry.logical_block) as usize;
             return self.store(at, &bytes[..kept]);
         }
-        if self.strikes(self.faults.misdirect) {
-            let room = (self.geometry.size - bytes.len() as u64) / self.geometry.logical_block;
-            let elsewhere = self.rng.next_u64() % (room + 1) * self.geometry.logical_block;
+        if self.occurs(self.faults.misdirect) {
+            let blocks = (self.geometry.size - bytes.len() as u64) / self.geometry.logical_block;
+            let elsewhere = self.rng.next_u64() % (blocks + 1) * self.geometry.logical_block;
             return self.store(elsewhere, bytes);
         }
         self.store(at, bytes);
@@ -284,14 +284,14 @@ impl SimDisk {
             _ if self.faults.heals && self.flushes > 0 => ExtentSet::new(),
             _ => self.faults.bad_writes.clone(),
         };
-        if bad.iter().any(|extent| !extent.intersect(asked).is_empty()) || self.strikes(self.faults.transient)
+        if bad.iter().any(|extent| !extent.intersect(asked).is_empty()) || self.occurs(self.faults.transient)
         {
             return Err(io::Error::from_raw_os_error(self.faults.media_errno.unwrap_or(libc::EIO)));
         }
         if self.faults.no_discard && matches!(op, Op::Discard { .. }) {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
-        let short = self.strikes(self.faults.short);
+        let short = self.occurs(self.faults.short);
         let len = if short { self.rng.next_u64() % asked.len() } else { asked.len() };
         match op {
             Op::Write { at, buf } => self.write(*at, &buf[..len as usize]),
@@ -303,7 +303,7 @@ impl SimDisk {
     }
 
     /// What a real device refuses, whatever its health.
-    fn misused(&self, op: &Op) -> bool {
+    fn is_misuse(&self, op: &Op) -> bool {
         let asked = (op.at(), op.bytes());
         let block = self.geometry.logical_block;
         let end = asked.0.saturating_add(asked.1);
@@ -332,7 +332,7 @@ impl Disk for SimDisk {
         if self.in_flight.len() + self.hung.len() + self.failed.len() == self.depth {
             return Err(op);
         }
-        if self.misused(&op) {
+        if self.is_misuse(&op) {
             self.failed.push(Done { op, result: Err(io::Error::from_raw_os_error(libc::EINVAL)) });
             return Ok(());
         }
@@ -353,7 +353,7 @@ impl Disk for SimDisk {
         out.append(&mut self.failed);
         if self.in_flight.is_empty() {
             if out.is_empty() && !self.hung.is_empty() {
-                let until = until.expect("somebody would wait for ever");
+                let until = until.expect("a wait without a deadline would never end");
                 self.clock.sleep_until(until);
             }
             return Ok(());
@@ -380,7 +380,7 @@ impl Disk for SimDisk {
         }
         if !self.faults.lying_flush {
             for block in std::mem::take(&mut self.dirty) {
-                self.harden(block);
+                self.make_durable(block);
             }
         }
         Ok(())
@@ -397,8 +397,8 @@ impl Disk for SimDisk {
         self.faults.medium
     }
 
-    fn loads(&self) -> Vec<Load> {
-        vec![Load { reads_in_flight: self.faults.neighbour.into(), ..Load::default() }]
+    fn io_stats(&self) -> Vec<IoStats> {
+        vec![IoStats { reads_in_flight: self.faults.neighbour.into(), ..IoStats::default() }]
     }
 }
 
@@ -448,8 +448,8 @@ mod tests {
         let lies = [
             Faults { lose: 1000, ..Faults::default() },
             Faults { tear: 1000, ..Faults::default() },
-            Faults { alias: Some(Alias::Wrap { capacity: 32 * BLOCK }), ..Faults::default() },
-            Faults { alias: Some(Alias::StuckBit { bit: 16 * BLOCK }), ..Faults::default() },
+            Faults { alias: Some(AliasFault::Wrap { capacity: 32 * BLOCK }), ..Faults::default() },
+            Faults { alias: Some(AliasFault::StuckBit { bit: 16 * BLOCK }), ..Faults::default() },
         ];
         for faults in lies {
             let mut disk = disk(faults.clone());

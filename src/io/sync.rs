@@ -1,4 +1,4 @@
-//! One I/O at a time, for kernels and users that may not have a ring.
+//! The synchronous backend: one I/O at a time, where io_uring is not available.
 
 use std::io;
 use std::time::Instant;

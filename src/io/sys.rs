@@ -1,4 +1,4 @@
-//! Opened targets, and safe wrappers of the few syscalls that nix lacks.
+//! Opened targets, and safe wrappers of system calls that nix lacks.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -37,7 +37,7 @@ const IMAGE_PHYSICAL: u64 = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
     Read,
-    /// For reading, and only where nobody has it for itself alone.
+    /// For reading, and only if no one has opened it exclusively.
     ReadAlone,
     /// For writing, alone: O_EXCL keeps out mounts, dm, md and one another.
     WriteAlone,
@@ -84,7 +84,7 @@ impl Target {
         }
     }
 
-    /// None where this file takes no direct I/O, or not up to its last byte.
+    /// `None` if this file takes no direct I/O, or not up to its last byte.
     fn direct(file: File) -> io::Result<Option<Target>> {
         let target = Target::describe(file, true)?;
         let Geometry { size, logical_block, memory_align, .. } = target.geometry;
@@ -414,7 +414,7 @@ fn image_geometry(file: &File, metadata: &Metadata) -> io::Result<Geometry> {
     })
 }
 
-/// The alignment of memory and of offsets that the file system asks for, where it tells (6.1).
+/// The alignment of memory and of offsets that the file system requires, if it reports them (Linux 6.1).
 fn direct_alignment(file: &File) -> io::Result<Option<(u64, u64)>> {
     // SAFETY: all-zero bytes are a valid statx.
     let mut answer: libc::statx = unsafe { std::mem::zeroed() };
@@ -424,8 +424,8 @@ fn direct_alignment(file: &File) -> io::Result<Option<(u64, u64)>> {
     if done != 0 {
         return Err(io::Error::last_os_error());
     }
-    let told = answer.stx_mask & mask != 0 && answer.stx_dio_offset_align != 0;
-    Ok(told.then(|| (answer.stx_dio_mem_align.into(), answer.stx_dio_offset_align.into())))
+    let reported = answer.stx_mask & mask != 0 && answer.stx_dio_offset_align != 0;
+    Ok(reported.then(|| (answer.stx_dio_mem_align.into(), answer.stx_dio_offset_align.into())))
 }
 
 /// The classes of I/O priority (linux/ioprio.h).

@@ -1,4 +1,4 @@
-//! Many I/Os in flight by io_uring: a ring of one's own, with registered file and buffers.
+//! The io_uring backend: one ring per disk, with registered file and buffers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,50 +17,56 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// Optional ways of a ring: fewer locks and interrupts for one that a single thread uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Rung {
+struct RingFlags {
     single_issuer: bool,
     deferred: bool,
 }
 
 /// From the best, with what is lost below it.
-const LADDER: [(Rung, &str); 3] = [
-    (Rung { single_issuer: true, deferred: true }, "io_uring without deferred task run (kernel before 6.1)"),
-    (Rung { single_issuer: true, deferred: false }, "io_uring without single issuer (kernel before 6.0)"),
-    (Rung { single_issuer: false, deferred: false }, ""),
+const FLAG_LEVELS: [(RingFlags, &str); 3] = [
+    (
+        RingFlags { single_issuer: true, deferred: true },
+        "io_uring without deferred task run (kernel before 6.1)",
+    ),
+    (
+        RingFlags { single_issuer: true, deferred: false },
+        "io_uring without single issuer (kernel before 6.0)",
+    ),
+    (RingFlags { single_issuer: false, deferred: false }, ""),
 ];
 
 /// Why there is no ring.
-enum NoRing {
+enum RingError {
     /// This kernel or user may have none: another backend will do.
     Denied(io::Error),
     Failed(io::Error),
 }
 
 /// The best ring that the kernel gives, and what it would not give. `set_up` asks the kernel.
-fn climb<T>(mut set_up: impl FnMut(Rung) -> io::Result<T>) -> Result<(T, Vec<String>), NoRing> {
+fn negotiate<T>(mut set_up: impl FnMut(RingFlags) -> io::Result<T>) -> Result<(T, Vec<String>), RingError> {
     let mut lost = Vec::new();
-    for (rung, without) in LADDER {
-        match set_up(rung) {
+    for (flags, without) in FLAG_LEVELS {
+        match set_up(flags) {
             Ok(ring) => return Ok((ring, lost)),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINVAL) if !without.is_empty() => lost.push(format!("{without}: {error}")),
                 // ENOMEM: an ordinary user may lock no memory for it (ulimit -l).
                 Some(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM) => {
-                    return Err(NoRing::Denied(error));
+                    return Err(RingError::Denied(error));
                 }
-                _ => return Err(NoRing::Failed(error)),
+                _ => return Err(RingError::Failed(error)),
             },
         }
     }
     unreachable!("the lowest rung gives a ring or fails")
 }
 
-fn set_up(rung: Rung, entries: u32) -> io::Result<IoUring> {
+fn set_up(flags: RingFlags, entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    if rung.single_issuer {
+    if flags.single_issuer {
         builder.setup_single_issuer();
     }
-    if rung.deferred {
+    if flags.deferred {
         builder.setup_defer_taskrun();
     }
     builder.dontfork().build(entries)
@@ -80,18 +86,18 @@ pub(crate) struct UringDisk {
 }
 
 /// A ring, or the target back with the reason why there may be none.
-pub(crate) type Opened = Result<UringDisk, (Target, String)>;
+pub(crate) type RingOrTarget = Result<UringDisk, (Target, String)>;
 
 impl UringDisk {
-    pub(crate) fn open(target: Target, depth: usize) -> io::Result<Opened> {
+    pub(crate) fn open(target: Target, depth: usize) -> io::Result<RingOrTarget> {
         let entries = depth.next_power_of_two() as u32;
-        let (ring, fallbacks) = match climb(|rung| set_up(rung, entries)) {
+        let (ring, fallbacks) = match negotiate(|flags| set_up(flags, entries)) {
             Ok(climbed) => climbed,
-            Err(NoRing::Denied(error)) => {
+            Err(RingError::Denied(error)) => {
                 let reason = format!("no io_uring, one I/O at a time instead: {error}");
                 return Ok(Err((target, reason)));
             }
-            Err(NoRing::Failed(error)) => return Err(error),
+            Err(RingError::Failed(error)) => return Err(error),
         };
         ring.submitter().register_files(&[target.as_fd().as_raw_fd()])?;
         let io_path = IoPath::new("io_uring", target.is_direct(), fallbacks);
@@ -111,7 +117,7 @@ impl UringDisk {
         self.free.len() == self.depth
     }
 
-    /// Tells the kernel about the buffers, so that it need not look up their pages each time.
+    /// Registers the buffers with the kernel, so that it need not look up their pages each time.
     fn register(&mut self, bufs: &mut [Buf]) -> io::Result<()> {
         let vectors: Vec<libc::iovec> = bufs
             .iter_mut()
@@ -215,9 +221,9 @@ impl Disk for UringDisk {
         match self.register(&mut bufs) {
             // An ordinary user may lock 8 MiB: the ring does without.
             Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
-                let told = format!("io_uring without registered buffers (ulimit -l): {error}");
-                if !self.io_path.fallbacks.contains(&told) {
-                    self.io_path.fallbacks.push(told);
+                let fallback = format!("io_uring without registered buffers (ulimit -l): {error}");
+                if !self.io_path.fallbacks.contains(&fallback) {
+                    self.io_path.fallbacks.push(fallback);
                 }
             }
             registered => registered?,
@@ -289,12 +295,12 @@ mod tests {
     use super::*;
 
     /// A kernel that answers each setup in turn: 0 gives a ring, an errno refuses it.
-    fn kernel(answers: &[i32]) -> (Result<(Rung, Vec<String>), NoRing>, usize) {
+    fn kernel(answers: &[i32]) -> (Result<(RingFlags, Vec<String>), RingError>, usize) {
         let mut asked = 0;
-        let climbed = climb(|rung| {
+        let climbed = negotiate(|flags| {
             asked += 1;
             match answers[asked - 1] {
-                0 => Ok(rung),
+                0 => Ok(flags),
                 errno => Err(io::Error::from_raw_os_error(errno)),
             }
         });
@@ -302,29 +308,29 @@ mod tests {
     }
 
     #[test]
-    fn a_new_kernel_gives_everything() {
-        let (Ok((rung, lost)), 1) = kernel(&[0]) else { panic!("asked once, answered well") };
-        assert!(rung.single_issuer && rung.deferred && lost.is_empty());
+    fn a_new_kernel_gives_all_ring_flags() {
+        let (Ok((flags, lost)), 1) = kernel(&[0]) else { panic!("asked once, answered well") };
+        assert!(flags.single_issuer && flags.deferred && lost.is_empty());
     }
 
     #[test]
-    fn older_kernels_lose_a_rung_at_a_time_and_it_is_told() {
-        let (Ok((rung, lost)), 2) = kernel(&[libc::EINVAL, 0]) else { panic!("6.0") };
-        assert!(rung.single_issuer && !rung.deferred);
+    fn older_kernels_get_fewer_ring_flags_and_each_fallback_is_recorded() {
+        let (Ok((flags, lost)), 2) = kernel(&[libc::EINVAL, 0]) else { panic!("6.0") };
+        assert!(flags.single_issuer && !flags.deferred);
         assert!(lost.len() == 1 && lost[0].contains("deferred task run"), "{lost:?}");
-        let (Ok((rung, lost)), 3) = kernel(&[libc::EINVAL, libc::EINVAL, 0]) else { panic!("5.11") };
-        assert!(!rung.single_issuer && !rung.deferred);
+        let (Ok((flags, lost)), 3) = kernel(&[libc::EINVAL, libc::EINVAL, 0]) else { panic!("5.11") };
+        assert!(!flags.single_issuer && !flags.deferred);
         assert!(lost.len() == 2 && lost[1].contains("single issuer"), "{lost:?}");
     }
 
     #[test]
-    fn only_a_denied_ring_leads_to_another_backend() {
+    fn only_a_denied_ring_falls_back_to_the_synchronous_backend() {
         for errno in [libc::ENOSYS, libc::EPERM, libc::EACCES, libc::ENOMEM] {
-            assert!(matches!(kernel(&[errno]), (Err(NoRing::Denied(_)), 1)));
-            assert!(matches!(kernel(&[libc::EINVAL, errno]), (Err(NoRing::Denied(_)), 2)));
+            assert!(matches!(kernel(&[errno]), (Err(RingError::Denied(_)), 1)));
+            assert!(matches!(kernel(&[libc::EINVAL, errno]), (Err(RingError::Denied(_)), 2)));
         }
-        assert!(matches!(kernel(&[libc::EMFILE]), (Err(NoRing::Failed(_)), 1)));
+        assert!(matches!(kernel(&[libc::EMFILE]), (Err(RingError::Failed(_)), 1)));
         let einval = libc::EINVAL;
-        assert!(matches!(kernel(&[einval, einval, einval]), (Err(NoRing::Failed(_)), 3)));
+        assert!(matches!(kernel(&[einval, einval, einval]), (Err(RingError::Failed(_)), 3)));
     }
 }

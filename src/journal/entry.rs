@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Subject;
-use super::key::Key;
-use crate::device::identity::{Identity, Kind};
+use super::JournalSubject;
+use super::key::SealKey;
+use crate::device::identity::{DeviceKind, Identity};
 use crate::device::{Tree, WriteCounter};
 use crate::digest::sha256;
-use crate::engine::job::{Process, Progress};
+use crate::engine::job::{Checkpoint, JobProcess};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::printable::printable_path;
@@ -34,26 +34,26 @@ pub struct Entry {
     pub begun: Timestamp,
     pub written: Timestamp,
     /// The circumstances when `progress` was written.
-    pub(super) closed: Circumstances,
+    pub(super) closed: DiskState,
     /// The process that made this progress.
-    pub(super) process: Process,
-    pub(super) progress: Progress,
+    pub(super) process: JobProcess,
+    pub(super) progress: Checkpoint,
     /// `None` while the job runs, and where it was killed.
     pub verdict: Option<Verdict>,
 }
 
 /// Where all of these are known and unchanged, no process has written to the disk in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Circumstances {
+pub(super) struct DiskState {
     boot_id: String,
     disk_sequence: Option<u64>,
     /// `None` where the disk's counter does not see every write.
     written_bytes: Option<u64>,
 }
 
-impl Circumstances {
-    pub fn now(identity: &Identity, counter: Option<&WriteCounter>) -> Circumstances {
-        Circumstances {
+impl DiskState {
+    pub fn now(identity: &Identity, counter: Option<&WriteCounter>) -> DiskState {
+        DiskState {
             boot_id: Tree::real().boot_id(),
             disk_sequence: identity.disk_sequence,
             written_bytes: counter
@@ -62,7 +62,7 @@ impl Circumstances {
         }
     }
 
-    pub fn prove_unwritten_until(&self, now: &Circumstances) -> bool {
+    pub fn prove_unwritten_until(&self, now: &DiskState) -> bool {
         let known = !self.boot_id.is_empty() && self.disk_sequence.is_some() && self.written_bytes.is_some();
         known && self == now
     }
@@ -82,17 +82,17 @@ fn counts_every_write(tree: &Tree, identity: &Identity) -> bool {
         }),
         _ => false,
     };
-    alone && identity.physical && matches!(identity.kind, Kind::Disk | Kind::Partition)
+    alone && identity.physical && matches!(identity.kind, DeviceKind::Disk | DeviceKind::Partition)
 }
 
-pub(super) fn this_process() -> Process {
-    Process { pid: std::process::id(), boot_id: Tree::real().boot_id() }
+pub(super) fn this_process() -> JobProcess {
+    JobProcess { pid: std::process::id(), boot_id: Tree::real().boot_id() }
 }
 
 impl Entry {
     /// A wipe that has done nothing yet. `None` for a disk without marks of its own, and for a plan with
     /// keys.
-    pub(super) fn begin(subject: &Subject, plan: &Plan) -> Option<Entry> {
+    pub(super) fn begin(subject: &JournalSubject, plan: &Plan) -> Option<Entry> {
         let (Some(marks), None) = (subject.identity.enduring(), &plan.keys) else { return None };
         Some(Entry {
             efface_journal: VERSION,
@@ -102,9 +102,9 @@ impl Entry {
             plan: plan.clone(),
             begun: Timestamp::now(),
             written: Timestamp::now(),
-            closed: Circumstances::now(subject.identity, subject.counter.as_ref()),
+            closed: DiskState::now(subject.identity, subject.counter.as_ref()),
             process: this_process(),
-            progress: Progress::default(),
+            progress: Checkpoint::default(),
             verdict: None,
         })
     }
@@ -138,13 +138,13 @@ impl Entry {
     }
 
     /// The content of the journal's file: a line with the HMAC of the rest, and the entry as JSON.
-    pub(super) fn seal(&self, key: &Key) -> serde_json::Result<String> {
+    pub(super) fn seal(&self, key: &SealKey) -> serde_json::Result<String> {
         let json = serde_json::to_string(self)?;
         Ok(format!("{}\n{json}", key.seal(json.as_bytes())))
     }
 
     /// The entry in the file of this name.
-    pub(super) fn unseal(text: &str, name: &str, key: &Key) -> std::result::Result<Entry, String> {
+    pub(super) fn unseal(text: &str, name: &str, key: &SealKey) -> std::result::Result<Entry, String> {
         let (seal, rest) = text.split_once('\n').ok_or("it ends early")?;
         if !key.fits(seal, rest.as_bytes()) {
             return Err("its seal is wrong: it was changed, or written with another key".into());
@@ -191,21 +191,21 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use super::super::Folder;
+    use super::super::JournalStore;
     use super::super::tests::{begin, disk};
     use super::*;
     use crate::directory::Directory;
 
     #[test]
     fn only_the_same_boot_disk_and_count_prove_that_no_process_wrote() {
-        let now = Circumstances::now(&disk("/dev/sda", None), None);
+        let now = DiskState::now(&disk("/dev/sda", None), None);
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
         assert_eq!((now.boot_id.as_str(), now.disk_sequence), (boot_id.trim(), Some(7)));
         assert!(!now.prove_unwritten_until(&now), "nothing was counted");
 
-        let then = Circumstances { written_bytes: Some(512), ..now };
+        let then = DiskState { written_bytes: Some(512), ..now };
         assert!(then.prove_unwritten_until(&then.clone()));
-        let but = |change: fn(&mut Circumstances)| {
+        let but = |change: fn(&mut DiskState)| {
             let mut other = then.clone();
             change(&mut other);
             other
@@ -227,8 +227,8 @@ mod tests {
     #[test]
     fn a_journal_is_read_only_under_its_own_seal_version_and_name() {
         let folder = tempfile::tempdir().unwrap();
-        let key = Key::open(&Directory::trusted(folder.path()).unwrap()).unwrap();
-        let begun = begin(&Folder::open(folder.path()).unwrap(), &disk("/dev/sda", Some("Z1")), false);
+        let key = SealKey::open(&Directory::trusted(folder.path()).unwrap()).unwrap();
+        let begun = begin(&JournalStore::open(folder.path()).unwrap(), &disk("/dev/sda", Some("Z1")), false);
         let entry = begun.unwrap().unwrap().journal.open().entry.clone();
         let (name, json) = (entry.name(), serde_json::to_string(&entry).unwrap());
         let read = |json: &str| Entry::unseal(&format!("{}\n{json}", key.seal(json.as_bytes())), &name, &key);

@@ -12,22 +12,22 @@ use crate::pattern::Seed;
 const NAME: &str = "journal.key";
 const KEY_BYTES: u64 = 32;
 
-pub(super) struct Key(Zeroizing<[u8; 32]>);
+pub(super) struct SealKey(Zeroizing<[u8; 32]>);
 
-impl Key {
+impl SealKey {
     /// The folder's key, which is made where there is none yet.
-    pub fn open(folder: &Directory) -> io::Result<Key> {
-        match Key::read(folder) {
+    pub fn open(folder: &Directory) -> io::Result<SealKey> {
+        match SealKey::read(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Key::make(folder)?;
-                Key::read(folder)
+                SealKey::make(folder)?;
+                SealKey::read(folder)
             }
             key => key,
         }
     }
 
     /// Only from a file of this user that no other may read.
-    pub fn read(folder: &Directory) -> io::Result<Key> {
+    pub fn read(folder: &Directory) -> io::Result<SealKey> {
         let bytes = folder.read_private(NAME, KEY_BYTES).map_err(named)?;
         let bytes = Zeroizing::new(bytes.ok_or_else(|| named(io::ErrorKind::NotFound.into()))?);
         let key = bytes.as_slice().try_into().map_err(|_| {
@@ -35,7 +35,7 @@ impl Key {
                 "it is not of {KEY_BYTES} bytes; remove it, and a new one is made"
             )))
         })?;
-        Ok(Key(Zeroizing::new(key)))
+        Ok(SealKey(Zeroizing::new(key)))
     }
 
     /// Of several processes at the same time one makes the key; its file appears whole.
@@ -75,11 +75,11 @@ mod tests {
     fn a_key_is_made_once_and_seals_what_it_alone_opens() {
         let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
         let [folder, other] = folders.each_ref().map(|folder| Directory::trusted(folder.path()).unwrap());
-        assert_eq!(Key::read(&folder).err().unwrap().kind(), io::ErrorKind::NotFound);
-        let key = Key::open(&folder).unwrap();
-        let seal = Key::open(&folder).unwrap().seal(b"journal");
+        assert_eq!(SealKey::read(&folder).err().unwrap().kind(), io::ErrorKind::NotFound);
+        let key = SealKey::open(&folder).unwrap();
+        let seal = SealKey::open(&folder).unwrap().seal(b"journal");
         assert!(key.fits(&seal, b"journal") && !key.fits(&seal, b"Journal") && !key.fits("", b"journal"));
-        assert!(!Key::open(&other).unwrap().fits(&seal, b"journal"));
+        assert!(!SealKey::open(&other).unwrap().fits(&seal, b"journal"));
         let mode = folder.path().join(NAME).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
     }
@@ -88,26 +88,26 @@ mod tests {
     fn a_key_that_others_can_read_or_that_is_no_file_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let (path, at) = (folder.path().join(NAME), Directory::trusted(folder.path()).unwrap());
-        Key::open(&at).unwrap();
+        SealKey::open(&at).unwrap();
         fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-        assert!(Key::open(&at).is_err(), "others can read it");
+        assert!(SealKey::open(&at).is_err(), "others can read it");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         fs::write(&path, [0; 31]).unwrap();
-        assert!(Key::open(&at).is_err(), "it is short");
+        assert!(SealKey::open(&at).is_err(), "it is short");
         let elsewhere = folder.path().join("elsewhere");
         fs::write(&elsewhere, [0; 32]).unwrap();
         fs::set_permissions(&elsewhere, PermissionsExt::from_mode(0o600)).unwrap();
         fs::remove_file(&path).unwrap();
         symlink(&elsewhere, &path).unwrap();
-        assert!(Key::open(&at).is_err(), "it is a link");
+        assert!(SealKey::open(&at).is_err(), "it is a link");
         fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR).unwrap();
-        assert!(Key::open(&at).is_err(), "it is a FIFO");
+        assert!(SealKey::open(&at).is_err(), "it is a FIFO");
         fs::remove_file(&path).unwrap();
-        Key::open(&at).unwrap();
+        SealKey::open(&at).unwrap();
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&path, Some(65534), None).unwrap();
-            assert!(Key::open(&at).is_err(), "it is another user's");
+            assert!(SealKey::open(&at).is_err(), "it is another user's");
         }
     }
 }

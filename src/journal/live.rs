@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Entry;
-use super::store::{Folder, Kept, Running};
-use crate::engine::status::State;
+use super::store::{JournalStore, Running, StoredEntry};
+use crate::engine::status::JobStatus;
 use crate::printable::printable_path;
 use crate::verdict::Verdict;
 
@@ -20,7 +20,7 @@ const LIVE_READS_MAX: usize = 10;
 
 /// The state of a running job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Live {
+pub struct LiveStatus {
     pub pid: u32,
     pub device: String,
     /// From 1; 0 while it waits.
@@ -36,11 +36,11 @@ pub struct Live {
     pub seconds_left: Option<u64>,
 }
 
-impl Live {
-    fn of(state: &State) -> Live {
+impl LiveStatus {
+    fn of(state: &JobStatus) -> LiveStatus {
         let (done, elapsed) = (state.done_before + state.done, state.started.elapsed().as_secs_f64());
         let left = state.total.saturating_sub(done) as f64;
-        Live {
+        LiveStatus {
             pid: std::process::id(),
             device: state.device.clone(),
             step: state.step,
@@ -56,8 +56,8 @@ impl Live {
 }
 
 /// Writes the state of a job into the file that it has locked.
-pub(super) fn write(running: &Running, state: &State) -> io::Result<()> {
-    let text = serde_json::to_string(&Live::of(state)).map_err(io::Error::other)? + "\n";
+pub(super) fn write(running: &Running, state: &JobStatus) -> io::Result<()> {
+    let text = serde_json::to_string(&LiveStatus::of(state)).map_err(io::Error::other)? + "\n";
     let file = running.lock().file();
     file.set_len(0)?;
     file.write_all_at(text.as_bytes(), 0)
@@ -66,8 +66,8 @@ pub(super) fn write(running: &Running, state: &State) -> io::Result<()> {
 /// What `efface jobs` shows of one disk.
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Job {
-    Running(Live),
+pub enum ListedJob {
+    Running(LiveStatus),
     Resumable(Summary),
     Ended(Summary),
     Damaged { file: PathBuf },
@@ -100,35 +100,37 @@ impl Summary {
     }
 }
 
-impl Folder {
+impl JournalStore {
     /// All wipes in this folder, running ones first.
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn jobs(&self) -> io::Result<Vec<Job>> {
+    pub fn jobs(&self) -> io::Result<Vec<ListedJob>> {
         let job = |name: &String| {
             if let Some(live) = self.live(name) {
-                return Some(Job::Running(live));
+                return Some(ListedJob::Running(live));
             }
             match self.read(name) {
-                Kept::Nothing => None,
-                Kept::Damaged(_) => Some(Job::Damaged { file: self.path_of(name) }),
-                Kept::Entry(entry) if entry.is_resumable() => Some(Job::Resumable(Summary::of(&entry))),
-                Kept::Entry(entry) => Some(Job::Ended(Summary::of(&entry))),
+                StoredEntry::Nothing => None,
+                StoredEntry::Damaged(_) => Some(ListedJob::Damaged { file: self.path_of(name) }),
+                StoredEntry::Entry(entry) if entry.is_resumable() => {
+                    Some(ListedJob::Resumable(Summary::of(&entry)))
+                }
+                StoredEntry::Entry(entry) => Some(ListedJob::Ended(Summary::of(&entry))),
             }
         };
-        let mut jobs: Vec<Job> = self.names()?.iter().filter_map(job).collect();
+        let mut jobs: Vec<ListedJob> = self.names()?.iter().filter_map(job).collect();
         jobs.sort_by_key(|job| match job {
-            Job::Running(live) => (0, live.device.clone()),
-            Job::Resumable(summary) => (1, summary.device.clone()),
-            Job::Damaged { file } => (2, printable_path(file)),
-            Job::Ended(summary) => (3, summary.written.to_string()),
+            ListedJob::Running(live) => (0, live.device.clone()),
+            ListedJob::Resumable(summary) => (1, summary.device.clone()),
+            ListedJob::Damaged { file } => (2, printable_path(file)),
+            ListedJob::Ended(summary) => (3, summary.written.to_string()),
         });
         Ok(jobs)
     }
 
     /// The state of a running job.
-    fn live(&self, name: &str) -> Option<Live> {
+    fn live(&self, name: &str) -> Option<LiveStatus> {
         let mut reads = (0..LIVE_READS_MAX).map_while(|_| self.read_running(name));
         reads.find_map(|bytes| serde_json::from_slice(&bytes).ok())
     }

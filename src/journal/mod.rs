@@ -18,21 +18,21 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 pub use self::entry::Entry;
-use self::entry::{Circumstances, this_process};
-pub use self::live::{Job, Live, Summary};
-pub use self::store::Folder;
-use self::store::{Kept, Running};
+use self::entry::{DiskState, this_process};
+pub use self::live::{ListedJob, LiveStatus, Summary};
+pub use self::store::JournalStore;
+use self::store::{Running, StoredEntry};
 use crate::device::WriteCounter;
 use crate::device::identity::Identity;
-use crate::engine::fleet::Keep;
-use crate::engine::job::{Progress, Resume};
-use crate::engine::status::State;
+use crate::engine::fleet::SaveCheckpoint;
+use crate::engine::job::{Checkpoint, Resume};
+use crate::engine::status::JobStatus;
 use crate::error::Result;
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 
 /// The disk and the work that a journal is about.
-pub struct Subject<'a> {
+pub struct JournalSubject<'a> {
     pub device: &'a Path,
     pub identity: &'a Identity,
     pub counter: Option<WriteCounter>,
@@ -42,10 +42,10 @@ pub struct Subject<'a> {
 
 /// The journal of one job, open.
 #[derive(Clone)]
-pub struct Journal(Arc<Mutex<Open>>);
+pub struct Journal(Arc<Mutex<OpenJournal>>);
 
-struct Open {
-    folder: Folder,
+struct OpenJournal {
+    folder: JournalStore,
     name: String,
     entry: Entry,
     identity: Identity,
@@ -57,7 +57,7 @@ struct Open {
 }
 
 /// A job with its journal, and what an earlier process left of it.
-pub struct Begun {
+pub struct StartedJournal {
     pub journal: Journal,
     pub plan: Plan,
     pub resume: Option<Resume>,
@@ -70,13 +70,13 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// begins a wipe at one of their paths. The folder's journals are read at most once while jobs begin,
 /// and once at the end, for any number of jobs.
 pub struct Journals {
-    folder: Folder,
+    folder: JournalStore,
     /// Unfinished wipes as they were at the first question: path of the disk, and name.
     unfinished: OnceCell<Vec<(String, String)>>,
 }
 
 impl Journals {
-    pub fn new(folder: Folder) -> Journals {
+    pub fn new(folder: JournalStore) -> Journals {
         Journals { folder, unfinished: OnceCell::new() }
     }
 
@@ -86,7 +86,12 @@ impl Journals {
     ///
     /// # Errors
     /// What is to be resumed is other work, or was another disk.
-    pub fn begin(&self, subject: Subject, plan: &Plan, resume: bool) -> Result<Option<Begun>> {
+    pub fn begin(
+        &self,
+        subject: JournalSubject,
+        plan: &Plan,
+        resume: bool,
+    ) -> Result<Option<StartedJournal>> {
         let Some(fresh) = Entry::begin(&subject, plan) else { return Ok(None) };
         let name = fresh.name();
         // What is read behind the lock is what no other process changes any more.
@@ -105,7 +110,7 @@ impl Journals {
             None => fresh,
         };
         let plan = entry.plan.clone();
-        let mut open = Open {
+        let mut open = OpenJournal {
             folder: self.folder.clone(),
             name,
             entry,
@@ -114,15 +119,15 @@ impl Journals {
             running: Some(running),
             broken: false,
         };
-        open.write_as_it_was();
-        Ok(Some(Begun { journal: Journal(Arc::new(Mutex::new(open))), plan, resume }))
+        open.restore_entry();
+        Ok(Some(StartedJournal { journal: Journal(Arc::new(Mutex::new(open))), plan, resume }))
     }
 
     fn lock(&self, fresh: &Entry, name: &str) -> Option<Running> {
         match self.folder.lock(name, Instant::now() + LOCK_WAIT) {
             Ok(Some(running)) => return Some(running),
-            Ok(None) => no_journal(&fresh.device, &"another process keeps one of this disk"),
-            Err(error) => no_journal(&fresh.device, &error),
+            Ok(None) => warn_no_journal(&fresh.device, &"another process keeps one of this disk"),
+            Err(error) => warn_no_journal(&fresh.device, &error),
         }
         None
     }
@@ -131,7 +136,7 @@ impl Journals {
     fn earlier(&self, fresh: &Entry, name: &str, resume: bool) -> Result<Option<Entry>> {
         let device = &fresh.device;
         match self.folder.read(name) {
-            Kept::Entry(earlier) if earlier.is_resumable() => {
+            StoredEntry::Entry(earlier) if earlier.is_resumable() => {
                 if resume {
                     fresh.refuse_other_work(&earlier)?;
                     return Ok(Some(*earlier));
@@ -142,8 +147,10 @@ impl Journals {
                 );
                 return Ok(None);
             }
-            Kept::Entry(_) | Kept::Nothing => {}
-            Kept::Damaged(why) => tracing::warn!("{device}: its journal is damaged ({why}): it starts over"),
+            StoredEntry::Entry(_) | StoredEntry::Nothing => {}
+            StoredEntry::Damaged(why) => {
+                tracing::warn!("{device}: its journal is damaged ({why}): it starts over")
+            }
         }
         if resume {
             self.other_disks_at(device, name).try_for_each(|other| fresh.refuse_other_disk(&other))?;
@@ -162,7 +169,7 @@ impl Journals {
         });
         let others = unfinished.iter().filter(move |(path, other)| path == device && other != name);
         others.filter_map(move |(_, other)| match self.folder.read(other) {
-            Kept::Entry(entry) if entry.device == device && entry.is_resumable() => Some(*entry),
+            StoredEntry::Entry(entry) if entry.device == device && entry.is_resumable() => Some(*entry),
             _ => None,
         })
     }
@@ -175,17 +182,17 @@ impl Journals {
 }
 
 /// Warns that a wipe goes on without a journal.
-pub fn no_journal(device: &str, why: &dyn std::fmt::Display) {
+pub fn warn_no_journal(device: &str, why: &dyn std::fmt::Display) {
     tracing::warn!("{device}: no journal can be kept ({why}): if it is interrupted, it has to start over");
 }
 
 impl Journal {
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, OpenJournal> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For the job: writes its progress.
-    pub fn keeper(&self) -> Keep {
+    pub fn checkpoint_writer(&self) -> SaveCheckpoint {
         let journal = self.clone();
         Box::new(move |progress| {
             let mut open = journal.open();
@@ -195,7 +202,7 @@ impl Journal {
     }
 
     /// Writes the live state for `efface jobs`.
-    pub fn show(&self, state: &State) {
+    pub fn show(&self, state: &JobStatus) {
         let shown = self.open().running.as_ref().map_or(Ok(()), |running| live::write(running, state));
         shown.unwrap_or_else(|error| tracing::debug!("efface jobs shows no state: {error}"));
     }
@@ -206,28 +213,28 @@ impl Journal {
         open.entry.verdict = Some(verdict);
         let resumable = open.entry.is_resumable();
         if !resumable {
-            open.entry.progress = Progress::default();
+            open.entry.progress = Checkpoint::default();
         }
-        open.write_as_it_was();
+        open.restore_entry();
         open.running = None;
         resumable && !open.broken
     }
 }
 
-impl Open {
+impl OpenJournal {
     /// Behind the flush, and before anything is written to the disk again.
     fn write(&mut self) {
-        self.entry.closed = Circumstances::now(&self.identity, self.counter.as_ref());
+        self.entry.closed = DiskState::now(&self.identity, self.counter.as_ref());
         self.entry.process = this_process();
-        self.write_as_it_was();
+        self.restore_entry();
     }
 
-    fn write_as_it_was(&mut self) {
+    fn restore_entry(&mut self) {
         self.entry.written = Timestamp::now();
         if let Err(error) = self.folder.write(&self.name, &self.entry)
             && !std::mem::replace(&mut self.broken, true)
         {
-            no_journal(&self.entry.device, &error);
+            warn_no_journal(&self.entry.device, &error);
         }
     }
 }
@@ -251,25 +258,25 @@ mod tests {
     }
 
     /// By a command for this disk alone.
-    pub fn begin(folder: &Folder, identity: &Identity, resume: bool) -> Result<Option<Begun>> {
+    pub fn begin(folder: &JournalStore, identity: &Identity, resume: bool) -> Result<Option<StartedJournal>> {
         begin_in(&Journals::new(folder.clone()), identity, resume)
     }
 
-    fn begin_in(journals: &Journals, identity: &Identity, resume: bool) -> Result<Option<Begun>> {
+    fn begin_in(journals: &Journals, identity: &Identity, resume: bool) -> Result<Option<StartedJournal>> {
         let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
         let method = Method::named("random").unwrap();
         let area = device.area(None, None).unwrap();
         let mut draw = crate::pattern::Seed::from_kernel;
         let plan = Plan::new(&method, Policy::None, area, &device, &mut draw).unwrap();
         let outline = plan.outline(&method);
-        let subject = Subject { device: &identity.path, identity, counter: None, outline };
+        let subject = JournalSubject { device: &identity.path, identity, counter: None, outline };
         journals.begin(subject, &plan, resume)
     }
 
     #[test]
     fn a_disk_at_another_path_is_resumed_by_its_serial_number() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::open(folder.path()).unwrap();
+        let folder = JournalStore::open(folder.path()).unwrap();
         let first = begin(&folder, &disk("/dev/sda", Some("Z1")), true).unwrap().unwrap();
         assert!(first.resume.is_none());
         first.journal.end(Verdict::Interrupted);
@@ -283,7 +290,7 @@ mod tests {
     #[test]
     fn another_disk_at_the_same_path_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = Folder::open(folder.path()).unwrap();
+        let folder = JournalStore::open(folder.path()).unwrap();
         begin(&folder, &disk("/dev/sda", Some("Z1")), false)
             .unwrap()
             .unwrap()
@@ -298,7 +305,9 @@ mod tests {
     fn a_disk_without_marks_of_its_own_has_no_journal() {
         let folder = tempfile::tempdir().unwrap();
         assert!(
-            begin(&Folder::open(folder.path()).unwrap(), &disk("/dev/sda", None), true).unwrap().is_none()
+            begin(&JournalStore::open(folder.path()).unwrap(), &disk("/dev/sda", None), true)
+                .unwrap()
+                .is_none()
         );
     }
 
@@ -322,18 +331,18 @@ mod tests {
     fn a_command_reads_the_key_once_and_kept_journals_as_often_for_ten_disks_as_for_one() {
         for disks in [1, 10] {
             let folder = tempfile::tempdir().unwrap();
-            let earlier = Folder::open(folder.path()).unwrap();
+            let earlier = JournalStore::open(folder.path()).unwrap();
             for number in 0..5 {
                 let disk = disk(&format!("/dev/old{number}"), Some(&format!("Z{number}")));
                 begin(&earlier, &disk, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
             }
             let opened = opened(folder.path(), || {
-                let journals = Journals::new(Folder::open(folder.path()).unwrap());
+                let journals = Journals::new(JournalStore::open(folder.path()).unwrap());
                 let begin = |number| {
                     let disk = disk(&format!("/dev/new{number}"), Some(&format!("Y{number}")));
                     begin_in(&journals, &disk, true).unwrap().unwrap()
                 };
-                let begun: Vec<Begun> = (0..disks).map(begin).collect();
+                let begun: Vec<StartedJournal> = (0..disks).map(begin).collect();
                 for begun in &begun {
                     begun.journal.end(Verdict::Wiped);
                 }
@@ -342,7 +351,7 @@ mod tests {
             assert_eq!(opened["journal.key"], 1, "{disks} disks");
             for name in earlier.names().unwrap() {
                 let entry = earlier.read(&name);
-                let kept = matches!(entry, Kept::Entry(entry) if entry.is_resumable());
+                let kept = matches!(entry, StoredEntry::Entry(entry) if entry.is_resumable());
                 let reads = opened[&format!("{name}.journal")];
                 assert_eq!(reads, if kept { 2 } else { 1 }, "{name} with {disks} disks");
             }
@@ -352,7 +361,8 @@ mod tests {
     #[test]
     fn a_wipe_that_another_process_finished_after_the_scan_refuses_no_disk_at_its_path() {
         let folder = tempfile::tempdir().unwrap();
-        let (folder, other) = (Folder::open(folder.path()).unwrap(), Folder::open(folder.path()).unwrap());
+        let (folder, other) =
+            (JournalStore::open(folder.path()).unwrap(), JournalStore::open(folder.path()).unwrap());
         let old = disk("/dev/sda", Some("Z1"));
         begin(&other, &old, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
         let journals = Journals::new(folder);
@@ -364,7 +374,7 @@ mod tests {
     #[test]
     fn a_journal_is_read_behind_its_lock() {
         let path = tempfile::tempdir().unwrap();
-        let folder = Folder::open(path.path()).unwrap();
+        let folder = JournalStore::open(path.path()).unwrap();
         let disk = disk("/dev/sda", Some("Z1"));
         let first = begin(&folder, &disk, true).unwrap().unwrap();
         let watch = Inotify::init(InitFlags::empty()).unwrap();

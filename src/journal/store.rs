@@ -11,7 +11,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::entry::Entry;
-use super::key::Key;
+use super::key::SealKey;
 use crate::directory::{Directory, Lock, MODE_PRIVATE};
 
 /// A larger file is no journal.
@@ -25,14 +25,14 @@ const ENDED_MAX: usize = 100;
 /// The folder with the journals. Its key is read once: where the file is replaced later, what this
 /// process writes is damaged for those that read the new key.
 #[derive(Clone)]
-pub struct Folder {
+pub struct JournalStore {
     directory: Directory,
     /// Or why it cannot be read: then every journal is damaged.
-    key: Arc<Result<Key, String>>,
+    key: Arc<Result<SealKey, String>>,
 }
 
 /// What the journal of a disk holds.
-pub(super) enum Kept {
+pub(super) enum StoredEntry {
     Nothing,
     Damaged(String),
     Entry(Box<Entry>),
@@ -60,28 +60,28 @@ impl Drop for Running {
     }
 }
 
-impl Folder {
+impl JournalStore {
     /// An existing folder.
     ///
     /// # Errors
     /// It does not exist, or another user may change it.
-    pub fn at(path: &Path) -> io::Result<Folder> {
+    pub fn at(path: &Path) -> io::Result<JournalStore> {
         let directory = Directory::trusted(path)?;
-        let key = Key::read(&directory).map_err(|error| error.to_string());
-        Ok(Folder { directory, key: Arc::new(key) })
+        let key = SealKey::read(&directory).map_err(|error| error.to_string());
+        Ok(JournalStore { directory, key: Arc::new(key) })
     }
 
     /// Makes the folder and its key where they do not exist.
     ///
     /// # Errors
     /// They cannot be made, or another user may change the folder or read the key.
-    pub fn open(path: &Path) -> io::Result<Folder> {
+    pub fn open(path: &Path) -> io::Result<JournalStore> {
         let directory = Directory::make_all(path, MODE_OF_DIRECTORY)?;
-        let key = Key::open(&directory)?;
-        Ok(Folder { directory, key: Arc::new(Ok(key)) })
+        let key = SealKey::open(&directory)?;
+        Ok(JournalStore { directory, key: Arc::new(Ok(key)) })
     }
 
-    fn key(&self) -> Result<&Key, String> {
+    fn key(&self) -> Result<&SealKey, String> {
         self.key.as_ref().as_ref().map_err(String::clone)
     }
 
@@ -98,14 +98,14 @@ impl Folder {
         self.directory.path_of(journal(name))
     }
 
-    pub(super) fn read(&self, name: &str) -> Kept {
+    pub(super) fn read(&self, name: &str) -> StoredEntry {
         let text = match self.directory.read(journal(name), FILE_BYTES_MAX) {
-            Ok(None) => return Kept::Nothing,
+            Ok(None) => return StoredEntry::Nothing,
             Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         let entry = text.and_then(|text| Entry::unseal(&text, name, self.key()?));
-        entry.map_or_else(Kept::Damaged, |entry| Kept::Entry(Box::new(entry)))
+        entry.map_or_else(StoredEntry::Damaged, |entry| StoredEntry::Entry(Box::new(entry)))
     }
 
     pub(super) fn write(&self, name: &str, entry: &Entry) -> io::Result<()> {
@@ -128,8 +128,8 @@ impl Folder {
     /// All undamaged journals by name, each read once.
     pub(super) fn scan(&self) -> io::Result<impl Iterator<Item = (String, Entry)>> {
         Ok(self.names()?.into_iter().filter_map(|name| match self.read(&name) {
-            Kept::Entry(entry) => Some((name, *entry)),
-            Kept::Nothing | Kept::Damaged(_) => None,
+            StoredEntry::Entry(entry) => Some((name, *entry)),
+            StoredEntry::Nothing | StoredEntry::Damaged(_) => None,
         }))
     }
 
@@ -147,7 +147,7 @@ impl Folder {
     fn remove_ended(&self, name: &str) -> io::Result<()> {
         let Some(_running) = self.lock(name, Instant::now())? else { return Ok(()) };
         match self.read(name) {
-            Kept::Entry(entry) if !entry.is_resumable() => self.directory.remove(journal(name)),
+            StoredEntry::Entry(entry) if !entry.is_resumable() => self.directory.remove(journal(name)),
             _ => Ok(()),
         }
     }
@@ -163,9 +163,9 @@ mod tests {
     use super::*;
     use crate::verdict::Verdict;
 
-    fn folder() -> (tempfile::TempDir, Folder) {
+    fn folder() -> (tempfile::TempDir, JournalStore) {
         let path = tempfile::tempdir().unwrap();
-        let folder = Folder::open(path.path()).unwrap();
+        let folder = JournalStore::open(path.path()).unwrap();
         (path, folder)
     }
 
@@ -205,7 +205,7 @@ mod tests {
             folder.remove_ended(&name).unwrap();
             files(&path).contains(&journal(&name))
         };
-        let other = Folder::open(path.path()).unwrap();
+        let other = JournalStore::open(path.path()).unwrap();
         let locked = other.lock(&name, Instant::now()).unwrap().expect("it is free");
         assert!(kept(), "another process is about to write it");
         drop(locked);

@@ -42,15 +42,15 @@ impl DataSample {
 
 /// How one block looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Look {
+pub enum BlockClass {
     Random,
     Uniform,
     Plain,
 }
 
-impl Look {
+impl BlockClass {
     /// Sectors that hold one byte over and over say nothing, whatever stands beside them.
-    pub fn of(block: &[u8]) -> Look {
+    pub fn of(block: &[u8]) -> BlockClass {
         let mut counts = [0_u32; 256];
         let mut bytes = 0_u32;
         for sector in block.chunks(SECTOR_BYTES).filter(|sector| !is_uniform(sector)) {
@@ -58,12 +58,12 @@ impl Look {
             bytes += sector.len() as u32;
         }
         if bytes == 0 {
-            return Look::Uniform;
+            return BlockClass::Uniform;
         }
         let log = |count: f64| if count > 0.0 { count * count.ln() } else { 0.0 };
         let sum: f64 = counts.iter().map(|count| log(f64::from(*count))).sum();
         let bytes = f64::from(bytes);
-        if sum - bytes * (bytes / 256.0).ln() >= PLAIN_NATS { Look::Plain } else { Look::Random }
+        if sum - bytes * (bytes / 256.0).ln() >= PLAIN_NATS { BlockClass::Plain } else { BlockClass::Random }
     }
 }
 
@@ -102,11 +102,11 @@ mod tests {
         let bound = -PLAIN_NATS + 255.0 * (std::f64::consts::E * PLAIN_NATS / 255.0).ln();
         assert!(bound < -47.0 * std::f64::consts::LN_10, "{bound}");
         for (number, block) in random(1, 64 << 20).chunks(BLOCK_BYTES as usize).enumerate() {
-            assert_eq!(Look::of(block), Look::Random, "block {number}");
+            assert_eq!(BlockClass::of(block), BlockClass::Random, "block {number}");
             // As a file system leaves it that writes in sectors, on a disk that was new.
             let mut half = block.to_vec();
             half[512 * (number % 7) + 512..].fill(0);
-            assert_eq!(Look::of(&half), Look::Random, "sectors of block {number}");
+            assert_eq!(BlockClass::of(&half), BlockClass::Random, "sectors of block {number}");
         }
     }
 
@@ -129,10 +129,10 @@ mod tests {
             ("a pattern", &pattern),
             ("a sector of text", &sector_of_text),
         ] {
-            assert_eq!(Look::of(block), Look::Plain, "{name}");
+            assert_eq!(BlockClass::of(block), BlockClass::Plain, "{name}");
         }
-        assert_eq!(Look::of(&[0; 4096]), Look::Uniform);
-        assert_eq!(Look::of(&[[0; 512], [0xff; 512]].concat()), Look::Uniform);
+        assert_eq!(BlockClass::of(&[0; 4096]), BlockClass::Uniform);
+        assert_eq!(BlockClass::of(&[[0; 512], [0xff; 512]].concat()), BlockClass::Uniform);
     }
 
     #[test]

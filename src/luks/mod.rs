@@ -71,7 +71,7 @@ pub enum KeyslotKind {
 }
 
 /// One copy of the header.
-struct Copy {
+struct HeaderCopy {
     at: Extent,
     content: Result<Content, String>,
 }
@@ -88,12 +88,12 @@ struct Content {
     keyslots_end: u64,
     /// Why some of the data is not encrypted with these keys.
     readable: Option<String>,
-    /// Where the data begins on the same device; none where it is not there.
+    /// Where the data begins on the same device; `None` if it is not there.
     data: Option<u64>,
     notes: Vec<String>,
 }
 
-/// Finds the volume whose header is on this device or file; none where there is no header.
+/// Finds the volume whose header is on this device or file; `None` if there is no header.
 pub fn find(read: Read, size: u64, detached: bool) -> io::Result<Option<KeyArea>> {
     let copies = copies(read, size)?;
     if copies.is_empty() {
@@ -153,7 +153,7 @@ pub fn find(read: Read, size: u64, detached: bool) -> io::Result<Option<KeyArea>
 }
 
 /// Every place with a LUKS magic.
-fn copies(read: Read, size: u64) -> io::Result<Vec<Copy>> {
+fn copies(read: Read, size: u64) -> io::Result<Vec<HeaderCopy>> {
     let mut copies = Vec::new();
     for at in [0].into_iter().chain(SECOND_OFFSETS).filter(|at| at + HEADER_BYTES <= size) {
         let header = read(Extent::at(at, HEADER_BYTES))?;
@@ -167,7 +167,7 @@ fn copies(read: Read, size: u64) -> io::Result<Vec<Copy>> {
             version => Err(format!("its version is {version}")),
         };
         let length = content.as_ref().map_or(HEADER_BYTES, |content| content.header_bytes);
-        copies.push(Copy { at: Extent::at(at, length), content });
+        copies.push(HeaderCopy { at: Extent::at(at, length), content });
     }
     Ok(copies)
 }

@@ -142,7 +142,7 @@ fn the_newer_or_the_intact_header_is_in_force() {
 }
 
 #[test]
-fn unbound_slots_tokens_and_detached_headers_are_told() {
+fn unbound_slots_tokens_and_detached_headers_are_noted() {
     let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
     let other = NamedTempFile::with_prefix("efface-test-").unwrap();
     fs::write(other.path(), "other").unwrap();
@@ -206,7 +206,7 @@ fn a_stale_second_header_goes_too() {
 
 /// Two volume keys, and what is kept to survive a crash.
 #[test]
-fn a_reencryption_under_way_is_told_and_all_its_keys_are_found() {
+fn a_reencryption_under_way_is_noted_and_all_its_keys_are_found() {
     let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
     assert!(cryptsetup(&image, "reencrypt", &["--init-only", "--pbkdf", "pbkdf2"]));
     let found = find_in(&fs::read(&image).unwrap(), false).unwrap();
@@ -220,7 +220,7 @@ fn a_reencryption_under_way_is_told_and_all_its_keys_are_found() {
 }
 
 #[test]
-fn data_that_no_key_protects_is_told() {
+fn data_that_no_key_protects_is_reported() {
     let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
     let mut bytes = fs::read(&image).unwrap();
     assert_eq!(find_in(&bytes, false).unwrap().readable, None);

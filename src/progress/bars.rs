@@ -6,8 +6,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use super::output::{self, Weight};
-use super::{late, tell};
+use super::output::{self, Priority};
+use super::{late, stderr_line};
 use crate::engine::event::Event;
 
 const BAR: &str = "{prefix:>9.bold} {msg:30} {wide_bar:.cyan/dim} {percent:>3} % \
@@ -45,10 +45,10 @@ impl Bars {
             }
             Event::Progress { bytes, .. } => bar.set_position(*bytes),
             Event::Unusable { at, operation, error, .. } => {
-                tell(format_args!("{}: bytes {at}: {operation}: {error}", bar.prefix()));
+                stderr_line(format_args!("{}: bytes {at}: {operation}: {error}", bar.prefix()));
             }
             Event::Late { at, operation, seconds } => {
-                tell(format_args!("{}: {}", bar.prefix(), late(*at, operation, *seconds)));
+                stderr_line(format_args!("{}: {}", bar.prefix(), late(*at, operation, *seconds)));
             }
             Event::Started { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
         }
@@ -61,7 +61,7 @@ impl Bars {
 
 /// Sends lines to stderr, above the bars where there are any.
 pub fn above(lines: String) {
-    let send = || output::stderr().send(lines, Weight::Event);
+    let send = || output::stderr().send(lines, Priority::Event);
     match ALL.get() {
         Some(all) => all.suspend(send),
         None => send(),
@@ -124,7 +124,7 @@ impl TermLike for Frames {
     fn flush(&self) -> io::Result<()> {
         let frame = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         if !frame.is_empty() {
-            output::stderr().send(frame, Weight::Progress);
+            output::stderr().send(frame, Priority::Progress);
         }
         Ok(())
     }

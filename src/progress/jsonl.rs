@@ -3,15 +3,15 @@
 
 use serde::Serialize;
 
-use super::output::{Output, Weight};
-use super::{Record, tell};
+use super::output::{Output, Priority};
+use super::{Record, stderr_line};
 use crate::engine::event::Event;
 use crate::verdict::Verdict;
 
 const VERSION: u32 = 1;
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct EventLine<'a> {
     v: u32,
     device: &'a str,
     #[serde(flatten)]
@@ -19,7 +19,7 @@ struct Line<'a> {
 }
 
 #[derive(Serialize)]
-struct Result<'a> {
+struct ResultLine<'a> {
     v: u32,
     event: &'static str,
     verdict: Verdict,
@@ -39,31 +39,32 @@ impl Lines {
     }
 
     pub fn event(&self, job: usize, event: &Event) {
-        let weight = if matches!(event, Event::Progress { .. }) { Weight::Progress } else { Weight::Event };
-        self.send(&Line { v: VERSION, device: &self.devices[job], event }, weight);
+        let priority =
+            if matches!(event, Event::Progress { .. }) { Priority::Progress } else { Priority::Event };
+        self.send(&EventLine { v: VERSION, device: &self.devices[job], event }, priority);
     }
 
     pub fn result(&self, verdict: Verdict, devices: &[Record]) {
         let exit_code = verdict.exit_code();
-        self.send(&Result { v: VERSION, event: "result", verdict, exit_code, devices }, Weight::Result);
+        self.send(&ResultLine { v: VERSION, event: "result", verdict, exit_code, devices }, Priority::Result);
     }
 
     /// Waits for the reader, but no longer than this.
     pub fn end(&self, until: std::time::Instant) {
         self.to.finish(until);
-        self.tell_lost();
+        self.report_lost();
     }
 
-    fn send(&self, line: &impl Serialize, weight: Weight) {
+    fn send(&self, line: &impl Serialize, priority: Priority) {
         let text = serde_json::to_string(line).expect("events have only string keys");
-        self.to.send(text + "\n", weight);
-        self.tell_lost();
+        self.to.send(text + "\n", priority);
+        self.report_lost();
     }
 
     /// A reader that has gone is no reason to stop a wipe.
-    fn tell_lost(&self) {
+    fn report_lost(&self) {
         if let Some(error) = self.to.take_lost() {
-            tell(format_args!(
+            stderr_line(format_args!(
                 "efface: no more JSON lines: {} cannot be written: {error}; this stops no work",
                 self.name
             ));

@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Record, tell};
+use super::{Record, stderr_line};
 use crate::directory::Directory;
-use crate::engine::status::State;
+use crate::engine::status::JobStatus;
 use crate::error::{Error, Result};
 use crate::printable::printable_path;
 
 /// Prometheus asks every 15 seconds, usually.
-const NOW_AND_THEN: Duration = Duration::from_secs(5);
+const UPDATE_INTERVAL: Duration = Duration::from_secs(5);
 /// Its collector is another user.
 const MODE: u32 = 0o644;
 
@@ -25,9 +25,9 @@ pub struct Metrics {
 }
 
 /// What is told of a job that runs: a number by device.
-type Gauge = (&'static str, &'static str, fn(&State) -> f64);
+type Metric = (&'static str, &'static str, fn(&JobStatus) -> f64);
 
-const GAUGES: [Gauge; 6] = [
+const GAUGES: [Metric; 6] = [
     ("efface_step", "The step that runs, from 1; 0 before the first.", |state| state.step as f64),
     ("efface_steps", "The steps of the plan.", |state| state.steps as f64),
     ("efface_step_bytes", "The bytes of the step that runs.", |state| state.bytes as f64),
@@ -58,15 +58,15 @@ impl Metrics {
         Ok(Metrics { directory, name, written: None, broken: false })
     }
 
-    pub fn now_and_then(&mut self, states: &[State]) {
-        if self.written.is_none_or(|written| written.elapsed() >= NOW_AND_THEN) {
+    pub fn update_if_due(&mut self, states: &[JobStatus]) {
+        if self.written.is_none_or(|written| written.elapsed() >= UPDATE_INTERVAL) {
             self.written = Some(Instant::now());
             self.write(&running(states));
         }
     }
 
     /// The last word: how each job ended.
-    pub fn end(&mut self, states: &[State], records: &[Record]) {
+    pub fn end(&mut self, states: &[JobStatus], records: &[Record]) {
         let mut text = running(states);
         let rows = |get: fn(&Record) -> f64| {
             records.iter().map(move |record| (record.device.clone(), get(record))).collect()
@@ -98,12 +98,12 @@ impl Metrics {
             && !std::mem::replace(&mut self.broken, true)
         {
             let path = printable_path(&self.directory.path_of(&self.name));
-            tell(format_args!("efface: no metrics: {path}: {error}; the work goes on"));
+            stderr_line(format_args!("efface: no metrics: {path}: {error}; the work goes on"));
         }
     }
 }
 
-fn running(states: &[State]) -> String {
+fn running(states: &[JobStatus]) -> String {
     let mut text = String::new();
     for (name, help, get) in GAUGES {
         let rows = states.iter().map(|state| (state.device.clone(), get(state))).collect();

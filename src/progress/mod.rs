@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 pub use metrics::Metrics;
 
 use crate::engine::event::Event;
-use crate::engine::status::State;
+use crate::engine::status::JobStatus;
 use crate::printable::printable;
 use crate::range::Extent;
 use crate::record::Record;
@@ -24,7 +24,7 @@ use crate::verdict::Verdict;
 use crate::view::text;
 use bars::Bars;
 use jsonl::Lines;
-use output::{Output, READER_MAX, Weight};
+use output::{Output, Priority, READER_MAX};
 use peers::Peers;
 use plain::Plain;
 use service::Service;
@@ -42,7 +42,7 @@ pub fn print(text: &str) -> crate::error::Result<()> {
 }
 
 /// A line on stderr. A terminal that was closed or paused is no reason to stop a wipe.
-pub fn tell(line: impl std::fmt::Display) {
+pub fn stderr_line(line: impl std::fmt::Display) {
     bars::above(format!("{line}\n"));
 }
 
@@ -70,7 +70,7 @@ impl MakeWriter<'_> for StderrLog {
 
 /// What the person asked to see.
 #[derive(Default)]
-pub struct Wanted {
+pub struct OutputOptions {
     /// Events and result as JSON lines on stdout, instead of the text.
     pub json: bool,
     /// The same lines on this descriptor too.
@@ -82,7 +82,7 @@ pub struct Wanted {
 }
 
 /// How progress is shown to a person.
-enum Show {
+enum LiveView {
     Bars(Bars),
     Plain(Plain),
     Nothing,
@@ -90,11 +90,11 @@ enum Show {
 
 /// Everything that watches the jobs.
 pub struct Report {
-    show: Show,
+    show: LiveView,
     lines: Vec<Lines>,
     text: bool,
     json: bool,
-    states: Vec<State>,
+    states: Vec<JobStatus>,
     peers: Peers,
     metrics: Option<Metrics>,
     service: Service,
@@ -102,48 +102,50 @@ pub struct Report {
 
 impl Report {
     /// `devices` are the names of the jobs, in order.
-    pub fn new(wanted: Wanted, devices: &[String]) -> Report {
-        let show = match wanted.quiet {
-            true => Show::Nothing,
-            false if std::io::stderr().is_terminal() && !console::is_dumb() => Show::Bars(Bars::new(devices)),
-            false => Show::Plain(Plain::new(devices)),
+    pub fn new(options: OutputOptions, devices: &[String]) -> Report {
+        let show = match options.quiet {
+            true => LiveView::Nothing,
+            false if std::io::stderr().is_terminal() && !console::is_dumb() => {
+                LiveView::Bars(Bars::new(devices))
+            }
+            false => LiveView::Plain(Plain::new(devices)),
         };
-        let stdout = wanted.json.then(|| Lines::new(output::stdout().clone(), "stdout", devices));
-        let descriptor = wanted.progress.map(|fd| {
+        let stdout = options.json.then(|| Lines::new(output::stdout().clone(), "stdout", devices));
+        let descriptor = options.progress.map(|fd| {
             let to = Output::new(std::fs::File::from(fd));
             Lines::new(to, "the descriptor of --progress-fd", devices)
         });
-        let text = !wanted.json && !wanted.quiet;
+        let text = !options.json && !options.quiet;
         Report {
             show,
             lines: stdout.into_iter().chain(descriptor).collect(),
             text,
-            json: wanted.json,
-            states: devices.iter().map(|device| State::new(device)).collect(),
+            json: options.json,
+            states: devices.iter().map(|device| JobStatus::new(device)).collect(),
             peers: Peers::new(devices.len()),
-            metrics: wanted.metrics,
+            metrics: options.metrics,
             service: Service::new(),
         }
     }
 
     /// Where every job is, on stderr.
-    pub fn tell_state(&self) {
-        self.states.iter().map(State::describe).for_each(tell);
+    pub fn print_status(&self) {
+        self.states.iter().map(JobStatus::describe).for_each(stderr_line);
     }
 
     pub fn watch(&mut self, job: usize, event: &Event) {
         match &mut self.show {
-            Show::Bars(bars) => bars.watch(job, event),
-            Show::Plain(plain) => plain.watch(job, event),
-            Show::Nothing => {}
+            LiveView::Bars(bars) => bars.watch(job, event),
+            LiveView::Plain(plain) => plain.watch(job, event),
+            LiveView::Nothing => {}
         }
         self.lines.iter().for_each(|lines| lines.event(job, event));
         self.states[job].watch(event);
-        self.peers.now_and_then(&self.states).iter().for_each(tell);
+        self.peers.update_if_due(&self.states).iter().for_each(stderr_line);
         if let Some(metrics) = &mut self.metrics {
-            metrics.now_and_then(&self.states);
+            metrics.update_if_due(&self.states);
         }
-        self.service.now_and_then(&self.states);
+        self.service.update_if_due(&self.states);
     }
 
     /// The last word: what each device's job came to, and all of them together. All that is kept was
@@ -157,40 +159,40 @@ impl Report {
             metrics.end(&self.states, records);
         }
         self.service.end();
-        if let Show::Bars(bars) = &self.show {
+        if let LiveView::Bars(bars) = &self.show {
             bars.end();
             // They are gone before the report is written to the same terminal.
-            output::stderr().settle(soon());
+            output::stderr().wait_drained(drain_deadline());
         }
         if self.text {
             for record in records {
-                output::stdout().send(text::render(record) + "\n", Weight::Result);
+                output::stdout().send(text::render(record) + "\n", Priority::Result);
             }
             output::stdout().finish(until);
         }
         for record in records {
             match &record.error {
-                Some(error) => tell(format_args!("efface: {error}")),
+                Some(error) => stderr_line(format_args!("efface: {error}")),
                 None if self.text || self.json => {}
-                None => {
-                    text::shortfall(record).iter().for_each(|short| tell(format_args!("efface: {short}")))
-                }
+                None => text::shortfall(record)
+                    .iter()
+                    .for_each(|short| stderr_line(format_args!("efface: {short}"))),
             }
         }
         if let Some(error) = lost {
-            tell(format_args!("efface: {error}"));
+            stderr_line(format_args!("efface: {error}"));
         }
         if self.text && matches!(verdict, Verdict::Interrupted | Verdict::Terminated) {
             for device in resumable {
                 let device = printable(&device.to_string_lossy());
-                tell(format_args!(
+                stderr_line(format_args!(
                     "efface: go on with: efface wipe {device} --resume, and the other options"
                 ));
             }
         }
         self.lines.iter().for_each(|lines| lines.end(until));
         // It has only just been sent what the others came to.
-        output::stderr().finish(until.max(soon()));
+        output::stderr().finish(until.max(drain_deadline()));
         verdict
     }
 }
@@ -201,6 +203,6 @@ fn late(at: Extent, operation: &str, seconds: u64) -> String {
 }
 
 /// Time enough for a reader that reads.
-fn soon() -> Instant {
+fn drain_deadline() -> Instant {
     Instant::now() + Duration::from_secs(1)
 }

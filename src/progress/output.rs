@@ -12,7 +12,7 @@ pub const READER_MAX: Duration = Duration::from_secs(30);
 
 /// What is left out where the reader is behind, from the least.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Weight {
+pub enum Priority {
     /// The next one says more.
     Progress,
     Event,
@@ -20,13 +20,13 @@ pub enum Weight {
     Result,
 }
 
-impl Weight {
+impl Priority {
     /// How many may wait for it to be taken still.
     fn waiting_max(self) -> usize {
         match self {
-            Weight::Progress => 64,
-            Weight::Event => 4096,
-            Weight::Result => usize::MAX,
+            Priority::Progress => 64,
+            Priority::Event => 4096,
+            Priority::Result => usize::MAX,
         }
     }
 }
@@ -37,12 +37,12 @@ pub struct Output(Arc<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     waiting: VecDeque<String>,
     writing: bool,
     /// Nothing more is written: the reader is gone, or counts as gone.
@@ -50,7 +50,7 @@ struct State {
     lost: Option<io::Error>,
 }
 
-impl State {
+impl QueueState {
     fn close(&mut self, error: io::Error) {
         self.closed = true;
         self.waiting.clear();
@@ -67,9 +67,9 @@ impl Output {
     }
 
     /// Never waits.
-    pub fn send(&self, text: String, weight: Weight) {
+    pub fn send(&self, text: String, priority: Priority) {
         let mut state = self.0.lock();
-        if !state.closed && state.waiting.len() < weight.waiting_max() {
+        if !state.closed && state.waiting.len() < priority.waiting_max() {
             state.waiting.push_back(text);
             self.0.changed.notify_all();
         }
@@ -77,7 +77,7 @@ impl Output {
 
     /// Waits until all is written, but no longer than this; then the reader counts as gone.
     pub fn finish(&self, until: Instant) {
-        if !self.settle(until) {
+        if !self.wait_drained(until) {
             let seconds = READER_MAX.as_secs();
             let slow = io::Error::new(io::ErrorKind::TimedOut, format!("it was not read for {seconds} s"));
             self.0.lock().close(slow);
@@ -85,9 +85,9 @@ impl Output {
     }
 
     /// Waits until all is written, but no longer than this; says whether it is.
-    pub fn settle(&self, until: Instant) -> bool {
+    pub fn wait_drained(&self, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
-        let busy = |state: &mut State| !state.closed && (state.writing || !state.waiting.is_empty());
+        let busy = |state: &mut QueueState| !state.closed && (state.writing || !state.waiting.is_empty());
         let waited = self.0.changed.wait_timeout_while(self.0.lock(), left, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -99,13 +99,13 @@ impl Output {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn serve(&self, mut to: impl Write) {
         loop {
-            let idle = |state: &mut State| !state.closed && state.waiting.is_empty();
+            let idle = |state: &mut QueueState| !state.closed && state.waiting.is_empty();
             let waited = self.changed.wait_while(self.lock(), idle);
             let mut state = waited.unwrap_or_else(PoisonError::into_inner);
             let Some(text) = state.waiting.pop_front() else { return };
@@ -167,15 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_not_read_progress_is_left_out_first_and_a_result_never() {
+    fn a_full_queue_drops_progress_first_and_a_result_never() {
         let (output, go, lines) = output();
         for line in 0..10_000 {
-            output.send(format!("event {line}"), Weight::Event);
-            output.send(format!("progress {line}"), Weight::Progress);
+            output.send(format!("event {line}"), Priority::Event);
+            output.send(format!("progress {line}"), Priority::Progress);
         }
-        output.send("result".into(), Weight::Result);
+        output.send("result".into(), Priority::Result);
         drop((0..10_000).map(|_| go.send(()).unwrap()).collect::<Vec<()>>());
-        assert!(output.settle(Instant::now() + READER_MAX), "all is read now");
+        assert!(output.wait_drained(Instant::now() + READER_MAX), "all is read now");
         let lines: Vec<String> = lines.try_iter().collect();
         let count = |kind: &str| lines.iter().filter(|line| line.starts_with(kind)).count();
         assert_eq!(lines.last().map(String::as_str), Some("result"));
@@ -186,21 +186,21 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_counts_as_gone_after_its_time() {
         let (output, _go, _lines) = output();
-        output.send("result".into(), Weight::Result);
+        output.send("result".into(), Priority::Result);
         output.finish(Instant::now() + Duration::from_millis(50));
         let lost = output.take_lost().map(|error| error.kind());
         assert_eq!((lost, output.take_lost().is_none()), (Some(io::ErrorKind::TimedOut), true));
-        assert!(output.settle(Instant::now()), "nothing waits any more");
+        assert!(output.wait_drained(Instant::now()), "nothing waits any more");
     }
 
     #[test]
-    fn a_reader_that_goes_away_is_noted_once_and_waited_for_no_more() {
+    fn a_closed_reader_is_reported_once_and_no_longer_waited_for() {
         let (output, go, _lines) = output();
         drop(go);
-        output.send("progress".into(), Weight::Progress);
-        assert!(output.settle(Instant::now() + READER_MAX));
-        output.send("result".into(), Weight::Result);
-        assert!(output.settle(Instant::now()));
+        output.send("progress".into(), Priority::Progress);
+        assert!(output.wait_drained(Instant::now() + READER_MAX));
+        output.send("result".into(), Priority::Result);
+        assert!(output.wait_drained(Instant::now()));
         assert_eq!(output.take_lost().map(|error| error.kind()), Some(io::ErrorKind::BrokenPipe));
     }
 }

@@ -2,39 +2,39 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::status::State;
+use crate::engine::status::JobStatus;
 use crate::units::rate;
 
 /// How often it is looked, and over which time.
-const NOW_AND_THEN: Duration = Duration::from_secs(30);
+const UPDATE_INTERVAL: Duration = Duration::from_secs(30);
 /// Fewer than so many say nothing of what is usual.
 const PEERS_MIN: usize = 3;
 /// Slow is less than such a part of the median.
 const SLOW: u64 = 2;
 
 pub struct Peers {
-    looked: Instant,
+    checked_at: Instant,
     done: Vec<u64>,
-    told: Vec<bool>,
+    reported: Vec<bool>,
 }
 
 impl Peers {
     pub fn new(devices: usize) -> Peers {
-        Peers { looked: Instant::now(), done: vec![0; devices], told: vec![false; devices] }
+        Peers { checked_at: Instant::now(), done: vec![0; devices], reported: vec![false; devices] }
     }
 
     /// Each slow one is named once.
-    pub fn now_and_then(&mut self, states: &[State]) -> Vec<String> {
-        let took = self.looked.elapsed();
-        if took < NOW_AND_THEN {
+    pub fn update_if_due(&mut self, states: &[JobStatus]) -> Vec<String> {
+        let took = self.checked_at.elapsed();
+        if took < UPDATE_INTERVAL {
             return Vec::new();
         }
-        self.looked = Instant::now();
+        self.checked_at = Instant::now();
         self.slow(states, took)
     }
 
-    fn slow(&mut self, states: &[State], took: Duration) -> Vec<String> {
-        let done = |state: &State| state.done_before + state.done;
+    fn slow(&mut self, states: &[JobStatus], took: Duration) -> Vec<String> {
+        let done = |state: &JobStatus| state.done_before + state.done;
         let moved: Vec<(usize, u64)> = states
             .iter()
             .enumerate()
@@ -50,7 +50,7 @@ impl Peers {
         let median = bytes[bytes.len() / 2];
         let slow = moved.into_iter().filter(|(_, bytes)| *bytes < median / SLOW);
         let new: Vec<(usize, u64)> =
-            slow.filter(|(job, _)| !std::mem::replace(&mut self.told[*job], true)).collect();
+            slow.filter(|(job, _)| !std::mem::replace(&mut self.reported[*job], true)).collect();
         let milliseconds = took.as_millis() as u64;
         new.into_iter()
             .map(|(job, bytes)| {
@@ -65,29 +65,29 @@ impl Peers {
 mod tests {
     use super::*;
 
-    fn states(done: &[u64]) -> Vec<State> {
-        let state = |(number, done): (usize, &u64)| State {
+    fn states(done: &[u64]) -> Vec<JobStatus> {
+        let state = |(number, done): (usize, &u64)| JobStatus {
             step: 1,
             bytes: 1 << 40,
             done: *done,
-            ..State::new(&format!("/dev/sd{number}"))
+            ..JobStatus::new(&format!("/dev/sd{number}"))
         };
         done.iter().enumerate().map(state).collect()
     }
 
     #[test]
-    fn one_that_does_less_than_half_of_what_the_others_do_is_named_once() {
+    fn a_device_below_half_of_the_median_rate_is_named_once() {
         let mut peers = Peers::new(5);
         let second = Duration::from_secs(1);
-        let told = peers.slow(&states(&[200 << 20, 210 << 20, 190 << 20, 60 << 20, 205 << 20]), second);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].starts_with("/dev/sd3: slow: 62.9 MB/s, where the median"), "{told:?}");
+        let reported = peers.slow(&states(&[200 << 20, 210 << 20, 190 << 20, 60 << 20, 205 << 20]), second);
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(reported[0].starts_with("/dev/sd3: slow: 62.9 MB/s, where the median"), "{reported:?}");
         let later = [400 << 20, 420 << 20, 380 << 20, 120 << 20, 410 << 20];
         assert!(peers.slow(&states(&later), second).is_empty());
     }
 
     #[test]
-    fn few_and_even_ones_are_not_named() {
+    fn fewer_than_three_or_equally_fast_devices_are_not_named() {
         let second = Duration::from_secs(1);
         assert!(Peers::new(3).slow(&states(&[1, 1000, 1000]), second).is_empty());
         assert!(Peers::new(4).slow(&states(&[600, 1000, 1000, 900]), second).is_empty());

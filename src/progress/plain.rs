@@ -3,33 +3,33 @@
 use std::time::{Duration, Instant};
 
 use super::late;
-use super::tell;
+use super::stderr_line;
 use crate::engine::event::Event;
 use crate::units::{bytes, rate};
 
-const NOW_AND_THEN: Duration = Duration::from_secs(10);
+const UPDATE_INTERVAL: Duration = Duration::from_secs(10);
 
-struct Job {
+struct PlainJob {
     device: String,
     step: String,
     bytes: u64,
     started: Instant,
-    told: Instant,
+    reported_at: Instant,
 }
 
 pub struct Plain {
-    jobs: Vec<Job>,
+    jobs: Vec<PlainJob>,
 }
 
 impl Plain {
     pub fn new(devices: &[String]) -> Plain {
         let now = Instant::now();
-        let job = |device: &String| Job {
+        let job = |device: &String| PlainJob {
             device: device.clone(),
             step: String::new(),
             bytes: 0,
             started: now,
-            told: now,
+            reported_at: now,
         };
         Plain { jobs: devices.iter().map(job).collect() }
     }
@@ -39,31 +39,31 @@ impl Plain {
         match event {
             Event::Started { io_path, .. } => {
                 for fallback in &io_path.fallbacks {
-                    tell(format_args!("{}: {fallback}", job.device));
+                    stderr_line(format_args!("{}: {fallback}", job.device));
                 }
             }
             Event::StepStarted { step, steps, act, bytes: total } => {
                 let now = Instant::now();
                 job.step = format!("step {} of {steps}, {act}", step + 1);
-                (job.bytes, job.started, job.told) = (*total, now, now);
-                tell(format_args!("{}: {}: {}", job.device, job.step, bytes(*total)));
+                (job.bytes, job.started, job.reported_at) = (*total, now, now);
+                stderr_line(format_args!("{}: {}: {}", job.device, job.step, bytes(*total)));
             }
-            Event::Progress { bytes: done, .. } if job.told.elapsed() >= NOW_AND_THEN => {
-                job.told = Instant::now();
-                tell(format_args!("{}: {}: {}", job.device, job.step, job.progress(*done)));
+            Event::Progress { bytes: done, .. } if job.reported_at.elapsed() >= UPDATE_INTERVAL => {
+                job.reported_at = Instant::now();
+                stderr_line(format_args!("{}: {}: {}", job.device, job.step, job.progress(*done)));
             }
             Event::Unusable { at, operation, error, .. } => {
-                tell(format_args!("{}: bytes {at}: {operation}: {error}", job.device));
+                stderr_line(format_args!("{}: bytes {at}: {operation}: {error}", job.device));
             }
             Event::Late { at, operation, seconds } => {
-                tell(format_args!("{}: {}", job.device, late(*at, operation, *seconds)));
+                stderr_line(format_args!("{}: {}", job.device, late(*at, operation, *seconds)));
             }
             Event::Progress { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
         }
     }
 }
 
-impl Job {
+impl PlainJob {
     fn progress(&self, done: u64) -> String {
         let took = self.started.elapsed();
         let percent = done * 100 / self.bytes.max(1);

@@ -5,37 +5,37 @@ use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
-use super::output::{Output, Weight};
-use crate::engine::status::State;
+use super::output::{Output, Priority};
+use crate::engine::status::JobStatus;
 
 /// Well within any watchdog's time.
-const NOW_AND_THEN: Duration = Duration::from_secs(1);
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Does nothing where there is no NOTIFY_SOCKET.
 pub struct Service {
     to: Option<Output>,
-    told: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 impl Service {
     pub fn new() -> Service {
         let asked = std::env::var_os("NOTIFY_SOCKET").is_some();
-        Service { to: asked.then(|| Output::new(Socket { ready: false })), told: None }
+        Service { to: asked.then(|| Output::new(Socket { ready: false })), reported_at: None }
     }
 
-    pub fn now_and_then(&mut self, states: &[State]) {
+    pub fn update_if_due(&mut self, states: &[JobStatus]) {
         let Some(to) = &self.to else { return };
-        if self.told.is_some_and(|told| told.elapsed() < NOW_AND_THEN) {
+        if self.reported_at.is_some_and(|reported_at| reported_at.elapsed() < UPDATE_INTERVAL) {
             return;
         }
-        let status: Vec<String> = states.iter().map(State::describe).collect();
-        to.send(status.join("; "), Weight::Progress);
-        self.told = Some(Instant::now());
+        let status: Vec<String> = states.iter().map(JobStatus::describe).collect();
+        to.send(status.join("; "), Priority::Progress);
+        self.reported_at = Some(Instant::now());
     }
 
     pub fn end(&self) {
         self.to.iter().for_each(|to| {
-            to.settle(Instant::now() + NOW_AND_THEN);
+            to.wait_drained(Instant::now() + UPDATE_INTERVAL);
         });
     }
 }
@@ -48,11 +48,11 @@ struct Socket {
 impl Write for Socket {
     fn write(&mut self, status: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(status);
-        let mut tell = vec![NotifyState::Status(&text), NotifyState::Watchdog];
+        let mut states = vec![NotifyState::Status(&text), NotifyState::Watchdog];
         if !std::mem::replace(&mut self.ready, true) {
-            tell.push(NotifyState::Ready);
+            states.push(NotifyState::Ready);
         }
-        if let Err(error) = sd_notify::notify(&tell) {
+        if let Err(error) = sd_notify::notify(&states) {
             tracing::debug!("systemd is not told: {error}");
         }
         Ok(status.len())

@@ -109,7 +109,7 @@ fn opened(bytes: &[u8], keys: &PublicKeys) -> Result<(Vec<u8>, Signed)> {
         #[serde(rename = "payloadType")]
         payload_type: Option<String>,
     }
-    let form: Form = serde_json::from_slice(bytes).map_err(no_json)?;
+    let form: Form = serde_json::from_slice(bytes).map_err(not_json)?;
     if form.payload_type.is_none() {
         return if keys.is_empty() { Ok((bytes.to_vec(), Signed::No)) } else { Err(bad("it is not signed")) };
     }
@@ -131,7 +131,7 @@ fn record(payload: &[u8]) -> Result<Record> {
     struct Form {
         efface_record: Option<u32>,
     }
-    let form: Form = serde_json::from_slice(payload).map_err(no_json)?;
+    let form: Form = serde_json::from_slice(payload).map_err(not_json)?;
     let version = form.efface_record.ok_or_else(|| bad("it is no record of efface"))?;
     if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Error::unsupported(format!(
@@ -147,14 +147,14 @@ fn record(payload: &[u8]) -> Result<Record> {
         VERSION => in_one_form(payload),
         _ => {
             version_2::upgrade(&mut document);
-            serde_json::from_value(document).map_err(no_json)
+            serde_json::from_value(document).map_err(not_json)
         }
     }
 }
 
 /// Reads a document, and refuses any other spelling of it than ours.
 fn in_one_form<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T> {
-    let value: T = serde_json::from_slice(bytes).map_err(no_json)?;
+    let value: T = serde_json::from_slice(bytes).map_err(not_json)?;
     if canonical(&value) == bytes {
         return Ok(value);
     }
@@ -173,7 +173,7 @@ fn steers_nothing(value: &Value) -> bool {
     }
 }
 
-fn no_json(error: serde_json::Error) -> Error {
+fn not_json(error: serde_json::Error) -> Error {
     match error.classify() {
         serde_json::error::Category::Eof => bad("it is cut off"),
         serde_json::error::Category::Data => bad(format!("it is no record of efface: {error}")),

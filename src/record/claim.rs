@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::device::Findings;
-use crate::device::identity::{Identity, Kind};
+use crate::device::identity::{DeviceKind, Identity};
 use crate::device::{Effect, Force, Layer, Thin};
-use crate::engine::job::{JobReport, Process, Resumption, Verification};
+use crate::engine::job::{JobProcess, JobReport, Resumption, Verification};
 use crate::engine::step::StepReport;
 use crate::luks::data::DataSample;
 use crate::pattern::Pattern;
@@ -176,32 +176,32 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     let part = plan.partial && plan.keys.is_none();
     let part = part.then_some("Only a part of the device: the rest is as it was.");
     let keys = plan.keys.iter().flat_map(outside_of_keys);
-    let found = of_layers(&findings.layers).chain(of_sight(findings));
-    let said = part
+    let found = of_layers(&findings.layers).chain(of_unseen(findings));
+    let sentences = part
         .into_iter()
         .chain(of_device(identity))
         .chain(of_forced(findings))
         .chain(of_steps(plan, direct || !findings.indirect.is_empty()))
         .chain([ALWAYS]);
-    keys.chain(found).chain(said.map(String::from)).collect()
+    keys.chain(found).chain(sentences.map(String::from)).collect()
 }
 
-fn those_that_apply<const N: usize>(all: [(bool, &'static str); N]) -> impl Iterator<Item = &'static str> {
+fn applicable<const N: usize>(all: [(bool, &'static str); N]) -> impl Iterator<Item = &'static str> {
     all.into_iter().filter_map(|(applies, text)| applies.then_some(text))
 }
 
 /// What kind of device it is, and what that leaves open.
 fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
-    let kind = |kinds: &[Kind]| kinds.contains(&identity.kind);
-    those_that_apply([
+    let kind = |kinds: &[DeviceKind]| kinds.contains(&identity.kind);
+    applicable([
         (
-            kind(&[Kind::Image]),
+            kind(&[DeviceKind::Image]),
             "An image file: the file system below it may keep copies (journal, snapshots, moved blocks).",
         ),
-        (kind(&[Kind::Loop]), "A loop device: what is below its backing file may keep copies."),
-        (kind(&[Kind::Partition]), "A partition: the rest of its disk is as it was."),
+        (kind(&[DeviceKind::Loop]), "A loop device: what is below its backing file may keep copies."),
+        (kind(&[DeviceKind::Partition]), "A partition: the rest of its disk is as it was."),
         (
-            kind(&[Kind::DeviceMapper, Kind::Md]),
+            kind(&[DeviceKind::DeviceMapper, DeviceKind::Md]),
             "A mapping over other devices: snapshots, mirrors, thin pools and moved extents may keep copies.",
         ),
         (
@@ -211,11 +211,11 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
              them out again.",
         ),
         (
-            kind(&[Kind::Disk, Kind::Partition]) && !identity.physical,
+            kind(&[DeviceKind::Disk, DeviceKind::Partition]) && !identity.physical,
             "No drive of this machine that is known as one: of the media behind it nothing is known.",
         ),
         (
-            kind(&[Kind::Disk, Kind::Partition]) && identity.physical,
+            kind(&[DeviceKind::Disk, DeviceKind::Partition]) && identity.physical,
             "What the drive hides from the host (HPA, DCO, AMA) was not looked for, and is as it was.",
         ),
         (
@@ -223,7 +223,7 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
             "It has no name of its own: this record fits any device of its size that holds the same.",
         ),
         (
-            !kind(&[Kind::Loop, Kind::Image]) && identity.rotational == Some(false),
+            !kind(&[DeviceKind::Loop, DeviceKind::Image]) && identity.rotational == Some(false),
             "Flash: cells that the drive keeps aside are out of reach of any write from the host.",
         ),
         (
@@ -236,7 +236,7 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
 /// What the user overrode.
 fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
     let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
-    those_that_apply([
+    applicable([
         (forced(Force::SharedFs), "Other hosts may have written to it at the same time."),
         (
             forced(Force::SameSerial),
@@ -258,7 +258,7 @@ fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
 fn of_steps(plan: &Plan, direct: bool) -> impl Iterator<Item = &'static str> {
     let any = |is: fn(&Step) -> bool| plan.steps.iter().any(is);
     let checks = |is: fn(&Step) -> bool| plan.steps.iter().any(|step| step.expected().is_some() && is(step));
-    those_that_apply([
+    applicable([
         (
             any(Step::writes_zeroes),
             "Write-zeroes is a command to the device: the media need not have been written.",
@@ -304,7 +304,7 @@ fn of_layers(layers: &[Layer]) -> impl Iterator<Item = String> {
 }
 
 /// Where a user, or a cache, could not be looked into.
-fn of_sight(findings: &Findings) -> impl Iterator<Item = String> {
+fn of_unseen(findings: &Findings) -> impl Iterator<Item = String> {
     let unseen = findings.unseen.iter().map(|what| format!("Not all that may use it could be seen: {what}."));
     let indirect = findings.indirect.iter().map(|what| {
         format!("What was read back may have come from a page cache below, and not from the storage: {what}.")
@@ -315,8 +315,8 @@ fn of_sight(findings: &Findings) -> impl Iterator<Item = String> {
 /// What the layers below said afterwards and not before: a leg that was lost in the middle.
 pub fn changed_layers(after: Option<&[Layer]>, findings: &Findings) -> Vec<String> {
     let before: Vec<String> = of_layers(&findings.layers).collect();
-    let after = of_layers(after.unwrap_or_default()).filter(|said| !before.contains(said));
-    after.map(|said| format!("Since the job began: {said}")).collect()
+    let after = of_layers(after.unwrap_or_default()).filter(|sentences| !before.contains(sentences));
+    after.map(|sentences| format!("Since the job began: {sentences}")).collect()
 }
 
 /// What is known of the data whose keys are gone.
@@ -345,14 +345,14 @@ fn data(keys: &KeyPlan) -> String {
 
 /// What destroying the keys on a device does not reach, and what to do about it.
 fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
-    let mut said: Vec<String> = keys.found.notes.iter().map(|note| format!("Found: {note}.")).collect();
-    said.push(data(keys));
-    said.push(
+    let mut sentences: Vec<String> = keys.found.notes.iter().map(|note| format!("Found: {note}.")).collect();
+    sentences.push(data(keys));
+    sentences.push(
         "Copies of the header open it still: backups (luksHeaderBackup), clones, snapshots, an old RAID \
          member, a key that was read from memory. Find them and destroy them too."
             .into(),
     );
-    said.push(match keys.encrypted_since_provisioning {
+    sentences.push(match keys.encrypted_since_provisioning {
         true => "That nothing was ever stored on it unencrypted is what somebody said.".into(),
         false => {
             "Whether anything was stored on it before it was encrypted is not known: that would still be \
@@ -361,16 +361,16 @@ fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
         }
     });
     if let Some(key) = &keys.external_key {
-        said.push(format!(
+        sentences.push(format!(
             "The secret {key} is kept elsewhere and was not touched: with a copy of the header it opens the \
              data. Delete it there (openstack secret delete)."
         ));
     }
-    said
+    sentences
 }
 
 /// That the work was done by more than one process, and what that means.
-fn went_on(each: &Resumption, steps: usize) -> String {
+fn resumption_limitation(each: &Resumption, steps: usize) -> String {
     let below = match (each.believed, each.lost_flushed) {
         (true, true) => "nobody had written since, and yet of what had been flushed last some was lost: the \
                          device does not keep what it says that it has. All that was done before was read again"
@@ -396,8 +396,8 @@ fn went_on(each: &Resumption, steps: usize) -> String {
         0 => String::new(),
         some => format!("; {} did not hold what the passes before had left", bytes(some)),
     };
-    let process = |process: &Option<Process>| match process {
-        Some(Process { pid, boot_id }) => format!(" (process {pid} of boot {boot_id})"),
+    let process = |process: &Option<JobProcess>| match process {
+        Some(JobProcess { pid, boot_id }) => format!(" (process {pid} of boot {boot_id})"),
         None => String::new(),
     };
     format!(
@@ -420,7 +420,7 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
              it proves nothing."
         )
     });
-    let resumed = job.resumed.iter().map(|each| went_on(each, job.plan.steps.len()));
+    let resumed = job.resumed.iter().map(|each| resumption_limitation(each, job.plan.steps.len()));
     let foreign = match foreign_writes_bytes {
         Some(0) => None,
         Some(count) => Some(format!("Others wrote {} to the device during the job.", bytes(count))),
@@ -443,7 +443,7 @@ pub enum Category {
 
 impl Category {
     pub fn of(plan: &Plan, identity: &Identity) -> Category {
-        let media = matches!(identity.kind, Kind::Disk | Kind::Partition) && identity.physical;
+        let media = matches!(identity.kind, DeviceKind::Disk | DeviceKind::Partition) && identity.physical;
         let checked = plan.steps.iter().any(|step| step.expected().is_some());
         let mut passes = plan.steps.iter().filter(|step| step.writes()).peekable();
         let whole = |step: &Step| step.written().is_some() && step.covers_area();
@@ -451,7 +451,7 @@ impl Category {
         // That a destroyed key is a purge takes more than can be known here.
         match media && overwritten && checked && plan.keys.is_none() {
             false => Category::None,
-            true if plan.partial || identity.kind == Kind::Partition => Category::Partial,
+            true if plan.partial || identity.kind == DeviceKind::Partition => Category::Partial,
             true => Category::Clear,
         }
     }

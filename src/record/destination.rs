@@ -10,7 +10,7 @@ use crate::directory::{Directory, Draft};
 use crate::error::{Error, Result};
 
 /// Room for a long record.
-pub const ROOM_BYTES: u64 = 1 << 20;
+pub const RESERVED_BYTES: u64 = 1 << 20;
 /// Whoever may look into its directory may read a record.
 pub const MODE: u32 = 0o644;
 
@@ -59,7 +59,7 @@ impl Destination {
         }
         let reserve = || {
             let draft = directory.draft()?;
-            draft.reserve(ROOM_BYTES)?;
+            draft.reserve(RESERVED_BYTES)?;
             Ok(draft)
         };
         let reserved = (0..count).map(|_| reserve()).collect::<io::Result<_>>().map_err(unwritable)?;

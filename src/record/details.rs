@@ -75,7 +75,7 @@ impl Details {
     }
 
     /// A number of one asset cannot be that of several.
-    pub fn suit(&self, devices: usize) -> Result<()> {
+    pub fn check_device_count(&self, devices: usize) -> Result<()> {
         if devices > 1 && self.media.property_number.is_some() {
             return Err(Error::usage("one property number for several devices")
                 .way_out("wipe the devices one by one, or leave media.property_number out"));
@@ -126,19 +126,19 @@ mod tests {
         let operator = details.operator.clone().unwrap();
         assert_eq!((operator.name.as_str(), operator.title.as_deref()), ("B = C", Some("T")));
         assert_eq!(details.job.tenant.as_deref(), Some("blue"));
-        assert!(details.suit(1).is_ok() && details.suit(2).is_err());
+        assert!(details.check_device_count(1).is_ok() && details.check_device_count(2).is_err());
     }
 
     #[test]
     fn what_is_not_understood_is_named() {
-        for (wrong, told) in [
+        for (wrong, expected) in [
             ("operator", "SECTION.KEY=TEXT"),
             ("operator.nme=x", "nme"),
             ("people.name=x", "people"),
             ("name=x", "SECTION.KEY=TEXT"),
         ] {
             let error = Details::read(None, &[wrong.into()]).unwrap_err().to_string();
-            assert!(error.contains(told), "{wrong}: {error}");
+            assert!(error.contains(expected), "{wrong}: {error}");
         }
         let mut file = tempfile::NamedTempFile::new().unwrap();
         write!(file, "[job]\ntenant = 7\n").unwrap();

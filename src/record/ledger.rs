@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, FILE_BYTES_MAX, encode};
-use super::destination::{MODE, ROOM_BYTES};
+use super::destination::{MODE, RESERVED_BYTES};
 use super::sign::{PublicKeys, SecretKey};
 use super::{Link, Record, sha256};
 use crate::directory::{Directory, Lock};
@@ -29,12 +29,12 @@ const MODE_OF_DIRECTORY: u32 = 0o755;
 /// All records of a command together wait so long for other processes, behind the work.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// So often a reader looks for a moment between two records.
-const LOOKS_MAX: usize = 100;
+const ATTEMPTS_MAX: usize = 100;
 /// A wait that is shorter is not worth a line.
-const WAIT_UNSAID: Duration = Duration::from_secs(1);
+const SILENT_WAIT: Duration = Duration::from_secs(1);
 
 /// Or what does not hold, in words.
-type Checked<T> = std::result::Result<T, String>;
+type Readable<T> = std::result::Result<T, String>;
 
 /// The last record, and SHA-256 of its file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ impl Ledger {
     pub fn open(folder: &Path, deadline: Instant) -> Result<Ledger> {
         let open = || {
             let directory = Directory::make(folder, MODE_OF_DIRECTORY)?;
-            directory.draft()?.reserve(ROOM_BYTES)?;
+            directory.draft()?.reserve(RESERVED_BYTES)?;
             let lock = directory.lock_until(LOCK, deadline, || false)?;
             Ok((directory, lock))
         };
@@ -101,7 +101,7 @@ impl Ledger {
     fn lock(&mut self, stop: &Stop) -> io::Result<Option<Lock>> {
         let (begun, stopped) = (Instant::now(), stop.verdict());
         let called_off = || stop.verdict() != stopped;
-        let (soon, deadline) = (begun + WAIT_UNSAID.min(self.wait_left), begun + self.wait_left);
+        let (soon, deadline) = (begun + SILENT_WAIT.min(self.wait_left), begun + self.wait_left);
         let mut lock = self.directory.lock_until(LOCK, soon, called_off)?;
         if lock.is_none() && Instant::now() < deadline && !called_off() {
             let path = printable_path(self.directory.path());
@@ -170,13 +170,13 @@ fn disagreement(head: Option<&Head>, numbers: &BTreeSet<u64>, named: Option<&str
     }
 }
 
-fn read_head(directory: &Directory) -> Checked<Option<Head>> {
+fn read_head(directory: &Directory) -> Readable<Option<Head>> {
     let bytes = directory.read(HEAD, HEAD_BYTES_MAX).map_err(|error| error.to_string())?;
     let head = bytes.map(|bytes| serde_json::from_slice(&bytes)).transpose();
     head.map_err(|_| "its head is damaged".into())
 }
 
-fn read_record(directory: &Directory, sequence: u64) -> Checked<Vec<u8>> {
+fn read_record(directory: &Directory, sequence: u64) -> Readable<Vec<u8>> {
     let bytes = directory.read(file_name(sequence), FILE_BYTES_MAX).map_err(|error| error.to_string())?;
     bytes.ok_or_else(|| format!("{} has gone", file_name(sequence)))
 }
@@ -242,7 +242,7 @@ pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<R
 }
 
 /// Says whether it is signed.
-fn check(bytes: &[u8], sequence: u64, before: Option<&Head>, keys: &PublicKeys) -> Checked<bool> {
+fn check(bytes: &[u8], sequence: u64, before: Option<&Head>, keys: &PublicKeys) -> Readable<bool> {
     let certificate = Certificate::parse(bytes, keys).map_err(|error| error.to_string())?;
     let chain = certificate.record.chain.as_ref().ok_or("it was not written for a ledger")?;
     if chain.sequence != sequence {
@@ -263,10 +263,10 @@ fn missing(first: u64, last: u64) -> String {
 }
 
 /// Of one moment, although writers go on: a head that is the same before and after the look at the names.
-fn head_and_numbers(directory: &Directory) -> io::Result<(Checked<Option<Head>>, BTreeSet<u64>)> {
+fn head_and_numbers(directory: &Directory) -> io::Result<(Readable<Option<Head>>, BTreeSet<u64>)> {
     let mut head = read_head(directory);
     let mut found = numbers(directory)?;
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..ATTEMPTS_MAX {
         let before = std::mem::replace(&mut head, read_head(directory));
         if before == head {
             break;

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use self::claim::{Category, changed_layers, claim, copies, limitations, measured, pool};
 use self::details::Details;
 use crate::device::Findings;
-use crate::device::identity::{Identity, Kind};
+use crate::device::identity::{DeviceKind, Identity};
 use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, layers_since};
 use crate::digest::sha256;
 use crate::engine::SIZE_MAX;
@@ -83,7 +83,7 @@ pub struct Record {
     /// What was on it before, and which refusals were overridden.
     pub findings: Option<Findings>,
     pub job: Option<JobReport>,
-    /// What the device's counter saw written during the job beyond the job's own writes; none where that
+    /// What the device's counter saw written during the job beyond the job's own writes; `None` if that
     /// is not known: where writes can go past the counter, or failed ones make it uncertain.
     pub foreign_writes_bytes: Option<u64>,
     /// Of a thin volume, as it was afterwards.
@@ -192,7 +192,7 @@ fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, 
     }
     let own = job.steps.iter().filter(|report| report.step.writes() && !report.step.discards());
     let foreign = written.saturating_sub(own.map(|report| report.bytes).sum());
-    match counter.proof(identity.physical && identity.kind == Kind::Disk) {
+    match counter.proof(identity.physical && identity.kind == DeviceKind::Disk) {
         Proof::Nothing => None,
         Proof::Presence => (foreign > 0).then_some(foreign),
         Proof::Both => Some(foreign),
@@ -217,7 +217,7 @@ impl Record {
     ) -> Record {
         let Subject { device, identity, findings, counter } = subject;
         let foreign = counter.and_then(|counter| foreign_writes(&job, &identity, &counter, written?));
-        let blank = Record::blank(assignment, &device, started);
+        let empty = Record::empty(assignment, &device, started);
         let thin = identity.thin.as_ref().and(identity.number);
         Record {
             thin_after: thin.and_then(|number| Thin::now(&Tree::real(), number)),
@@ -232,7 +232,7 @@ impl Record {
             findings: Some(findings),
             job: Some(job),
             foreign_writes_bytes: foreign,
-            ..blank
+            ..empty
         }
         .concluded()
     }
@@ -245,13 +245,13 @@ impl Record {
         started: Timestamp,
         error: Error,
     ) -> Record {
-        let blank = Record::blank(assignment, device, started);
+        let empty = Record::empty(assignment, device, started);
         let error = error.on(device);
-        Record { verdict: error.kind.into(), error: Some(error.to_string()), identity, findings, ..blank }
+        Record { verdict: error.kind.into(), error: Some(error.to_string()), identity, findings, ..empty }
             .concluded()
     }
 
-    fn blank(assignment: &Assignment, device: &Path, started: Timestamp) -> Record {
+    fn empty(assignment: &Assignment, device: &Path, started: Timestamp) -> Record {
         let (host, device) = (Host::this(), printable_path(device));
         let id = sha256(format!("{} {} {started} {device}", host.boot_id, std::process::id()).as_bytes());
         Record {

@@ -23,12 +23,12 @@ use crate::device::WriteCounter;
 use crate::device::guard::Claim;
 use crate::device::identity::Identity;
 use crate::engine::event::Event;
-use crate::engine::fleet::{self, Opener, Parallel, Work};
+use crate::engine::fleet::{self, FleetJob, OpenDisk, Parallel};
 use crate::engine::job::Resume;
-use crate::engine::status::State;
+use crate::engine::status::JobStatus;
 use crate::engine::{Settings, Stop};
 use crate::error::{Error, Result};
-use crate::journal::{self, Begun, Journal, Journals};
+use crate::journal::{self, Journal, Journals, StartedJournal};
 use crate::plan::Plan;
 use crate::printable::printable_path;
 use crate::record::evidence::Evidence;
@@ -91,31 +91,40 @@ impl Outcome {
 }
 
 /// A target that may be worked on: what it is, how it is opened, and what is to be done.
-pub struct Job {
+pub struct SessionJob {
     pub subject: Subject,
-    pub open: Opener,
+    pub open: OpenDisk,
     pub plan: Plan,
     pub bus: Option<String>,
     pub journal: Option<Journal>,
     pub resume: Option<Resume>,
 }
 
-impl Job {
+impl SessionJob {
     /// Writes to a claimed device.
-    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> Job {
+    pub fn wipe(device: PathBuf, claim: Claim, plan: Plan, settings: &Settings) -> SessionJob {
         let (identity, findings) = (claim.identity().clone(), claim.findings().clone());
         let subject = Subject { device, identity, findings, counter: claim.counter() };
         let (depth, bus) = (settings.depth_max(), claim.bus());
-        Job { subject, open: Box::new(move || claim.open(depth)), plan, bus, journal: None, resume: None }
+        SessionJob {
+            subject,
+            open: Box::new(move || claim.open(depth)),
+            plan,
+            bus,
+            journal: None,
+            resume: None,
+        }
     }
 
     /// The same, or what another process left of it.
-    fn journaled(self, journals: &Journals, outline: Vec<String>, resume: bool) -> Result<Job> {
+    fn journaled(self, journals: &Journals, outline: Vec<String>, resume: bool) -> Result<SessionJob> {
         let Subject { device, identity, counter, .. } = &self.subject;
-        let subject = journal::Subject { device, identity, counter: counter.clone(), outline };
+        let subject = journal::JournalSubject { device, identity, counter: counter.clone(), outline };
         let begun = journals.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
         Ok(match begun {
-            Some(Begun { journal, plan, resume }) => Job { plan, resume, journal: Some(journal), ..self },
+            Some(StartedJournal { journal, plan, resume }) => {
+                SessionJob { plan, resume, journal: Some(journal), ..self }
+            }
             None => self,
         })
     }
@@ -127,15 +136,17 @@ impl Job {
         (device, record)
     }
 
-    fn work(self) -> (Subject, Option<Journal>, Work) {
-        let Job { subject, open, plan, bus, journal, resume } = self;
-        let keep = journal.as_ref().map_or_else(|| Box::new(|_: &_| {}) as fleet::Keep, Journal::keeper);
-        (subject, journal, Work { open, plan, resume, keep, bus })
+    fn work(self) -> (Subject, Option<Journal>, FleetJob) {
+        let SessionJob { subject, open, plan, bus, journal, resume } = self;
+        let keep = journal
+            .as_ref()
+            .map_or_else(|| Box::new(|_: &_| {}) as fleet::SaveCheckpoint, Journal::checkpoint_writer);
+        (subject, journal, FleetJob { open, plan, resume, keep, bus })
     }
 }
 
 /// What all jobs of a session share.
-pub struct Shared<'a> {
+pub struct RunContext<'a> {
     pub assignment: &'a Assignment,
     pub parallel: Parallel,
     pub settings: &'a Settings,
@@ -145,25 +156,25 @@ pub struct Shared<'a> {
 
 /// Runs the jobs, and keeps the records of all devices, in the order that they were asked for.
 pub fn run(
-    jobs: Vec<Job>,
+    jobs: Vec<SessionJob>,
     refused: Vec<(PathBuf, Record)>,
     asked: &[PathBuf],
-    shared: Shared,
+    shared: RunContext,
     observer: &mut dyn Observer,
 ) -> Outcome {
-    let Shared { assignment, parallel, settings, stop, mut evidence } = shared;
+    let RunContext { assignment, parallel, settings, stop, mut evidence } = shared;
     let names: Vec<String> = jobs.iter().map(|job| printable_path(&job.subject.device)).collect();
     observer.started(&names);
     let started = Timestamp::now();
     let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());
-    for (subject, journal, job) in jobs.into_iter().map(Job::work) {
+    for (subject, journal, job) in jobs.into_iter().map(SessionJob::work) {
         let before = counted(&subject);
         subjects.push((subject, before));
         journals.push(journal);
         work.push(job);
     }
-    let mut states: Vec<State> = names.iter().map(|device| State::new(device)).collect();
-    let mut live = Live::default();
+    let mut states: Vec<JobStatus> = names.iter().map(|device| JobStatus::new(device)).collect();
+    let mut live = JournalTicker::default();
     let results = fleet::run(work, parallel, settings, stop, |event| {
         if let Some((job, event)) = event {
             states[job].watch(event);
@@ -203,10 +214,10 @@ fn counted(subject: &Subject) -> Option<u64> {
 
 /// Writes where each job is for `efface jobs`, once a second.
 #[derive(Default)]
-struct Live(Option<Instant>);
+struct JournalTicker(Option<Instant>);
 
-impl Live {
-    fn update(&mut self, journals: &[Option<Journal>], states: &[State]) {
+impl JournalTicker {
+    fn update(&mut self, journals: &[Option<Journal>], states: &[JobStatus]) {
         if self.0.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
             return;
         }

@@ -43,7 +43,7 @@ pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Op
     };
     let directory = Directory::make_all(&folder, MODE_OF_DIRECTORY).map_err(failed)?;
     let ticket = draw(directory).map_err(failed)?;
-    let mut told = None;
+    let mut reported = None;
     loop {
         let before = before(&ticket).map_err(failed)?;
         if before < slots.into() {
@@ -56,8 +56,8 @@ pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Op
         if stop.verdict().is_some() {
             return Ok(None);
         }
-        if told != Some(before) {
-            told = Some(before);
+        if reported != Some(before) {
+            reported = Some(before);
             observer.queued(before, slots);
         }
         thread::sleep(RETRY);
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_many_that_draw_and_leave_at_once_one_at_a_time_is_at_work() {
+    fn of_many_processes_that_queue_at_once_one_works_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::trusted(folder.path()).unwrap();
         let at_work = AtomicUsize::new(0);

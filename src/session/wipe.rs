@@ -8,14 +8,14 @@ use jiff::Timestamp;
 
 use super::plan_file::PlanFile;
 use super::targets::{Claimed, Refusals, paths};
-use super::{Job, Observer, Order, Outcome, Question, Shared, run, slots};
+use super::{Observer, Order, Outcome, Question, RunContext, SessionJob, run, slots};
 use crate::device::Tree;
 use crate::device::guard::{self, Claim, Request};
 use crate::device::identity::Expected;
 use crate::engine::Settings;
 use crate::engine::fleet::Parallel;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Folder, Journals};
+use crate::journal::{JournalStore, Journals};
 use crate::plan::Method;
 use crate::record::Assignment;
 use crate::record::details::Details;
@@ -67,7 +67,7 @@ pub struct Wipe {
     /// Until when a device that another efface, or a closing one, still holds is waited for.
     pub deadline: Instant,
     /// Where journals are kept.
-    pub journals: Option<Folder>,
+    pub journals: Option<JournalStore>,
     /// Goes on where an earlier wipe of the same disk ended.
     pub resume: bool,
     pub parallel: Parallel,
@@ -128,7 +128,7 @@ impl Wipe {
                     Question { identity: claim.identity(), findings: claim.findings(), plan: &plan };
                 let begun = observer.confirm(&question).and_then(|()| {
                     let outline = plan.outline(&method);
-                    let job = Job::wipe(path.clone(), claim, plan, &settings);
+                    let job = SessionJob::wipe(path.clone(), claim, plan, &settings);
                     match &journals {
                         Some(journals) => job.journaled(journals, outline, resume),
                         None => Ok(job),
@@ -150,7 +150,8 @@ impl Wipe {
             }
             taken => taken.transpose()?.flatten(),
         };
-        let shared = Shared { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
+        let shared =
+            RunContext { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };
         let outcome = run(jobs, refused, &devices, shared, observer);
         journals.iter().for_each(Journals::prune);
         Ok(outcome)

@@ -4,8 +4,8 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
 
 use crate::device::Signature;
-use crate::device::identity::Kind;
-use crate::device::inventory::Entry;
+use crate::device::identity::DeviceKind;
+use crate::device::inventory::InventoryEntry;
 use crate::printable::printable_path;
 use crate::units::bytes;
 
@@ -14,12 +14,12 @@ const WIDE: u16 = 150;
 const WIDTH_UNKNOWN: u16 = 80;
 
 /// One row a device; below a disk what stands on it.
-pub fn inventory_table(entries: &[Entry]) -> String {
+pub fn inventory_table(entries: &[InventoryEntry]) -> String {
     let width = console::Term::stdout().size_checked().map_or(WIDTH_UNKNOWN, |(_, columns)| columns);
     render(entries, width)
 }
 
-fn render(entries: &[Entry], width: u16) -> String {
+fn render(entries: &[InventoryEntry], width: u16) -> String {
     let wide = width >= WIDE;
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -40,7 +40,7 @@ fn render(entries: &[Entry], width: u16) -> String {
 }
 
 /// `branch` stands before its own name, `stem` before the names above it.
-fn rows(table: &mut Table, entry: &Entry, branch: &str, stem: &str, wide: bool) {
+fn rows(table: &mut Table, entry: &InventoryEntry, branch: &str, stem: &str, wide: bool) {
     let identity = &entry.identity;
     let mut row = vec![
         Cell::new(format!("{branch}{}", identity.name())),
@@ -65,7 +65,7 @@ fn rows(table: &mut Table, entry: &Entry, branch: &str, stem: &str, wide: bool) 
 }
 
 /// Model, serial and transport of a drive; of all else what it is.
-fn what(entry: &Entry) -> String {
+fn what(entry: &InventoryEntry) -> String {
     let identity = &entry.identity;
     let partition = identity.partition_start.is_some();
     let medium = identity.rotational.map(|rotational| if rotational { "rotational" } else { "flash" });
@@ -74,7 +74,7 @@ fn what(entry: &Entry) -> String {
         identity.model.clone(),
         identity.serial.clone(),
         identity.transport.as_ref().map(|transport| transport.to_string()),
-        medium.filter(|_| identity.kind == Kind::Disk).map(String::from),
+        medium.filter(|_| identity.kind == DeviceKind::Disk).map(String::from),
         file,
     ];
     if let Some(thin) = &identity.thin {
@@ -84,14 +84,14 @@ fn what(entry: &Entry) -> String {
     if drive.is_empty() { identity.kind.word().into() } else { drive.join(" ") }
 }
 
-fn holds(entry: &Entry) -> String {
+fn holds(entry: &InventoryEntry) -> String {
     let signatures = entry.signatures.iter().flatten().map(Signature::describe);
     let mounts = entry.mounts.iter().map(|point| format!("on {}", printable_path(point)));
     let swap = entry.swap.then(|| "swapped to".into());
     signatures.chain(mounts).chain(swap).collect::<Vec<String>>().join(", ")
 }
 
-fn answer(entry: &Entry) -> Cell {
+fn answer(entry: &InventoryEntry) -> Cell {
     match &entry.refusal {
         None => Cell::new("yes").fg(Color::Green),
         Some(refusal) => Cell::new(format!("no: {}", refusal.short)).fg(Color::Red),

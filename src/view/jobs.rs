@@ -4,11 +4,11 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
 use jiff::tz::TimeZone;
 
-use crate::journal::{Job, Live, Summary};
+use crate::journal::{ListedJob, LiveStatus, Summary};
 use crate::printable::printable_path;
 
 /// One row a wipe.
-pub fn jobs_table(jobs: &[Job]) -> String {
+pub fn jobs_table(jobs: &[ListedJob]) -> String {
     if jobs.is_empty() {
         return "No wipe is known here.\n".into();
     }
@@ -18,17 +18,17 @@ pub fn jobs_table(jobs: &[Job]) -> String {
     table.set_header(head.into_iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     for job in jobs {
         table.add_row(match job {
-            Job::Running(live) => [
+            ListedJob::Running(live) => [
                 Cell::new(&live.device),
                 Cell::new("running").fg(Color::Cyan),
                 Cell::new(how_far(live)),
                 Cell::new(format!("{} s ago", live.seconds)),
             ],
-            Job::Resumable(summary) => row(summary, Cell::new("resumable").fg(Color::Yellow)),
-            Job::Ended(summary) => {
+            ListedJob::Resumable(summary) => row(summary, Cell::new("resumable").fg(Color::Yellow)),
+            ListedJob::Ended(summary) => {
                 row(summary, Cell::new(summary.verdict.map_or("ended", |verdict| verdict.word())))
             }
-            Job::Damaged { file } => [
+            ListedJob::Damaged { file } => [
                 Cell::new(printable_path(file)),
                 Cell::new("damaged").fg(Color::Red),
                 Cell::new("starts over"),
@@ -42,7 +42,7 @@ pub fn jobs_table(jobs: &[Job]) -> String {
     table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
 }
 
-fn how_far(live: &Live) -> String {
+fn how_far(live: &LiveStatus) -> String {
     if live.step == 0 {
         return "waits".into();
     }

@@ -6,7 +6,7 @@ use console::{Style, style};
 use textwrap::WordSeparator;
 
 use crate::device::Signature;
-use crate::engine::job::{Before, JobReport};
+use crate::engine::job::{JobReport, SurveyResult};
 use crate::engine::step::StepReport;
 use crate::engine::survivors::Survivors;
 use crate::range::ExtentSet;
@@ -91,7 +91,7 @@ fn render_job(text: &mut String, method: &str, job: &JobReport) {
     }
 }
 
-pub fn describe_before(before: &Before) -> String {
+pub fn describe_before(before: &SurveyResult) -> String {
     let share = |part: u64| share(part, before.read_bytes);
     format!(
         "of {} read, {} was zero, and {} was already what the check expects",

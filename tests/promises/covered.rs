@@ -32,7 +32,7 @@ fn interrupted(plan: &Plan) -> JobReport {
     let (signal, mut disk) =
         (Arc::new(AtomicUsize::new(0)), disk(vec![SECRET; SIZE as usize], Faults::default()));
     let stop = Stop::new(signal.clone());
-    let keep = &mut |progress: &efface::internals::engine::job::Progress| {
+    let keep = &mut |progress: &efface::internals::engine::job::Checkpoint| {
         if progress.running.as_ref().is_some_and(|report| report.step.writes()) {
             signal.store(2, Ordering::Relaxed);
         }

@@ -20,15 +20,15 @@ use efface::internals::record::sign::{PublicKey, PublicKeys};
 const MIB: usize = 1 << 20;
 
 /// A folder with a key, and images that are wiped in it.
-pub struct Office {
+pub struct Workspace {
     folder: TempDir,
 }
 
-impl Office {
-    pub fn new() -> Office {
-        let office = Office { folder: TempDir::with_prefix("efface-test-").unwrap() };
-        office.run(&["key", "new", "key"]).expect(0);
-        office
+impl Workspace {
+    pub fn new() -> Workspace {
+        let workspace = Workspace { folder: TempDir::with_prefix("efface-test-").unwrap() };
+        workspace.run(&["key", "new", "key"]).expect(0);
+        workspace
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -42,11 +42,11 @@ impl Office {
     }
 
     /// Runs efface in the folder.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn run(&self, arguments: &[&str]) -> RunOutput {
         let output =
             efface().args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ran {
+        RunOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
@@ -54,7 +54,7 @@ impl Office {
     }
 
     /// Wipes an image, with these options besides.
-    pub fn wipe(&self, image: &str, options: &[&str]) -> Ran {
+    pub fn wipe(&self, image: &str, options: &[&str]) -> RunOutput {
         self.run(&[&["wipe", image, "--image", "--yes", "--quiet"], options].concat())
     }
 
@@ -72,21 +72,21 @@ impl Office {
 }
 
 #[derive(Debug)]
-pub struct Ran {
+pub struct RunOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
+impl RunOutput {
     #[track_caller]
-    pub fn expect(self, code: i32) -> Ran {
+    pub fn expect(self, code: i32) -> RunOutput {
         assert_eq!(self.code, code, "{}{}", self.stdout, self.stderr);
         self
     }
 
     #[track_caller]
-    pub fn says(self, words: &[&str]) -> Ran {
+    pub fn says(self, words: &[&str]) -> RunOutput {
         let text = format!("{}{}", self.stdout, self.stderr);
         assert!(words.iter().all(|word| text.contains(word)), "{words:?} in: {text}");
         self
@@ -104,23 +104,23 @@ pub fn record(certificate: &Path) -> Value {
 
 /// openssl knows nothing of efface.
 #[test]
-fn a_stranger_checks_the_signature_with_other_tools() {
-    let office = Office::new();
-    let certificate = office.certificate(MIB);
+fn openssl_verifies_the_signature() {
+    let workspace = Workspace::new();
+    let certificate = workspace.certificate(MIB);
     let envelope: Value = serde_json::from_slice(&fs::read(&certificate).unwrap()).unwrap();
     let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
     let kind = envelope["payloadType"].as_str().unwrap();
     let mut signed = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     signed.extend(payload);
-    fs::write(office.path("signed"), signed).unwrap();
+    fs::write(workspace.path("signed"), signed).unwrap();
     let sig = STANDARD.decode(envelope["signatures"][0]["sig"].as_str().unwrap()).unwrap();
-    fs::write(office.path("sig"), sig).unwrap();
+    fs::write(workspace.path("sig"), sig).unwrap();
     let check =
         ["pkeyutl", "-verify", "-pubin", "-inkey", "key.pub", "-rawin", "-in", "signed", "-sigfile", "sig"];
-    let openssl = Command::new("openssl").args(check).current_dir(office.folder.path()).output();
+    let openssl = Command::new("openssl").args(check).current_dir(workspace.folder.path()).output();
     let Ok(checked) = openssl else { return skipped("there is no openssl").unwrap_or(()) };
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-    office
+    workspace
         .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
         .expect(0)
         .says(&["unchanged"]);
@@ -129,34 +129,34 @@ fn a_stranger_checks_the_signature_with_other_tools() {
 /// A script sees the exit code alone.
 #[test]
 fn a_certificate_holds_only_with_the_key_that_signed_it_or_a_waiver() {
-    let office = Office::new();
-    office.certificate(MIB);
-    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
-    let verify = |options: &[&str]| office.run(&[&["certificate", "verify"], options].concat());
+    let workspace = Workspace::new();
+    workspace.certificate(MIB);
+    workspace.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    let verify = |options: &[&str]| workspace.run(&[&["certificate", "verify"], options].concat());
     verify(&["c.json"]).expect(1).says(&["NOT CHECKED", "--public-key", "--unsigned-ok"]);
     verify(&["plain.json"]).expect(1).says(&["NOT SIGNED", "--unsigned-ok"]);
     verify(&["c.json", "plain.json", "--unsigned-ok"]).expect(0).says(&["NOT CHECKED", "NOT SIGNED"]);
     verify(&["c.json", "--unsigned-ok", "--public-key", "key.pub"]).expect(2);
 
     // Keys follow one another: each signature is by one of them.
-    office.run(&["key", "new", "next"]).expect(0);
+    workspace.run(&["key", "new", "next"]).expect(0);
     let keep = ["--certificate-to", "next.json", "--sign-key", "next"];
-    office.wipe("disk.img", &keep).expect(0);
-    fs::create_dir(office.path("keys")).unwrap();
+    workspace.wipe("disk.img", &keep).expect(0);
+    fs::create_dir(workspace.path("keys")).unwrap();
     verify(&["c.json", "--public-key", "keys"]).expect(2).says(&["no public key is in this folder"]);
     for key in ["key.pub", "next.pub"] {
-        fs::copy(office.path(key), office.path("keys").join(key)).unwrap();
+        fs::copy(workspace.path(key), workspace.path("keys").join(key)).unwrap();
     }
     verify(&["c.json", "next.json", "--public-key", "keys"]).expect(0).says(&["unchanged since"]);
     verify(&["c.json", "next.json", "--public-key", "next.pub", "--public-key", "key.pub"]).expect(0);
-    fs::remove_file(office.path("keys/key.pub")).unwrap();
+    fs::remove_file(workspace.path("keys/key.pub")).unwrap();
     verify(&["c.json", "--public-key", "keys"]).expect(1).says(&["another key"]);
     verify(&["plain.json", "--public-key", "keys"]).expect(1).says(&["it is not signed"]);
 
     // What only shows it, or holds a device to it, says so.
-    office.run(&["certificate", "render", "plain.json"]).expect(0).says(&["NOT SIGNED"]);
-    office.run(&["certificate", "render", "--html", "plain.json"]).expect(0).says(&["NOT SIGNED"]);
-    office
+    workspace.run(&["certificate", "render", "plain.json"]).expect(0).says(&["NOT SIGNED"]);
+    workspace.run(&["certificate", "render", "--html", "plain.json"]).expect(0).says(&["NOT SIGNED"]);
+    workspace
         .run(&["verify", "disk.img", "--image", "--certificate", "next.json"])
         .expect(0)
         .says(&["NOT CHECKED"]);
@@ -164,12 +164,12 @@ fn a_certificate_holds_only_with_the_key_that_signed_it_or_a_waiver() {
 
 #[test]
 fn a_signature_is_checked_before_what_it_signs_is_read() {
-    let office = Office::new();
-    let mut envelope: Value = serde_json::from_slice(&fs::read(office.certificate(MIB)).unwrap()).unwrap();
+    let workspace = Workspace::new();
+    let mut envelope: Value = serde_json::from_slice(&fs::read(workspace.certificate(MIB)).unwrap()).unwrap();
     for payload in ["{\"efface_record\": 99}", "no JSON at all"] {
         envelope["payload"] = STANDARD.encode(payload).into();
-        fs::write(office.path("c.json"), serde_json::to_string_pretty(&envelope).unwrap() + "\n").unwrap();
-        office
+        fs::write(workspace.path("c.json"), serde_json::to_string_pretty(&envelope).unwrap() + "\n").unwrap();
+        workspace
             .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
             .expect(1)
             .says(&["its signature does not fit"]);
@@ -178,11 +178,11 @@ fn a_signature_is_checked_before_what_it_signs_is_read() {
 
 #[test]
 fn a_device_of_another_size_than_its_job_is_refused() {
-    let office = Office::new();
-    office.image("disk.img", MIB);
-    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
-    office.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
-    let plain = fs::read_to_string(office.path("plain.json")).unwrap();
+    let workspace = Workspace::new();
+    workspace.image("disk.img", MIB);
+    workspace.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    workspace.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
+    let plain = fs::read_to_string(workspace.path("plain.json")).unwrap();
     for (from, to) in [
         ("\"size_bytes\": 1048576", "\"size_bytes\": 4000000000000"),
         ("\"size_bytes\": 1048576", "\"size_bytes\": 18446744073709551615"),
@@ -190,9 +190,9 @@ fn a_device_of_another_size_than_its_job_is_refused() {
     ] {
         let changed = plain.replacen(from, to, 1);
         assert_ne!(changed, plain, "{from}");
-        fs::write(office.path("changed.json"), changed).unwrap();
+        fs::write(workspace.path("changed.json"), changed).unwrap();
         let verify = ["certificate", "verify", "changed.json", "--unsigned-ok"];
-        office.run(&verify).expect(1).says(&["its device"]);
+        workspace.run(&verify).expect(1).says(&["its device"]);
     }
 }
 
@@ -202,7 +202,7 @@ fn a_signed_certificate_of_version_2_stays_verifiable() {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promises/certificates");
     let [certificate, key] =
         ["version-2.json", "version-2.pub"].map(|name| kept.join(name).to_str().unwrap().to_string());
-    Office::new().run(&["certificate", "verify", &certificate, "--public-key", &key]).expect(0).says(&[
+    Workspace::new().run(&["certificate", "verify", &certificate, "--public-key", &key]).expect(0).says(&[
         "f7310a2a803689a66127829d1e757a6d",
         "and unchanged since",
         "are those of efface 0.1.0, which wrote it",
@@ -241,9 +241,9 @@ fn a_changed_record_of_version_2_is_refused() {
 
 #[test]
 fn one_flipped_byte_anywhere_in_a_signed_certificate_is_found() {
-    let office = Office::new();
-    let bytes = fs::read(office.certificate(MIB)).unwrap();
-    let keys = office.keys();
+    let workspace = Workspace::new();
+    let bytes = fs::read(workspace.certificate(MIB)).unwrap();
+    let keys = workspace.keys();
     let believed = |bytes: &[u8]| Certificate::parse(bytes, &keys).is_ok();
     assert!(believed(&bytes));
     for at in 0..bytes.len() {
@@ -260,35 +260,35 @@ fn one_flipped_byte_anywhere_in_a_signed_certificate_is_found() {
 /// Its name in /dev can be that of another disk tomorrow.
 #[test]
 fn the_record_of_a_refused_device_says_which_it_was_and_when() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let Some(device) = Loop::new(&vec![0; MIB], &["--read-only"]) else { return };
     let node = device.node.to_str().unwrap();
     let keep = ["--yes", "--quiet", "--ledger", "ledger", "--method", "random"];
     let Some(other) = Loop::new(&vec![0; 2 * MIB], &[]) else { return };
-    office.run(&[&["wipe", other.node.to_str().unwrap(), node][..], &keep].concat()).expect(3);
+    workspace.run(&[&["wipe", other.node.to_str().unwrap(), node][..], &keep].concat()).expect(3);
     let [wiped, refused] =
-        ["1", "2"].map(|number| record(&office.path(&format!("ledger/0000000{number}.json"))));
+        ["1", "2"].map(|number| record(&workspace.path(&format!("ledger/0000000{number}.json"))));
     assert_eq!((refused["identity"]["node"].as_str(), &refused["device"]), (Some(node), &Value::from(node)));
     assert_eq!(refused["identity"]["size_bytes"], MIB);
     assert_eq!(refused["identity"]["backing_file"], device.image.to_str().unwrap());
     let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
     assert!(time(&refused["ended"]) <= time(&wiped["started"]), "not the end of the whole command");
-    office.run(&["ledger", "verify", "ledger"]).expect(0);
+    workspace.run(&["ledger", "verify", "ledger"]).expect(0);
     // What was asked for and is no device has nothing to be known by.
-    office.image("a.img", MIB);
-    office.run(&["wipe", "a.img", "--yes", "--certificate-to", "c.json"]).expect(3);
-    assert_eq!(record(&office.path("c.json"))["identity"], Value::Null);
+    workspace.image("a.img", MIB);
+    workspace.run(&["wipe", "a.img", "--yes", "--certificate-to", "c.json"]).expect(3);
+    assert_eq!(record(&workspace.path("c.json"))["identity"], Value::Null);
 }
 
 /// What is not signed can be written by anybody, but not within a ledger.
 #[test]
 fn one_flipped_byte_in_an_unsigned_ledger_is_found() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     for name in ["a.img", "b.img"] {
-        office.image(name, MIB);
-        office.wipe(name, &["--ledger", "ledger"]).expect(0);
+        workspace.image(name, MIB);
+        workspace.wipe(name, &["--ledger", "ledger"]).expect(0);
     }
-    let folder = office.path("ledger");
+    let folder = workspace.path("ledger");
     assert_eq!(review(&folder, &PublicKeys::default(), None).unwrap().problems, Vec::<String>::new());
     for name in ["00000001.json", "00000002.json"] {
         let path = folder.join(name);
@@ -304,31 +304,34 @@ fn one_flipped_byte_in_an_unsigned_ledger_is_found() {
         }
         fs::write(&path, bytes).unwrap();
     }
-    office.run(&["ledger", "verify", "ledger"]).expect(0).says(&["2 records, 0 of them signed", "--noted"]);
+    workspace
+        .run(&["ledger", "verify", "ledger"])
+        .expect(0)
+        .says(&["2 records, 0 of them signed", "--noted"]);
 }
 
 #[test]
 fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let (writers, each) = (8, 4);
     std::thread::scope(|scope| {
         for writer in 0..writers {
-            let office = &office;
+            let workspace = &workspace;
             scope.spawn(move || {
                 for _ in 0..each {
                     let name = format!("{writer}.img");
-                    office.image(&name, 64 << 10);
-                    office.wipe(&name, &["--ledger", "ledger", "--sign-key", "key"]).expect(0);
+                    workspace.image(&name, 64 << 10);
+                    workspace.wipe(&name, &["--ledger", "ledger", "--sign-key", "key"]).expect(0);
                 }
             });
         }
     });
     let verify = |more: &[&str]| {
-        office.run(&[&["ledger", "verify", "ledger", "--public-key", "key.pub"], more].concat())
+        workspace.run(&[&["ledger", "verify", "ledger", "--public-key", "key.pub"], more].concat())
     };
     let whole = verify(&[]).expect(0).says(&["32 records, 32 of them signed", "last 32 "]);
     let last = whole.stdout.split_whitespace().last().unwrap().to_string();
-    let file = |number: u32| office.path(&format!("ledger/{number:08}.json"));
+    let file = |number: u32| workspace.path(&format!("ledger/{number:08}.json"));
     let text = |number| fs::read(file(number)).unwrap();
 
     let (ten, eleven) = (text(10), text(11));
@@ -346,7 +349,7 @@ fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
     verify(&[]).expect(1).says(&["the head names record 32, and the last one is 31"]);
     let head =
         format!("{{\"sequence\":31,\"sha256\":\"{}\"}}\n", efface::internals::digest::sha256(&text(31)));
-    fs::write(office.path("ledger/head"), head).unwrap();
+    fs::write(workspace.path("ledger/head"), head).unwrap();
     verify(&[]).expect(0);
     verify(&["--noted", &last]).expect(1).says(&["cut off or rewritten"]);
 }
@@ -354,30 +357,30 @@ fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
 /// A writer that died between its record and the head: the next one goes on after it.
 #[test]
 fn a_head_that_was_left_behind_is_caught_up_with() {
-    let office = Office::new();
-    office.image("a.img", 64 << 10);
-    let wipe = || office.wipe("a.img", &["--ledger", "ledger"]).expect(0);
+    let workspace = Workspace::new();
+    workspace.image("a.img", 64 << 10);
+    let wipe = || workspace.wipe("a.img", &["--ledger", "ledger"]).expect(0);
     wipe();
     wipe();
-    let head = fs::read(office.path("ledger/head")).unwrap();
+    let head = fs::read(workspace.path("ledger/head")).unwrap();
     wipe();
-    fs::write(office.path("ledger/head"), head).unwrap();
-    office.run(&["ledger", "verify", "ledger"]).expect(0).says(&["3 records"]);
+    fs::write(workspace.path("ledger/head"), head).unwrap();
+    workspace.run(&["ledger", "verify", "ledger"]).expect(0).says(&["3 records"]);
     wipe();
-    office.run(&["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
+    workspace.run(&["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
 }
 
 #[test]
-fn a_disk_is_held_to_its_certificate_by_reading_alone() {
-    let office = Office::new();
+fn verify_checks_a_disk_against_its_certificate() {
+    let workspace = Workspace::new();
     let Some(device) =
-        Loop::over(tempfile::TempPath::try_from_path(office.image("disk.img", 96 * MIB)).unwrap(), &[])
+        Loop::over(tempfile::TempPath::try_from_path(workspace.image("disk.img", 96 * MIB)).unwrap(), &[])
     else {
         return;
     };
     let node = device.node.to_str().unwrap();
     let keep = ["--certificate-to", "c.json", "--sign-key", "key", "--method", "shred"];
-    office.run(&[&["wipe", node, "--yes", "-q"], &keep[..]].concat()).expect(0);
+    workspace.run(&[&["wipe", node, "--yes", "-q"], &keep[..]].concat()).expect(0);
     let Loop { image, .. } = &device;
     let image = image.to_path_buf();
     Command::new("losetup").arg("--detach").arg(&device.node).status().unwrap();
@@ -387,7 +390,7 @@ fn a_disk_is_held_to_its_certificate_by_reading_alone() {
     let read_only = Detach(String::from_utf8(output.stdout).unwrap().trim().into());
     let verify = |options: &[&str]| {
         let held = ["verify", &read_only.0, "--certificate", "c.json", "--public-key", "key.pub"];
-        office.run(&[&held, options].concat())
+        workspace.run(&[&held, options].concat())
     };
     let before = fs::read(&image).unwrap();
     verify(&[]).expect(0).says(&["replay random, 4608 probes", "verify random, 4608 probes", "verified"]);
@@ -397,12 +400,12 @@ fn a_disk_is_held_to_its_certificate_by_reading_alone() {
     let secret = vec![b'S'; 3 * MIB];
     fs::File::options().write(true).open(&image).unwrap().write_all_at(&secret, 40 * MIB as u64).unwrap();
     Command::new("blockdev").arg("--flushbufs").arg(&read_only.0).status().unwrap();
-    let told = format!("bytes {}..{}: unknown", 40 * MIB, 43 * MIB);
-    verify(&[]).expect(6).says(&["3.00 MiB", &told]);
+    let context = format!("bytes {}..{}: unknown", 40 * MIB, 43 * MIB);
+    verify(&[]).expect(6).says(&["3.00 MiB", &context]);
     verify(&["--on-mismatch", "stop"]).expect(6);
     let kept = verify(&["--certificate-to", "audit.json", "--sign-key", "key", "--json"]).expect(6);
     assert!(kept.stdout.contains("\"surviving\""));
-    office
+    workspace
         .run(&["certificate", "verify", "audit.json", "--public-key", "key.pub"])
         .expect(0)
         .says(&["DATA SURVIVES"]);
@@ -417,61 +420,64 @@ impl Drop for Detach {
 }
 
 #[test]
-fn another_disk_is_not_held_to_the_certificate() {
-    let office = Office::new();
-    office.certificate(2 * MIB);
+fn verify_refuses_another_disk_than_the_certificates() {
+    let workspace = Workspace::new();
+    workspace.certificate(2 * MIB);
     let verify = |image: &str, certificate: &str| {
-        office.run(&["verify", image, "--image", "--certificate", certificate, "--public-key", "key.pub"])
+        workspace.run(&["verify", image, "--image", "--certificate", certificate, "--public-key", "key.pub"])
     };
     verify("disk.img", "c.json").expect(0).says(&["verified"]);
-    office.image("larger.img", 3 * MIB);
+    workspace.image("larger.img", 3 * MIB);
     verify("larger.img", "c.json").expect(3).says(&[
         "larger.img",
         "not the device of the certificate",
         "size_bytes",
     ]);
-    office.image("same-size.img", 2 * MIB);
+    workspace.image("same-size.img", 2 * MIB);
     verify("same-size.img", "c.json").expect(6);
 
     // Of another serial, says a record that anybody could have written.
-    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
-    let plain = fs::read_to_string(office.path("plain.json")).unwrap();
+    workspace.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    let plain = fs::read_to_string(workspace.path("plain.json")).unwrap();
     let other = named(&plain, "\"WD-1\"");
-    fs::write(office.path("other.json"), other).unwrap();
-    office
+    fs::write(workspace.path("other.json"), other).unwrap();
+    workspace
         .run(&["verify", "disk.img", "--image", "--certificate", "other.json"])
         .expect(3)
         .says(&["serial: the certificate says WD-1, it is none"]);
 
     // A record that claims nothing.
-    office
+    workspace
         .run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json", "--sign-key", "key"])
         .expect(3);
     verify("disk.img", "refused.json").expect(3).says(&["claims nothing", "REFUSED"]);
 }
 
 #[test]
-fn a_part_and_a_wipe_without_a_check_are_held_to_their_certificates_too() {
-    let office = Office::new();
-    office.image("disk.img", 4 * MIB);
+fn partial_and_unverified_wipes_are_checked_against_their_certificates() {
+    let workspace = Workspace::new();
+    workspace.image("disk.img", 4 * MIB);
     for (name, options) in [
         ("part.json", &["--offset", "1MiB", "--size", "1MiB", "--method", "random"][..]),
         ("unread.json", &["--verify", "none"]),
         ("full.json", &["--verify", "full", "--method", "dod7"]),
     ] {
-        office.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
-        office.run(&["verify", "disk.img", "--image", "--certificate", name]).expect(0).says(&["verified"]);
+        workspace.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
+        workspace
+            .run(&["verify", "disk.img", "--image", "--certificate", name])
+            .expect(0)
+            .says(&["verified"]);
     }
-    office.run(&["certificate", "verify", "--unsigned-ok", "part.json", "full.json"]).expect(0);
+    workspace.run(&["certificate", "verify", "--unsigned-ok", "part.json", "full.json"]).expect(0);
 }
 
 #[test]
 fn a_destination_that_cannot_be_written_is_found_before_the_first_byte() {
-    let office = Office::new();
-    let image = office.image("disk.img", MIB);
+    let workspace = Workspace::new();
+    let image = workspace.image("disk.img", MIB);
     let before = fs::read(&image).unwrap();
-    fs::write(office.path("there.json"), "mine").unwrap();
-    fs::write(office.path("d.toml"), "[job]\ntenant = 3\n").unwrap();
+    fs::write(workspace.path("there.json"), "mine").unwrap();
+    fs::write(workspace.path("d.toml"), "[job]\ntenant = 3\n").unwrap();
     for (options, words) in [
         (&["--certificate-to", "no/such/folder/c.json"][..], &["could not be written", "No such file"][..]),
         (&["--certificate-to", "there.json"], &["already"]),
@@ -483,28 +489,29 @@ fn a_destination_that_cannot_be_written_is_found_before_the_first_byte() {
         (&["--details", "d.toml"], &["details are not understood"]),
         (&["--detail", "operator"], &["SECTION.KEY=TEXT"]),
     ] {
-        let ran = office.wipe("disk.img", options).says(words);
+        let ran = workspace.wipe("disk.img", options).says(words);
         assert!(matches!(ran.code, 2 | 3), "{options:?}: {}", ran.code);
         assert!(fs::read(&image).unwrap() == before, "{options:?}");
     }
-    assert_eq!(fs::read_to_string(office.path("there.json")).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(workspace.path("there.json")).unwrap(), "mine");
     let left: Vec<_> =
-        fs::read_dir(office.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        fs::read_dir(workspace.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".efface-")), "{left:?}");
 }
 
 #[test]
 fn a_full_file_system_is_found_before_the_first_byte() {
-    let office = Office::new();
-    let image = office.image("disk.img", MIB);
-    let full = office.path("full");
+    let workspace = Workspace::new();
+    let image = workspace.image("disk.img", MIB);
+    let full = workspace.path("full");
     fs::create_dir(&full).unwrap();
     let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&full).output();
     if !mount.is_ok_and(|mount| mount.status.success()) {
         return skipped("no tmpfs can be mounted").unwrap_or(());
     }
     let before = fs::read(&image).unwrap();
-    let runs = ["--certificate-to", "--ledger"].map(|option| office.wipe("disk.img", &[option, "full/new"]));
+    let runs =
+        ["--certificate-to", "--ledger"].map(|option| workspace.wipe("disk.img", &[option, "full/new"]));
     let kept = fs::read(&image).unwrap() == before;
     Command::new("umount").arg(&full).status().unwrap();
     for ran in runs {
@@ -515,18 +522,18 @@ fn a_full_file_system_is_found_before_the_first_byte() {
 
 /// Every device that was asked for has a record, whatever became of it.
 #[test]
-fn refused_and_interrupted_jobs_have_their_records() {
-    let office = Office::new();
-    fs::create_dir(office.path("certs")).unwrap();
-    office.image("good.img", MIB);
-    fs::create_dir(office.path("folder")).unwrap();
+fn refused_and_interrupted_jobs_are_recorded() {
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.path("certs")).unwrap();
+    workspace.image("good.img", MIB);
+    fs::create_dir(workspace.path("folder")).unwrap();
     let run = ["wipe", "good.img", "folder", "--image", "--yes", "-q", "--certificate-to", "certs"];
-    office.run(&run).expect(3);
-    let mut verdicts: Vec<(String, String)> = fs::read_dir(office.path("certs"))
+    workspace.run(&run).expect(3);
+    let mut verdicts: Vec<(String, String)> = fs::read_dir(workspace.path("certs"))
         .unwrap()
         .map(|entry| {
             let path = entry.unwrap().path();
-            office
+            workspace
                 .run(&["certificate", "verify", "--unsigned-ok", path.to_str().unwrap()])
                 .expect(0)
                 .says(&["NOT SIGNED"]);
@@ -540,7 +547,7 @@ fn refused_and_interrupted_jobs_have_their_records() {
     let expected = [("folder", "refused"), ("good.img", "wiped")];
     assert_eq!(verdicts, expected.map(|(device, verdict)| (device.to_string(), verdict.to_string())));
 
-    office.image("long.img", 64 * MIB);
+    workspace.image("long.img", 64 * MIB);
     let mut long = efface()
         .args([
             "wipe",
@@ -553,26 +560,26 @@ fn refused_and_interrupted_jobs_have_their_records() {
             "--certificate-to",
             "long.json",
         ])
-        .current_dir(office.folder.path())
+        .current_dir(workspace.folder.path())
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(700));
     let child = nix::unistd::Pid::from_raw(long.id() as i32);
     nix::sys::signal::kill(child, nix::sys::signal::Signal::SIGINT).unwrap();
     long.wait().unwrap();
-    assert_eq!(record(&office.path("long.json"))["verdict"], "interrupted");
-    office.run(&["certificate", "verify", "--unsigned-ok", "long.json"]).expect(0);
+    assert_eq!(record(&workspace.path("long.json"))["verdict"], "interrupted");
+    workspace.run(&["certificate", "verify", "--unsigned-ok", "long.json"]).expect(0);
 }
 
 #[test]
-fn what_is_no_certificate_gets_a_clear_answer() {
-    let office = Office::new();
-    let certificate = office.certificate(MIB);
+fn a_file_that_is_no_certificate_is_a_clear_error() {
+    let workspace = Workspace::new();
+    let certificate = workspace.certificate(MIB);
     let text = fs::read_to_string(&certificate).unwrap();
-    let write = |name: &str, content: &str| fs::write(office.path(name), content).unwrap();
+    let write = |name: &str, content: &str| fs::write(workspace.path(name), content).unwrap();
     let plain = {
-        office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
-        fs::read_to_string(office.path("plain.json")).unwrap()
+        workspace.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+        fs::read_to_string(workspace.path("plain.json")).unwrap()
     };
     write("cut.json", &text[..text.len() / 2]);
     write("empty.json", "");
@@ -583,9 +590,9 @@ fn what_is_no_certificate_gets_a_clear_answer() {
     write("better.json", &plain.replace("\"differ_per_billion\"", "\"differ_per_billion\" "));
     write("claim.json", &plain.replace("\"flushed\": true", "\"flushed\": false"));
     write("steers.json", &plain.replacen("\"serial\": null", "\"serial\": \"\\u001b[2J\"", 1));
-    let huge = fs::File::create(office.path("huge.json")).unwrap();
+    let huge = fs::File::create(workspace.path("huge.json")).unwrap();
     huge.set_len(1 << 30).unwrap();
-    office.run(&["key", "new", "other"]).expect(0);
+    workspace.run(&["key", "new", "other"]).expect(0);
     for (name, code, words) in [
         ("cut.json", 1, "cut off"),
         ("empty.json", 1, "cut off"),
@@ -599,19 +606,19 @@ fn what_is_no_certificate_gets_a_clear_answer() {
         ("missing.json", 2, "cannot be read"),
         (".", 2, "cannot be read"),
     ] {
-        office.run(&["certificate", "verify", name]).expect(code).says(&[name, words]);
-        office.run(&["certificate", "render", "--html", name]).expect(code).says(&[words]);
-        office.run(&["verify", "disk.img", "--image", "--certificate", name]).expect(code).says(&[words]);
+        workspace.run(&["certificate", "verify", name]).expect(code).says(&[name, words]);
+        workspace.run(&["certificate", "render", "--html", name]).expect(code).says(&[words]);
+        workspace.run(&["verify", "disk.img", "--image", "--certificate", name]).expect(code).says(&[words]);
     }
-    office
+    workspace
         .run(&["certificate", "verify", "c.json", "--public-key", "other.pub"])
         .expect(1)
         .says(&["another key"]);
-    office
+    workspace
         .run(&["certificate", "verify", "plain.json", "--public-key", "key.pub"])
         .expect(1)
         .says(&["not signed"]);
-    office
+    workspace
         .run(&["certificate", "verify", "c.json", "--public-key", "key"])
         .expect(2)
         .says(&["no Ed25519 public key"]);
@@ -620,17 +627,17 @@ fn what_is_no_certificate_gets_a_clear_answer() {
 /// The schema is published, and certificates keep to it.
 #[test]
 fn every_record_keeps_to_the_schema() {
-    let office = Office::new();
-    let schema = office.run(&["certificate", "schema"]).expect(0).stdout;
+    let workspace = Workspace::new();
+    let schema = workspace.run(&["certificate", "schema"]).expect(0).stdout;
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/certificate.schema.json");
     if std::env::var_os("EFFACE_SCHEMA_OVERWRITE").is_some() {
         fs::write(kept, &schema).unwrap();
     }
     assert!(fs::read_to_string(kept).unwrap() == schema, "EFFACE_SCHEMA_OVERWRITE=1 writes the schema anew");
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
-    let wiped = record(&office.certificate(MIB));
-    office.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
-    for record in [&wiped, &record(&office.path("refused.json"))] {
+    let wiped = record(&workspace.certificate(MIB));
+    workspace.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
+    for record in [&wiped, &record(&workspace.path("refused.json"))] {
         let errors: Vec<String> = validator.iter_errors(record).map(|error| error.to_string()).collect();
         assert_eq!(errors, Vec::<String>::new());
     }
@@ -654,17 +661,17 @@ pub fn named(plain: &str, serial: &str) -> String {
 /// nothing was, since the backing file can be written past it.
 #[test]
 fn foreign_writes_are_counted() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let Some(device) = Loop::new(&vec![b'x'; 32 * MIB], &[]) else { return };
     let node = device.node.to_str().unwrap();
     // What the image's making left to be written is not of the job.
     Command::new("sync").status().unwrap();
-    office.run(&["wipe", node, "--yes", "-q", "--certificate-to", "alone.json"]).expect(0);
-    assert_eq!(record(&office.path("alone.json"))["foreign_writes_bytes"], Value::Null);
+    workspace.run(&["wipe", node, "--yes", "-q", "--certificate-to", "alone.json"]).expect(0);
+    assert_eq!(record(&workspace.path("alone.json"))["foreign_writes_bytes"], Value::Null);
 
     let wipe = efface()
         .args(["wipe", node, "--yes", "-q", "--rate", "32MiB/s", "--certificate-to", "beside.json"])
-        .current_dir(office.folder.path())
+        .current_dir(workspace.folder.path())
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -673,8 +680,8 @@ fn foreign_writes_are_counted() {
     let wrote = Command::new("dd").args(dd).status().unwrap().success();
     let output = wipe.wait_with_output().unwrap();
     assert!(wrote && output.status.success());
-    let record = record(&office.path("beside.json"));
+    let record = record(&workspace.path("beside.json"));
     assert_eq!(record["foreign_writes_bytes"], 3 * 65536);
-    let told = record["limitations"].as_array().unwrap().iter().filter_map(Value::as_str);
-    assert!(told.into_iter().any(|line| line.contains("Others wrote 192.00 KiB")));
+    let context = record["limitations"].as_array().unwrap().iter().filter_map(Value::as_str);
+    assert!(context.into_iter().any(|line| line.contains("Others wrote 192.00 KiB")));
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, run_on, settings};
 use efface::internals::device::identity::Identity;
 use efface::internals::engine::event::Event;
-use efface::internals::engine::job::{JobReport, Progress};
+use efface::internals::engine::job::{Checkpoint, JobReport};
 use efface::internals::engine::{Settings, Stop};
 use efface::internals::io::clock::SimClock;
-use efface::internals::io::sim::{Alias, Faults, SimDisk};
+use efface::internals::io::sim::{AliasFault, Faults, SimDisk};
 use efface::internals::io::{Clock, Medium};
 use efface::internals::pattern::Seed;
 use efface::internals::plan::{Method, Plan, Policy};
@@ -49,8 +49,8 @@ fn faults(seed: u64) -> Faults {
     let (transient, short) = (some(300), some(300));
     let (bad_writes, bad_reads) = (some(4), some(3));
     let alias = match some(8) {
-        1 => Some(Alias::Wrap { capacity: 64 * 1024 }),
-        2 => Some(Alias::StuckBit { bit: 16 * 1024 }),
+        1 => Some(AliasFault::Wrap { capacity: 64 * 1024 }),
+        2 => Some(AliasFault::StuckBit { bit: 16 * 1024 }),
         _ => None,
     };
     let flush_fails_at = (some(4) == 1).then_some(1);
@@ -80,7 +80,7 @@ fn honest(faults: &Faults) -> bool {
 }
 
 /// What the report may say of this disk.
-fn judge(disk: &SimDisk, faults: &Faults, plan: &Plan, report: &JobReport, told: &str) {
+fn judge(disk: &SimDisk, faults: &Faults, plan: &Plan, report: &JobReport, context: &str) {
     let wanted = image(patterns(plan).last().unwrap(), SIZE);
     let wrong: ExtentSet = Extent::new(0, SIZE as u64)
         .chunks(LOGICAL)
@@ -92,21 +92,21 @@ fn judge(disk: &SimDisk, faults: &Faults, plan: &Plan, report: &JobReport, told:
     match report.verdict {
         // On an aliased disk the bytes of one address are those of another: what reads well is well.
         Verdict::Wiped | Verdict::Residue if faults.alias.is_some() => {}
-        Verdict::Wiped => assert!(wrong.is_empty(), "{told}: wiped, but {wrong:?}"),
+        Verdict::Wiped => assert!(wrong.is_empty(), "{context}: wiped, but {wrong:?}"),
         Verdict::Residue => {
-            let told_of: ExtentSet = report.residue.iter().chain(report.unreadable.iter()).collect();
-            assert!(wrong.clone().without(&told_of).is_empty(), "{told}: residue hides {wrong:?}");
+            let listed: ExtentSet = report.residue.iter().chain(report.unreadable.iter()).collect();
+            assert!(wrong.clone().without(&listed).is_empty(), "{context}: residue hides {wrong:?}");
         }
-        Verdict::Surviving => assert!(!honest(faults), "{told}: an honest disk accused"),
+        Verdict::Surviving => assert!(!honest(faults), "{context}: an honest disk accused"),
         Verdict::Failed => assert!(
             faults.flush_fails_at.is_some() || faults.vanish_at.is_some(),
-            "{told}: failed without a reason: {:?}",
+            "{context}: failed without a reason: {:?}",
             report.error
         ),
-        other => panic!("{told}: {other:?}"),
+        other => panic!("{context}: {other:?}"),
     }
     if faults.bad_writes.bytes() > 0 && faults.vanish_at.is_none() {
-        assert_ne!(report.verdict, Verdict::Wiped, "{told}: residue never is success");
+        assert_ne!(report.verdict, Verdict::Wiped, "{context}: residue never is success");
     }
 }
 
@@ -140,7 +140,7 @@ fn residue_is_exactly_the_bad_blocks() {
 }
 
 #[test]
-fn unreadable_blocks_are_told_apart_from_residue() {
+fn unreadable_blocks_are_listed_apart_from_residue() {
     let bad_reads = ExtentSet::from(Extent::at(8 * LOGICAL, 3 * LOGICAL));
     let faults = Faults { bad_reads: bad_reads.clone(), ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
@@ -151,7 +151,7 @@ fn unreadable_blocks_are_told_apart_from_residue() {
 }
 
 #[test]
-fn residue_that_can_be_read_is_told_apart_from_what_cannot() {
+fn readable_and_unreadable_residue_are_listed_apart() {
     let (silent, readable) = (Extent::at(8 * LOGICAL, 3 * LOGICAL), Extent::at(40 * LOGICAL, LOGICAL));
     let bad_writes: ExtentSet = [silent, readable].into_iter().collect();
     let faults = Faults { bad_writes: bad_writes.clone(), bad_reads: silent.into(), ..Faults::default() };
@@ -271,7 +271,7 @@ fn a_block_that_only_the_first_pass_could_not_write_stays_residue() {
 }
 
 #[test]
-fn a_disk_that_fails_everywhere_is_given_up() {
+fn a_disk_that_fails_everywhere_is_given_up_after_max_errors() {
     let faults = Faults { transient: 1000, ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
@@ -304,7 +304,7 @@ fn a_discard_that_does_nothing_is_found() {
 }
 
 #[test]
-fn a_device_without_discard_is_told_so_and_not_touched() {
+fn a_device_without_discard_is_refused_and_not_written() {
     let faults = Faults { no_discard: true, ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("discard").unwrap(), Policy::Standard, SIZE as u64);
@@ -315,7 +315,7 @@ fn a_device_without_discard_is_told_so_and_not_touched() {
 }
 
 #[test]
-fn a_part_leaves_the_rest_alone() {
+fn a_partial_wipe_leaves_all_other_bytes() {
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
     let mut plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
     plan.area = Extent::new(5 * LOGICAL, 99 * LOGICAL);
@@ -372,7 +372,7 @@ fn a_bad_stretch_is_not_bisected_again_and_again() {
 }
 
 #[test]
-fn an_io_that_is_never_answered_is_told_and_given_up() {
+fn an_unanswered_io_is_reported_late_and_then_given_up() {
     let faults = Faults { hangs_at: Some(7), ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
@@ -426,7 +426,7 @@ fn an_interrupted_step_is_flushed_where_its_last_flush_succeeded() {
         let stop = Stop::new(signal.clone());
         let mut checkpoints = 0;
         // Asked for behind the second flush: the third is that of the end.
-        let mut keep = |_: &Progress| {
+        let mut keep = |_: &Checkpoint| {
             checkpoints += 1;
             signal.store(if checkpoints == 2 { 2 } else { 0 }, Ordering::Relaxed);
         };
@@ -500,7 +500,7 @@ impl Clock for SignalAt {
 }
 
 #[test]
-fn whoever_asks_for_an_end_does_not_wait_for_a_disk_that_hangs() {
+fn a_signal_does_not_wait_for_a_hanging_disk() {
     // Five seconds after the start a signal comes.
     for (io_timeout, seconds) in [(60, 10), (7, 7), (2, 5)] {
         let (clock, signal) = (SimClock::default(), Arc::new(AtomicUsize::new(0)));
@@ -519,7 +519,7 @@ fn whoever_asks_for_an_end_does_not_wait_for_a_disk_that_hangs() {
 }
 
 #[test]
-fn a_device_that_only_fails_is_given_up_by_the_clock() {
+fn a_device_that_only_fails_is_given_up_after_a_time() {
     let (bad_writes, operation_time) = (Extent::new(0, SIZE as u64).into(), Duration::from_secs(30));
     let faults = Faults { bad_writes, operation_time, ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
@@ -546,7 +546,7 @@ fn a_device_that_is_too_slow_is_given_up() {
 }
 
 #[test]
-fn a_rate_is_kept() {
+fn the_rate_limit_is_kept() {
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
     let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
     let (report, _) = run(&mut disk, plan, &Settings { rate: Some(8192), ..settings() });

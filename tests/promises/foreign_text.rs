@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde_json::Value;
 
-use crate::evidence::{Office, record};
+use crate::evidence::{Workspace, record};
 use crate::loops::Loop;
 use crate::program::efface;
 
@@ -42,36 +42,36 @@ fn steers(text: &str) -> bool {
 
 #[test]
 fn a_label_of_any_bytes_leaves_the_certificate_and_the_ledger_whole() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let bytes = (1..0x20).chain(0x7f..=0x9f).map(|byte| [b"p", &[byte][..], b"w"].concat());
     let letters = STEERING.iter().map(|letter| format!("p{letter}w").into_bytes());
     let labels: Vec<Vec<u8>> = bytes.chain(letters).collect();
     let count = labels.len();
     for (number, label) in labels.into_iter().enumerate() {
         let (image, certificate) = (format!("{number}.img"), format!("{number}.json"));
-        fs::write(office.path(&image), labelled(&label)).unwrap();
+        fs::write(workspace.path(&image), labelled(&label)).unwrap();
         let keep = ["--certificate-to", &certificate, "--ledger", "ledger", "--sign-key", "key"];
-        office.wipe(&image, &keep).expect(0);
-        let found = record(&office.path(&certificate))["findings"].clone();
+        workspace.wipe(&image, &keep).expect(0);
+        let found = record(&workspace.path(&certificate))["findings"].clone();
         assert_eq!(found["signatures"][0]["kind"], "ext2", "{label:?}");
         assert!(!texts(&found).iter().any(|text| steers(text)), "{label:?}: {found}");
-        office.run(&["certificate", "verify", &certificate, "--public-key", "key.pub"]).expect(0);
+        workspace.run(&["certificate", "verify", &certificate, "--public-key", "key.pub"]).expect(0);
     }
     let records = format!("{count} records");
-    office.run(&["ledger", "verify", "ledger", "--public-key", "key.pub"]).expect(0).says(&[&records]);
+    workspace.run(&["ledger", "verify", "ledger", "--public-key", "key.pub"]).expect(0).says(&[&records]);
 }
 
 #[test]
 fn a_label_on_a_loop_device_steers_no_terminal() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let Some(device) = Loop::new(&labelled("p\u{1b}]0;x\u{7}\u{202e}w".as_bytes()), &[]) else { return };
     let node = device.node.to_str().unwrap();
-    let plan = office.run(&["plan", node]).expect(0).says(&["ext2"]);
+    let plan = workspace.run(&["plan", node]).expect(0).says(&["ext2"]);
     assert!(!plan.stdout.lines().any(steers), "{:?}", plan.stdout);
     let keep = ["--certificate-to", "c.json", "--sign-key", "key"];
-    let wiped = office.run(&[&["wipe", node, "--yes"][..], &keep].concat()).expect(0);
+    let wiped = workspace.run(&[&["wipe", node, "--yes"][..], &keep].concat()).expect(0);
     assert!(!format!("{}{}", wiped.stdout, wiped.stderr).lines().any(steers), "{:?}", wiped.stderr);
-    office
+    workspace
         .run(&["certificate", "verify", "c.json", "--public-key", "key.pub"])
         .expect(0)
         .says(&["unchanged"]);
@@ -79,9 +79,9 @@ fn a_label_on_a_loop_device_steers_no_terminal() {
 
 #[test]
 fn a_path_that_steers_is_shown_replaced() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let name = "disk\u{202e}\u{1b}[2J.img";
-    office.image(name, MIB);
+    workspace.image(name, MIB);
     let shown = "disk\u{fffd}\u{fffd}[2J.img";
     for (command, code) in [
         (&["plan", name, "--image"][..], 0),
@@ -89,26 +89,26 @@ fn a_path_that_steers_is_shown_replaced() {
         (&["wipe", name, "--yes", "--certificate-to", "refused.json"], 3),
         (&["plan", name], 3),
     ] {
-        let ran = office.run(command).expect(code).says(&[shown]);
+        let ran = workspace.run(command).expect(code).says(&[shown]);
         assert!(!format!("{}{}", ran.stdout, ran.stderr).lines().any(steers), "{command:?}: {ran:?}");
     }
     for file in ["c.json", "refused.json"] {
-        office.run(&["certificate", "verify", "--unsigned-ok", file]).expect(0).says(&[shown]);
-        let page = office.run(&["certificate", "render", "--html", file]).expect(0).says(&[shown]);
+        workspace.run(&["certificate", "verify", "--unsigned-ok", file]).expect(0).says(&[shown]);
+        let page = workspace.run(&["certificate", "render", "--html", file]).expect(0).says(&[shown]);
         assert!(!page.stdout.lines().any(steers), "{file}");
     }
     let wrong = ["wipe", name, "--image", "--yes", "--detail", "operator.name=A\u{202e}B"];
-    office.run(&wrong).expect(2).says(&["the details hold"]);
+    workspace.run(&wrong).expect(2).says(&["the details hold"]);
 }
 
 #[test]
 fn an_error_repeats_only_an_excerpt_of_a_file() {
-    let office = Office::new();
-    let certificate: Value = serde_json::from_slice(&fs::read(office.certificate(MIB)).unwrap()).unwrap();
+    let workspace = Workspace::new();
+    let certificate: Value = serde_json::from_slice(&fs::read(workspace.certificate(MIB)).unwrap()).unwrap();
     let long = Value::from("long ".repeat(MIB));
-    let plan = office.run(&["plan", "disk.img", "--image", "--json"]).expect(0).stdout;
+    let plan = workspace.run(&["plan", "disk.img", "--image", "--json"]).expect(0).stdout;
     let plan: Value = serde_json::from_str(&plan).unwrap();
-    let plain = record(&office.path("c.json"));
+    let plain = record(&workspace.path("c.json"));
     let with = |document: &Value, at: &str| {
         let mut changed = document.clone();
         *changed.pointer_mut(at).unwrap() = long.clone();
@@ -126,35 +126,35 @@ fn an_error_repeats_only_an_excerpt_of_a_file() {
         (with(&plan, "/order/policy"), &carry_out),
         (with(&plan, "/devices/0/must_hold/area"), &carry_out),
     ] {
-        fs::write(office.path("bad"), document).unwrap();
-        let ran = office.run(command);
+        fs::write(workspace.path("bad"), document).unwrap();
+        let ran = workspace.run(command);
         assert!(ran.code != 0 || command == &verify[..3], "{}", ran.code);
-        let told = format!("{}{}", ran.stdout, ran.stderr);
-        assert!(told.len() < 8000, "{command:?}: {} bytes: {:.300}", told.len(), told);
+        let context = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(context.len() < 8000, "{command:?}: {} bytes: {:.300}", context.len(), context);
     }
 }
 
 #[test]
 fn a_file_whose_name_is_not_utf_8_is_planned_wiped_and_verified() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let name = OsStr::from_bytes(b"disk\xff.img");
     let run = |arguments: &[&str]| {
-        let folder = office.path("");
+        let folder = workspace.path("");
         let output = efface().args(arguments).arg("--image").arg(name).current_dir(folder).output().unwrap();
-        let told = format!("{output:?}");
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {told}");
+        let context = format!("{output:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {context}");
         assert!(String::from_utf8(output.stdout).is_ok(), "{arguments:?}");
     };
-    fs::write(office.path("").join(name), labelled(b"x")).unwrap();
+    fs::write(workspace.path("").join(name), labelled(b"x")).unwrap();
     run(&["plan"]);
     let name_in_a_plan =
-        efface().args(["plan", "--json", "--image"]).arg(name).current_dir(office.path("")).output();
+        efface().args(["plan", "--json", "--image"]).arg(name).current_dir(workspace.path("")).output();
     assert_eq!(name_in_a_plan.unwrap().status.code(), Some(2));
     run(&["wipe", "--yes", "--method", "random", "--certificate-to", "c.json"]);
-    assert_eq!(record(&office.path("c.json"))["device"], "disk\u{fffd}.img");
+    assert_eq!(record(&workspace.path("c.json"))["device"], "disk\u{fffd}.img");
     run(&["verify", "--certificate", "c.json"]);
     run(&["wipe", "--yes"]);
     run(&["verify", "--expect", "zero"]);
-    let image = office.path("").join(name);
+    let image = workspace.path("").join(name);
     assert!(fs::read(image).unwrap().iter().all(|byte| *byte == 0));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::OnceLock;
 
-use crate::evidence::Office;
+use crate::evidence::Workspace;
 use efface::internals::record::Record;
 use efface::internals::record::certificate::Certificate;
 use efface::internals::record::sign::PublicKeys;
@@ -14,11 +14,11 @@ use serde_json::Value;
 fn samples() -> &'static [Vec<u8>; 2] {
     static SAMPLES: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     SAMPLES.get_or_init(|| {
-        let office = Office::new();
+        let workspace = Workspace::new();
         let certificate = |name: &str, size, options: &[&str]| {
-            office.image("disk.img", size);
-            office.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
-            fs::read(office.path(name)).unwrap()
+            workspace.image("disk.img", size);
+            workspace.wipe("disk.img", &[options, &["--certificate-to", name]].concat()).expect(0);
+            fs::read(workspace.path(name)).unwrap()
         };
         [
             certificate("sampled.json", 80 << 20, &["--method", "random"]),
@@ -41,9 +41,13 @@ fn assert_concludes_the_same(bytes: &[u8], full: bool) {
     let originals = ORIGINALS.get_or_init(|| samples().each_ref().map(|sample| read(sample).unwrap()));
     if let Some(record) = read(bytes) {
         let original = &originals[usize::from(full)];
-        let told = String::from_utf8_lossy(bytes);
-        assert_eq!((record.verdict, record.exit_code), (original.verdict, original.exit_code), "{told}");
-        assert_eq!((&record.claim, &record.limitations), (&original.claim, &original.limitations), "{told}");
+        let context = String::from_utf8_lossy(bytes);
+        assert_eq!((record.verdict, record.exit_code), (original.verdict, original.exit_code), "{context}");
+        assert_eq!(
+            (&record.claim, &record.limitations),
+            (&original.claim, &original.limitations),
+            "{context}"
+        );
     }
 }
 

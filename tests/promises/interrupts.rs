@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::loops::{Loop, is_root};
 use crate::program::efface;
 use efface::internals::engine::event::Event;
-use efface::internals::progress::{Report, Wanted};
+use efface::internals::progress::{OutputOptions, Report};
 use efface::internals::session::Outcome;
 use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -131,7 +131,7 @@ fn a_terminal_that_hangs_up_ends_it_well_but_not_under_nohup() {
 }
 
 #[test]
-fn sigusr1_asks_for_the_state() {
+fn sigusr1_prints_the_status() {
     let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
     let mut child = long_wipe(&device, &[]);
     wait_for_progress(&mut child);
@@ -139,8 +139,11 @@ fn sigusr1_asks_for_the_state() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
-    let told = stderr.lines().find(|line| line.contains(" %, ")).expect("the state");
-    assert!(told.contains("step 1 of 1, overwrite 0x00: ") && told.contains("of 24.00 MiB"), "{told}");
+    let context = stderr.lines().find(|line| line.contains(" %, ")).expect("the state");
+    assert!(
+        context.contains("step 1 of 1, overwrite 0x00: ") && context.contains("of 24.00 MiB"),
+        "{context}"
+    );
 }
 
 /// A terminal that is gone takes no more lines, and the wipe goes on.
@@ -186,7 +189,7 @@ fn metrics_are_a_textfile_and_devices_go_one_after_the_other_where_asked() {
 }
 
 #[test]
-fn systemd_is_told_how_far_it_is() {
+fn systemd_gets_status_and_watchdog_messages() {
     let Some(device) = Loop::new(&vec![b'x'; 4 << 20], &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let socket = std::os::unix::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
@@ -198,11 +201,11 @@ fn systemd_is_told_how_far_it_is() {
         .status()
         .unwrap();
     assert!(status.success());
-    let mut told = vec![0; 4096];
-    let length = socket.recv(&mut told).unwrap();
-    let told = String::from_utf8_lossy(&told[..length]).into_owned();
+    let mut context = vec![0; 4096];
+    let length = socket.recv(&mut context).unwrap();
+    let context = String::from_utf8_lossy(&context[..length]).into_owned();
     let status = format!("STATUS={}: ", device.node.display());
-    assert!([&status, "WATCHDOG=1", "READY=1"].iter().all(|words| told.contains(*words)), "{told}");
+    assert!([&status, "WATCHDOG=1", "READY=1"].iter().all(|words| context.contains(*words)), "{context}");
 }
 
 /// A pipe that is full; its end to read from is kept, and not read.
@@ -265,7 +268,7 @@ fn a_pipe_that_no_process_reads_stops_neither_the_wipe_nor_its_record() {
 fn of_what_no_process_reads_events_are_kept_and_progress_is_left_out() {
     const EVENTS: usize = 1000;
     let (reader, writer) = nix::unistd::pipe().unwrap();
-    let wanted = Wanted { progress: Some(writer), quiet: true, ..Wanted::default() };
+    let wanted = OutputOptions { progress: Some(writer), quiet: true, ..OutputOptions::default() };
     let mut report = Report::new(wanted, &["disk".into()]);
     for bytes in 0..10 * EVENTS as u64 {
         report.watch(0, &Event::Progress { step: 0, bytes });

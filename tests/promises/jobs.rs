@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 
 use efface::internals::engine::event::{Emitter, Event};
-use efface::internals::engine::job::{self, JobReport, Progress, Resume, Surroundings};
+use efface::internals::engine::job::{self, Checkpoint, JobContext, JobReport, Resume};
 use efface::internals::engine::{Settings, Stop};
 use efface::internals::io::Disk;
 use efface::internals::pattern::{Pattern, Seed};
@@ -41,12 +41,12 @@ pub fn run_on(
     resume: Option<Resume>,
     settings: &Settings,
     stop: &Stop,
-    keep: &mut dyn FnMut(&Progress),
+    keep: &mut dyn FnMut(&Checkpoint),
 ) -> (JobReport, Vec<Event>) {
     let (to, events) = channel();
     let (emitter, draw) = (Emitter::new(0, to), &mut || Ok(Seed([9; 32])));
-    let surroundings = Surroundings { settings, stop, emitter: &emitter, draw, keep };
-    let report = job::run(disk, plan, resume, surroundings);
+    let context = JobContext { settings, stop, emitter: &emitter, draw, keep };
+    let report = job::run(disk, plan, resume, context);
     drop(emitter);
     (report, events.into_iter().map(|(_, event)| event).collect())
 }

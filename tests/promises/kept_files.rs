@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::{Pid, mkfifo};
 
-use crate::evidence::{Office, Ran, record};
+use crate::evidence::{RunOutput, Workspace, record};
 use crate::loops::{Loop, is_root, skipped};
 
 const NOBODY: u32 = 65534;
@@ -21,25 +21,29 @@ const MIB: usize = 1 << 20;
 const EFFACE: &str = env!("CARGO_BIN_EXE_efface");
 
 /// Runs a program in the folder, with an address space of 1 GiB; code 124 is one that did not end.
-fn bounded(office: &Office, words: &[&str]) -> Ran {
+fn bounded(workspace: &Workspace, words: &[&str]) -> RunOutput {
     let output = Command::new("prlimit")
         .args(["--as=1073741824", "timeout", "--kill-after=1", "60"])
         .args(words)
-        .current_dir(office.path(""))
+        .current_dir(workspace.path(""))
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    RunOutput {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
-fn efface(office: &Office, words: &[&str]) -> Ran {
-    bounded(office, &[&[EFFACE], words].concat())
+fn efface(workspace: &Workspace, words: &[&str]) -> RunOutput {
+    bounded(workspace, &[&[EFFACE], words].concat())
 }
 
-fn wipe(office: &Office, options: &[&str]) -> Ran {
-    office.image("disk.img", MIB);
-    efface(office, &[&["wipe", "disk.img", "--image", "--yes", "--quiet"], options].concat())
+fn wipe(workspace: &Workspace, options: &[&str]) -> RunOutput {
+    workspace.image("disk.img", MIB);
+    efface(workspace, &[&["wipe", "disk.img", "--image", "--yes", "--quiet"], options].concat())
 }
 
 fn mode(path: &Path) -> u32 {
@@ -79,8 +83,8 @@ impl Drop for Stranger {
 
 #[test]
 fn metrics_replace_a_regular_file_and_nothing_else() {
-    let office = Office::new();
-    let path = |name| office.path(name);
+    let workspace = Workspace::new();
+    let path = |name| workspace.path(name);
     fs::write(path("file"), "old").unwrap();
     fs::create_dir(path("folder")).unwrap();
     mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
@@ -96,15 +100,15 @@ fn metrics_replace_a_regular_file_and_nothing_else() {
     }
     for name in others {
         let before = path(name).symlink_metadata().unwrap();
-        wipe(&office, &["--metrics", name]).expect(2).says(&["--metrics", name, "regular file"]);
+        wipe(&workspace, &["--metrics", name]).expect(2).says(&["--metrics", name, "regular file"]);
         let after = path(name).symlink_metadata().unwrap();
         assert_eq!((after.ino(), after.file_type()), (before.ino(), before.file_type()), "{name}");
         assert!(fs::read(path("disk.img")).unwrap().starts_with(b"tenant"), "{name}: something was written");
     }
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "old");
-    wipe(&office, &["--metrics", "no/such/file"]).expect(2).says(&["--metrics", "No such file"]);
+    wipe(&workspace, &["--metrics", "no/such/file"]).expect(2).says(&["--metrics", "No such file"]);
     for name in ["file", "new"] {
-        wipe(&office, &["--metrics", name]).expect(0);
+        wipe(&workspace, &["--metrics", name]).expect(0);
         assert!(fs::read_to_string(path(name)).unwrap().contains("efface_exit_code{device=\"disk.img\"} 0"));
     }
 }
@@ -112,46 +116,46 @@ fn metrics_replace_a_regular_file_and_nothing_else() {
 /// What was a regular file when the work began may be something else later.
 #[test]
 fn metrics_leave_what_took_the_place_of_their_file() {
-    let office = Office::new();
-    office.image("disk.img", 16 * MIB);
+    let workspace = Workspace::new();
+    workspace.image("disk.img", 16 * MIB);
     let mut child = Command::new(EFFACE)
         .args(["wipe", "disk.img", "--image", "--yes", "--rate", "8MiB/s", "--verify", "none"])
         .args(["--metrics", "metrics"])
-        .current_dir(office.path(""))
+        .current_dir(workspace.path(""))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    while !office.path("metrics").exists() {
+    while !workspace.path("metrics").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before its first metrics");
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    fs::remove_file(office.path("metrics")).unwrap();
-    mkfifo(&office.path("metrics"), Mode::S_IRWXU).unwrap();
+    fs::remove_file(workspace.path("metrics")).unwrap();
+    mkfifo(&workspace.path("metrics"), Mode::S_IRWXU).unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && stderr.matches("no metrics").count() == 1, "{stderr}");
-    assert!(office.path("metrics").symlink_metadata().unwrap().file_type().is_fifo());
+    assert!(workspace.path("metrics").symlink_metadata().unwrap().file_type().is_fifo());
 }
 
 /// Of three records.
-fn ledger() -> Office {
-    let office = Office::new();
+fn ledger() -> Workspace {
+    let workspace = Workspace::new();
     for _ in 0..3 {
-        wipe(&office, &["--ledger", "ledger"]).expect(0);
+        wipe(&workspace, &["--ledger", "ledger"]).expect(0);
     }
-    efface(&office, &["ledger", "verify", "ledger"]).expect(0).says(&["3 records", "the chain is whole"]);
-    office
+    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0).says(&["3 records", "the chain is whole"]);
+    workspace
 }
 
 /// It is found by `ledger verify`, and by a wipe before its first byte.
 #[track_caller]
-fn is_found(office: &Office, words: &[&str]) {
-    efface(office, &["ledger", "verify", "ledger"]).expect(1).says(&["not whole"]).says(words);
-    let before: Vec<_> = listing(&office.path("ledger"));
-    wipe(office, &["--ledger", "ledger", "--no-wait"]).expect(2).says(words);
-    assert!(fs::read(office.path("disk.img")).unwrap().starts_with(b"tenant"), "something was written");
-    assert_eq!(listing(&office.path("ledger")), before);
+fn is_found(workspace: &Workspace, words: &[&str]) {
+    efface(workspace, &["ledger", "verify", "ledger"]).expect(1).says(&["not whole"]).says(words);
+    let before: Vec<_> = listing(&workspace.path("ledger"));
+    wipe(workspace, &["--ledger", "ledger", "--no-wait"]).expect(2).says(words);
+    assert!(fs::read(workspace.path("disk.img")).unwrap().starts_with(b"tenant"), "something was written");
+    assert_eq!(listing(&workspace.path("ledger")), before);
 }
 
 fn listing(folder: &Path) -> Vec<String> {
@@ -163,11 +167,11 @@ fn listing(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_ledger_whose_head_does_not_fit_its_records_is_found_before_the_work() {
-    let office = ledger();
-    let head = office.path("ledger/head");
+    let workspace = ledger();
+    let head = workspace.path("ledger/head");
     let kept = fs::read(&head).unwrap();
     let hash = |number: u32| {
-        let bytes = fs::read(office.path(&format!("ledger/{number:08}.json"))).unwrap();
+        let bytes = fs::read(workspace.path(&format!("ledger/{number:08}.json"))).unwrap();
         efface::internals::digest::sha256(&bytes)
     };
     let text = |sequence: u64, sha256: &str| format!("{{\"sequence\":{sequence},\"sha256\":\"{sha256}\"}}\n");
@@ -181,44 +185,44 @@ fn a_ledger_whose_head_does_not_fit_its_records_is_found_before_the_work() {
         ("{".into(), "its head is damaged"),
     ] {
         fs::write(&head, content).unwrap();
-        is_found(&office, &[words]);
+        is_found(&workspace, &[words]);
     }
     fs::remove_file(&head).unwrap();
-    is_found(&office, &["the head is missing"]);
+    is_found(&workspace, &["the head is missing"]);
     fs::write(&head, kept).unwrap();
-    wipe(&office, &["--ledger", "ledger"]).expect(0);
-    efface(&office, &["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
+    wipe(&workspace, &["--ledger", "ledger"]).expect(0);
+    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
 }
 
 /// The record behind the head, of a writer that died, has to follow the head's.
 #[test]
 fn a_foreign_record_behind_the_head_is_found_before_the_work() {
-    let office = ledger();
-    let third = fs::read(office.path("ledger/00000003.json")).unwrap();
-    fs::write(office.path("ledger/00000004.json"), third).unwrap();
-    is_found(&office, &["record 4: it was written as record 3"]);
+    let workspace = ledger();
+    let third = fs::read(workspace.path("ledger/00000003.json")).unwrap();
+    fs::write(workspace.path("ledger/00000004.json"), third).unwrap();
+    is_found(&workspace, &["record 4: it was written as record 3"]);
 }
 
 #[test]
 fn a_name_far_behind_the_last_record_is_found_in_bounded_memory() {
-    let office = ledger();
+    let workspace = ledger();
     for (name, missing) in [
         ("40000000.json", "records 4 to 39999999 are missing"),
         ("99999999.json", "records 4 to 99999998 are missing"),
         ("18446744073709551615.json", "records 4 to 18446744073709551614 are missing"),
     ] {
-        let path = office.path("ledger").join(name);
+        let path = workspace.path("ledger").join(name);
         fs::write(&path, "").unwrap();
-        efface(&office, &["ledger", "verify", "ledger"]).expect(1).says(&[missing]);
-        is_found(&office, &["the head names record 3, and the last one is"]);
+        efface(&workspace, &["ledger", "verify", "ledger"]).expect(1).says(&[missing]);
+        is_found(&workspace, &["the head names record 3, and the last one is"]);
         fs::remove_file(path).unwrap();
     }
 }
 
 #[test]
 fn what_is_no_regular_file_in_a_ledger_is_found_and_never_read() {
-    let office = ledger();
-    let path = |name: &str| office.path("ledger").join(name);
+    let workspace = ledger();
+    let path = |name: &str| workspace.path("ledger").join(name);
     for name in ["00000002.json", "00000003.json", "00000004.json", "head", ".lock"] {
         let kept = fs::read(path(name)).ok();
         for what in ["a FIFO", "a symbolic link", "a directory"] {
@@ -232,44 +236,44 @@ fn what_is_no_regular_file_in_a_ledger_is_found_and_never_read() {
             let words = [name, what];
             match name {
                 // Only the last record is read before the work.
-                "00000002.json" => {
-                    drop(efface(&office, &["ledger", "verify", "ledger"]).expect(1).says(&["record 2", what]))
-                }
-                ".lock" => drop(wipe(&office, &["--ledger", "ledger"]).expect(2).says(&words)),
-                _ => is_found(&office, &[what]),
+                "00000002.json" => drop(
+                    efface(&workspace, &["ledger", "verify", "ledger"]).expect(1).says(&["record 2", what]),
+                ),
+                ".lock" => drop(wipe(&workspace, &["--ledger", "ledger"]).expect(2).says(&words)),
+                _ => is_found(&workspace, &[what]),
             }
             fs::remove_file(path(name)).or_else(|_| fs::remove_dir(path(name))).unwrap();
         }
         kept.into_iter().for_each(|bytes| fs::write(path(name), bytes).unwrap());
     }
-    efface(&office, &["ledger", "verify", "ledger"]).expect(0);
+    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0);
 }
 
 #[test]
 fn a_folder_without_a_ledger_is_no_whole_ledger() {
-    let office = Office::new();
-    fs::create_dir(office.path("empty")).unwrap();
-    office.image("disk.img", MIB);
-    fs::create_dir(office.path("certificates")).unwrap();
-    wipe(&office, &["--certificate-to", "certificates"]).expect(0);
+    let workspace = Workspace::new();
+    fs::create_dir(workspace.path("empty")).unwrap();
+    workspace.image("disk.img", MIB);
+    fs::create_dir(workspace.path("certificates")).unwrap();
+    wipe(&workspace, &["--certificate-to", "certificates"]).expect(0);
     for name in ["empty", "certificates"] {
-        efface(&office, &["ledger", "verify", name]).expect(2).says(&["there is no ledger here"]);
+        efface(&workspace, &["ledger", "verify", name]).expect(2).says(&["there is no ledger here"]);
     }
-    efface(&office, &["ledger", "verify", "absent"]).expect(2).says(&["No such file"]);
+    efface(&workspace, &["ledger", "verify", "absent"]).expect(2).says(&["No such file"]);
 }
 
 /// A folder's path may lead elsewhere when the work ends: what was tried is what is written to.
 #[test]
 fn records_go_to_the_folders_that_were_tried_whatever_their_paths_lead_to_later() {
-    let office = Office::new();
-    office.image("disk.img", 8 * MIB);
+    let workspace = Workspace::new();
+    workspace.image("disk.img", 8 * MIB);
     for name in ["ledger", "certificates", "elsewhere"] {
-        fs::create_dir(office.path(name)).unwrap();
+        fs::create_dir(workspace.path(name)).unwrap();
     }
     let mut child = Command::new(EFFACE)
         .args(["wipe", "disk.img", "--image", "--yes", "--json", "--rate", "8MiB/s", "--verify", "none"])
         .args(["--ledger", "ledger", "--certificate-to", "certificates"])
-        .current_dir(office.path(""))
+        .current_dir(workspace.path(""))
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -277,25 +281,25 @@ fn records_go_to_the_folders_that_were_tried_whatever_their_paths_lead_to_later(
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.find(|line| line.as_ref().unwrap().contains("step_started")).unwrap().unwrap();
     for name in ["ledger", "certificates"] {
-        fs::rename(office.path(name), office.path(&format!("{name}-moved"))).unwrap();
-        symlink("elsewhere", office.path(name)).unwrap();
+        fs::rename(workspace.path(name), workspace.path(&format!("{name}-moved"))).unwrap();
+        symlink("elsewhere", workspace.path(name)).unwrap();
     }
     lines.for_each(|line| drop(line.unwrap()));
     assert!(child.wait().unwrap().success());
-    assert_eq!(listing(&office.path("elsewhere")), Vec::<String>::new());
-    assert_eq!(listing(&office.path("certificates-moved")).len(), 1);
-    efface(&office, &["ledger", "verify", "ledger-moved"]).expect(0).says(&["1 records"]);
+    assert_eq!(listing(&workspace.path("elsewhere")), Vec::<String>::new());
+    assert_eq!(listing(&workspace.path("certificates-moved")).len(), 1);
+    efface(&workspace, &["ledger", "verify", "ledger-moved"]).expect(0).says(&["1 records"]);
 }
 
 /// Wipes a loop device with everything that can be kept, in the folder `kept`, under this umask.
-fn keeps_everything(office: &Office, device: &Loop, umask: &str) {
+fn keeps_everything(workspace: &Workspace, device: &Loop, umask: &str) {
     let script = format!(
         "umask {umask}; exec {EFFACE} wipe {} --yes --quiet --method random --rate 16MiB/s --epoch-size 1MiB \
          --state-dir kept/below/state --ledger ledger --metrics metrics --certificate-to certificate",
         device.node.display()
     );
-    let mut child = Command::new("sh").args(["-c", &script]).current_dir(office.path("")).spawn().unwrap();
-    let state = office.path("kept/below/state");
+    let mut child = Command::new("sh").args(["-c", &script]).current_dir(workspace.path("")).spawn().unwrap();
+    let state = workspace.path("kept/below/state");
     let running = || {
         fs::read_dir(&state)
             .ok()?
@@ -316,23 +320,23 @@ fn keeps_everything(office: &Office, device: &Loop, umask: &str) {
 #[test]
 fn the_modes_of_what_is_kept_are_the_same_under_any_umask() {
     for umask in ["0", "022", "077"] {
-        let office = Office::new();
+        let workspace = Workspace::new();
         let Some(device) = Loop::new(&vec![b'x'; 8 * MIB], &[]) else { return };
-        keeps_everything(&office, &device, umask);
-        let state = office.path("kept/below/state");
+        keeps_everything(&workspace, &device, umask);
+        let state = workspace.path("kept/below/state");
         let journal = state.join(&listing(&state)[0]);
         assert!(journal.extension().is_some_and(|kind| kind == "journal"));
         let modes: Vec<(PathBuf, u32)> = vec![
-            (office.path("kept"), 0o711),
-            (office.path("kept/below"), 0o711),
+            (workspace.path("kept"), 0o711),
+            (workspace.path("kept/below"), 0o711),
             (state, 0o700),
             (journal, 0o600),
-            (office.path("ledger"), 0o755),
-            (office.path("ledger/.lock"), 0o600),
-            (office.path("ledger/head"), 0o644),
-            (office.path("ledger/00000001.json"), 0o644),
-            (office.path("metrics"), 0o644),
-            (office.path("certificate"), 0o644),
+            (workspace.path("ledger"), 0o755),
+            (workspace.path("ledger/.lock"), 0o600),
+            (workspace.path("ledger/head"), 0o644),
+            (workspace.path("ledger/00000001.json"), 0o644),
+            (workspace.path("metrics"), 0o644),
+            (workspace.path("certificate"), 0o644),
         ];
         for (path, expected) in modes {
             assert_eq!(mode(&path), expected, "{} under umask {umask}", path.display());
@@ -346,31 +350,36 @@ fn a_folder_that_others_may_change_is_not_used() {
     if !is_root() {
         return;
     }
-    let office = Office::new();
+    let workspace = Workspace::new();
     let Some(device) = Loop::new(&vec![b'x'; 2 * MIB], &[]) else { return };
-    fs::create_dir(office.path("kept")).unwrap();
-    symlink("kept", office.path("link")).unwrap();
+    fs::create_dir(workspace.path("kept")).unwrap();
+    symlink("kept", workspace.path("link")).unwrap();
     let node = device.node.to_str().unwrap();
     let is_not_used = |folder: &str, why: &str| {
         let run = ["wipe", node, "--yes", "--quiet", "--state-dir", folder];
-        efface(&office, &run).expect(0).says(&["no journal can be kept", why]);
-        wipe(&office, &["--ledger", folder]).expect(2).says(&[folder, "ledger cannot be written to", why]);
-        assert!(fs::read(office.path("disk.img")).unwrap().starts_with(b"tenant"), "something was written");
-        efface(&office, &["jobs", "--state-dir", folder]).expect(1).says(&["journals cannot be read", why]);
-        assert_eq!(listing(&office.path("kept")), Vec::<String>::new());
+        efface(&workspace, &run).expect(0).says(&["no journal can be kept", why]);
+        wipe(&workspace, &["--ledger", folder]).expect(2).says(&[folder, "ledger cannot be written to", why]);
+        assert!(
+            fs::read(workspace.path("disk.img")).unwrap().starts_with(b"tenant"),
+            "something was written"
+        );
+        efface(&workspace, &["jobs", "--state-dir", folder])
+            .expect(1)
+            .says(&["journals cannot be read", why]);
+        assert_eq!(listing(&workspace.path("kept")), Vec::<String>::new());
     };
     for (changed, why) in [(0o777, "mode 777"), (0o1777, "mode 1777"), (0o770, "mode 770")] {
-        set_mode(&office.path("kept"), changed);
+        set_mode(&workspace.path("kept"), changed);
         is_not_used("kept", why);
     }
-    set_mode(&office.path("kept"), 0o755);
+    set_mode(&workspace.path("kept"), 0o755);
     is_not_used("link", "symbolic link");
-    chown(office.path("kept"), Some(NOBODY), None).unwrap();
+    chown(workspace.path("kept"), Some(NOBODY), None).unwrap();
     is_not_used("kept", "user 65534");
-    chown(office.path("kept"), Some(0), None).unwrap();
+    chown(workspace.path("kept"), Some(0), None).unwrap();
     let run = ["wipe", node, "--yes", "--quiet", "--state-dir", "kept"];
-    efface(&office, &run).expect(0);
-    let (kept, key) = (listing(&office.path("kept")), "journal.key".to_string());
+    efface(&workspace, &run).expect(0);
+    let (kept, key) = (listing(&workspace.path("kept")), "journal.key".to_string());
     assert_eq!(
         (kept.len(), kept.contains(&key)),
         (2, true),
@@ -384,20 +393,20 @@ fn a_stranger_who_may_only_read_holds_up_no_ledger() {
     if !is_root() {
         return;
     }
-    let office = ledger();
-    set_mode(&office.path(""), 0o755);
-    let opens = Command::new("cat").arg(office.path("ledger/.lock")).uid(NOBODY).output().unwrap();
+    let workspace = ledger();
+    set_mode(&workspace.path(""), 0o755);
+    let opens = Command::new("cat").arg(workspace.path("ledger/.lock")).uid(NOBODY).output().unwrap();
     assert!(!opens.status.success(), "a stranger can open the lock");
     let _held =
-        ["ledger", "ledger/head", "ledger/00000003.json"].map(|name| Stranger::holds(&office.path(name)));
-    wipe(&office, &["--ledger", "ledger", "--no-wait"]).expect(0);
-    efface(&office, &["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
+        ["ledger", "ledger/head", "ledger/00000003.json"].map(|name| Stranger::holds(&workspace.path(name)));
+    wipe(&workspace, &["--ledger", "ledger", "--no-wait"]).expect(0);
+    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
 }
 
 #[test]
 fn a_stranger_who_may_only_read_holds_up_no_slot() {
     let Some(device) = is_root().then(|| Loop::new(&vec![b'x'; 2 * MIB], &[])).flatten() else { return };
-    let office = Office::new();
+    let workspace = Workspace::new();
     // Files as they were once made, in a /run of this test's own.
     let script = format!(
         "mount -t tmpfs none /run || exit 99; mkdir -m 755 /run/efface; cd /run/efface; touch desk ticket-1
@@ -408,9 +417,9 @@ fn a_stranger_who_may_only_read_holds_up_no_slot() {
          done
          {EFFACE} wipe {node} --yes --quiet --slots 1 --no-wait --state-dir {state}",
         node = device.node.display(),
-        state = office.path("state").display(),
+        state = workspace.path("state").display(),
     );
-    let ran = bounded(&office, &["unshare", "--mount", "sh", "-c", &script]);
+    let ran = bounded(&workspace, &["unshare", "--mount", "sh", "-c", &script]);
     if ran.code == 99 {
         return skipped("no mounts here").unwrap_or(());
     }
@@ -421,35 +430,35 @@ fn a_stranger_who_may_only_read_holds_up_no_slot() {
 #[test]
 fn a_stranger_who_may_only_read_makes_no_job_look_alive() {
     let Some(device) = is_root().then(|| Loop::new(&vec![b'x'; 32 * MIB], &[])).flatten() else { return };
-    let office = Office::new();
-    set_mode(&office.path(""), 0o755);
-    fs::create_dir(office.path("state")).unwrap();
-    set_mode(&office.path("state"), 0o755);
+    let workspace = Workspace::new();
+    set_mode(&workspace.path(""), 0o755);
+    fs::create_dir(workspace.path("state")).unwrap();
+    set_mode(&workspace.path("state"), 0o755);
     let node = device.node.to_str().unwrap();
     let slow = ["--rate", "16MiB/s", "--epoch-size", "1MiB", "--yes", "--json", "--state-dir", "state"];
     let mut child = Command::new(EFFACE)
         .args(["wipe", node])
         .args(slow)
-        .current_dir(office.path(""))
+        .current_dir(workspace.path(""))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.find(|line| line.as_ref().unwrap().contains("\"checkpoint\",\"step\":1")).unwrap().unwrap();
-    let jobs = || efface(&office, &["jobs", "--json", "--state-dir", "state"]).expect(0).stdout;
+    let jobs = || efface(&workspace, &["jobs", "--json", "--state-dir", "state"]).expect(0).stdout;
     assert!(jobs().contains("\"state\": \"running\""), "{}", jobs());
     child.kill().unwrap();
     child.wait().unwrap();
-    let names = listing(&office.path("state"));
+    let names = listing(&workspace.path("state"));
     let running = names.iter().find(|name| name.ends_with(".running")).unwrap();
-    let running = office.path("state").join(running);
+    let running = workspace.path("state").join(running);
     // As one that was made by an earlier efface.
     set_mode(&running, 0o644);
     let _stranger = Stranger::holds(&running);
     assert!(jobs().contains("\"state\": \"resumable\""), "{}", jobs());
     let resume =
         ["wipe", node, "--resume", "--yes", "--quiet", "--epoch-size", "1MiB", "--state-dir", "state"];
-    let ran = efface(&office, &resume).expect(0);
+    let ran = efface(&workspace, &resume).expect(0);
     assert!(!ran.stderr.contains("no journal can be kept"), "{}", ran.stderr);
     assert!(jobs().contains("\"state\": \"ended\""), "{}", jobs());
 }
@@ -461,57 +470,60 @@ fn hold_the_lock(ledger: &Path) -> efface::internals::directory::Lock {
 
 #[test]
 fn a_ledger_that_another_process_holds_is_waited_for_with_an_end() {
-    let office = ledger();
-    let held = hold_the_lock(&office.path("ledger"));
+    let workspace = ledger();
+    let held = hold_the_lock(&workspace.path("ledger"));
     for wait in [&["--no-wait"][..], &["--wait", "1"]] {
-        wipe(&office, &[&["--ledger", "ledger"], wait].concat())
+        wipe(&workspace, &[&["--ledger", "ledger"], wait].concat())
             .expect(7)
             .says(&["ledger", "another process"]);
-        assert!(fs::read(office.path("disk.img")).unwrap().starts_with(b"tenant"), "something was written");
+        assert!(
+            fs::read(workspace.path("disk.img")).unwrap().starts_with(b"tenant"),
+            "something was written"
+        );
     }
     drop(held);
-    wipe(&office, &["--ledger", "ledger", "--no-wait"]).expect(0);
+    wipe(&workspace, &["--ledger", "ledger", "--no-wait"]).expect(0);
 }
 
 /// The work is done, and the certificate is written all the same.
 #[test]
 fn a_signal_ends_the_wait_for_a_ledger_behind_the_work() {
-    let office = ledger();
-    office.image("disk.img", 8 * MIB);
+    let workspace = ledger();
+    workspace.image("disk.img", 8 * MIB);
     let mut child = Command::new(EFFACE)
         .args(["wipe", "disk.img", "--image", "--yes", "--json", "--rate", "8MiB/s", "--verify", "none"])
         .args(["--ledger", "ledger", "--certificate-to", "kept.json"])
-        .current_dir(office.path(""))
+        .current_dir(workspace.path(""))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
     stdout.find(|line| line.as_ref().unwrap().contains("step_started")).unwrap().unwrap();
-    let _held = hold_the_lock(&office.path("ledger"));
+    let _held = hold_the_lock(&workspace.path("ledger"));
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     assert!(stderr.any(|line| line.contains("waiting for the ledger")), "it says that it waits");
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
     assert!(stderr.any(|line| line.contains("cannot be added to the ledger")), "and why it failed");
     assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert_eq!(record(&office.path("kept.json"))["verdict"], "wiped");
-    assert_eq!(record(&office.path("kept.json"))["chain"], serde_json::Value::Null);
+    assert_eq!(record(&workspace.path("kept.json"))["verdict"], "wiped");
+    assert_eq!(record(&workspace.path("kept.json"))["chain"], serde_json::Value::Null);
 }
 
 #[test]
 fn a_signing_key_is_a_regular_file_of_this_user_or_root() {
-    let office = Office::new();
-    let sign = |key: &str| wipe(&office, &["--certificate-to", "c.json", "--sign-key", key]);
-    mkfifo(&office.path("fifo"), Mode::S_IRUSR).unwrap();
+    let workspace = Workspace::new();
+    let sign = |key: &str| wipe(&workspace, &["--certificate-to", "c.json", "--sign-key", key]);
+    mkfifo(&workspace.path("fifo"), Mode::S_IRUSR).unwrap();
     sign("fifo").expect(2).says(&["fifo", "no regular file"]);
     sign(".").expect(2).says(&["no regular file"]);
     if is_root() {
-        fs::copy(office.path("key"), office.path("foreign")).unwrap();
-        chown(office.path("foreign"), Some(NOBODY), None).unwrap();
+        fs::copy(workspace.path("key"), workspace.path("foreign")).unwrap();
+        chown(workspace.path("foreign"), Some(NOBODY), None).unwrap();
         sign("foreign").expect(3).says(&["others may use this key", "user 65534"]);
     }
-    assert!(!office.path("c.json").exists());
-    symlink("key", office.path("link")).unwrap();
+    assert!(!workspace.path("c.json").exists());
+    symlink("key", workspace.path("link")).unwrap();
     sign("link").expect(0);
 }
 
@@ -538,14 +550,14 @@ fn a_signing_key_is_in_memory_once() {
     if !is_root() {
         return;
     }
-    let office = Office::new();
-    let pem = fs::read_to_string(office.path("key")).unwrap();
+    let workspace = Workspace::new();
+    let pem = fs::read_to_string(workspace.path("key")).unwrap();
     let key = SigningKey::from_pkcs8_pem(&pem).unwrap();
-    office.image("disk.img", 16 * MIB);
+    workspace.image("disk.img", 16 * MIB);
     let mut child = Command::new(EFFACE)
         .args(["wipe", "disk.img", "--image", "--yes", "--json", "--rate", "8MiB/s", "--verify", "none"])
         .args(["--certificate-to", "c.json", "--sign-key", "key"])
-        .current_dir(office.path(""))
+        .current_dir(workspace.path(""))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -573,14 +585,14 @@ fn put(what: &str, path: &Path, victim: &Path) {
 #[test]
 fn what_stands_in_place_of_a_journal_or_its_lock_is_left_as_it_is() {
     let Some(device) = Loop::new(&vec![b'x'; 2 * MIB], &[]) else { return };
-    let office = Office::new();
+    let workspace = Workspace::new();
     let node = device.node.to_str().unwrap();
     let wipe = |folder: &str| {
-        efface(&office, &["wipe", node, "--yes", "--quiet", "--resume", "--state-dir", folder]).expect(0)
+        efface(&workspace, &["wipe", node, "--yes", "--quiet", "--resume", "--state-dir", folder]).expect(0)
     };
     wipe("state");
-    let journal = office.path("state").join(&listing(&office.path("state"))[0]);
-    let victim = office.path("victim");
+    let journal = workspace.path("state").join(&listing(&workspace.path("state"))[0]);
+    let victim = workspace.path("victim");
     fs::write(&victim, "another's").unwrap();
     set_mode(&victim, 0o644);
     for kind in ["running", "journal"] {
@@ -599,17 +611,17 @@ fn what_stands_in_place_of_a_journal_or_its_lock_is_left_as_it_is() {
             assert_eq!(fs::read_to_string(&victim).unwrap(), "another's", "{kind}, {what}");
             assert_eq!(mode(&victim), 0o644, "{kind}, {what}");
             let state = if kind == "journal" { "damaged" } else { "ended" };
-            efface(&office, &["jobs", "--json", "--state-dir", "state"]).expect(0).says(&[state]);
+            efface(&workspace, &["jobs", "--json", "--state-dir", "state"]).expect(0).says(&[state]);
             fs::remove_file(&path).or_else(|_| fs::remove_dir(&path)).unwrap();
         }
     }
-    mkfifo(&office.path("fifo"), Mode::S_IRWXU).unwrap();
+    mkfifo(&workspace.path("fifo"), Mode::S_IRWXU).unwrap();
     wipe("fifo").says(&["no journal can be kept", "Not a directory"]);
-    efface(&office, &["jobs", "--state-dir", "fifo"]).expect(1).says(&["Not a directory"]);
+    efface(&workspace, &["jobs", "--state-dir", "fifo"]).expect(1).says(&["Not a directory"]);
 }
 
 /// Runs the package's script with a /var/lib of this test's own, after this one and before that.
-fn installed(before: &str, after: &str) -> Option<Ran> {
+fn installed(before: &str, after: &str) -> Option<RunOutput> {
     if !is_root() {
         return None;
     }
@@ -618,7 +630,7 @@ fn installed(before: &str, after: &str) -> Option<Ran> {
         "mount -t tmpfs none /var/lib || exit 99; cd /var/lib; umask 0; {before}
          sh {postinst} configure; code=$?; {after}; exit $code"
     );
-    let ran = bounded(&Office::new(), &["unshare", "--mount", "sh", "-c", &script]);
+    let ran = bounded(&Workspace::new(), &["unshare", "--mount", "sh", "-c", &script]);
     if ran.code == 99 { skipped("no mounts here") } else { Some(ran) }
 }
 

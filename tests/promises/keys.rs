@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use rand_chacha::rand_core::Rng;
 
-use crate::evidence::{Office, Ran, record};
+use crate::evidence::{RunOutput, Workspace, record};
 use crate::jobs::{run, settings};
 use crate::loops::{Loop, skipped};
 use efface::internals::engine::Settings;
@@ -51,8 +51,8 @@ fn ciphertext(length: u64) -> Vec<u8> {
 }
 
 /// An image full of encrypted data, formatted with the passphrase "one".
-fn formatted(office: &Office, name: &str, options: &[&str]) -> Option<PathBuf> {
-    let image = office.path(name);
+fn formatted(workspace: &Workspace, name: &str, options: &[&str]) -> Option<PathBuf> {
+    let image = workspace.path(name);
     fs::write(&image, ciphertext(SIZE)).unwrap();
     if Command::new("cryptsetup").arg("--version").output().is_err() {
         return skipped("there is no cryptsetup");
@@ -72,20 +72,20 @@ fn add_key(image: &Path, passphrase: &str, more: &[&str]) {
     assert!(cryptsetup("one", &[&add[..], quick, more].concat()), "{more:?}");
 }
 
-fn destroy(office: &Office, image: &str, options: &[&str]) -> Ran {
-    office.run(&[&["destroy-key", image, "--yes", "-q"], options].concat())
+fn destroy(workspace: &Workspace, image: &str, options: &[&str]) -> RunOutput {
+    workspace.run(&[&["destroy-key", image, "--yes", "-q"], options].concat())
 }
 
 /// Destroys the keys of an image, and looks at everything that must be true then.
-fn assert_destroyed(office: &Office, image: &Path, area: u64, passphrases: &[&str]) {
+fn assert_destroyed(workspace: &Workspace, image: &Path, area: u64, passphrases: &[&str]) {
     let name = image.file_name().unwrap().to_str().unwrap();
     let before = fs::read(image).unwrap();
     let certificate = format!("{name}.json");
-    destroy(office, name, &["--image", "--certificate-to", &certificate]).expect(0);
+    destroy(workspace, name, &["--image", "--certificate-to", &certificate]).expect(0);
     let after = fs::read(image).unwrap();
     let area = area as usize;
     assert!(after[area..] == before[area..], "{name}: a byte behind the area changed");
-    let slots = record(&office.path(&certificate))["job"]["plan"]["keys"]["found"]["keyslots"].clone();
+    let slots = record(&workspace.path(&certificate))["job"]["plan"]["keys"]["found"]["keyslots"].clone();
     for slot in slots.as_array().unwrap() {
         let edge = |name: &str| slot["at"][name].as_u64().unwrap() as usize;
         let blocks = |image: &[u8]| {
@@ -94,8 +94,11 @@ fn assert_destroyed(office: &Office, image: &Path, area: u64, passphrases: &[&st
         assert!(blocks(&after).iter().zip(blocks(&before)).all(|(new, old)| *new != old), "{name}: {slot}");
     }
     assert!(passphrases.iter().all(|passphrase| !opens(passphrase, image, &[])), "{name} still opens");
-    office.run(&["certificate", "verify", "--unsigned-ok", &certificate]).expect(0).says(&["were destroyed"]);
-    office.run(&["verify", name, "--image", "--certificate", &certificate]).expect(0);
+    workspace
+        .run(&["certificate", "verify", "--unsigned-ok", &certificate])
+        .expect(0)
+        .says(&["were destroyed"]);
+    workspace.run(&["verify", name, "--image", "--certificate", &certificate]).expect(0);
 
     // With its old header put back there is still no key.
     fs::OpenOptions::new().write(true).open(image).unwrap().write_all_at(&before[..4096], 0).unwrap();
@@ -110,7 +113,7 @@ fn assert_destroyed(office: &Office, image: &Path, area: u64, passphrases: &[&st
 
 #[test]
 fn every_passphrase_of_every_kind_of_header_is_gone() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     for (name, options, area) in [
         ("default", &QUICK[..], 16 * MIB),
         (
@@ -132,14 +135,14 @@ fn every_passphrase_of_every_kind_of_header_is_gone() {
         ("v1-256", &[&QUICK_1[..], &["--key-size", "256"]].concat(), 0),
         ("v1-512", &[&QUICK_1[..], &["--key-size", "512"]].concat(), 0),
     ] {
-        let Some(image) = formatted(&office, name, options) else { return };
+        let Some(image) = formatted(&workspace, name, options) else { return };
         add_key(&image, "two", &[]);
         if area > 0 {
             add_key(&image, "free", &["--unbound", "--key-size", "512"]);
         }
         assert!(opens("one", &image, &[]) && opens("two", &image, &[]), "{name}");
         let area = if area > 0 { area } else { payload_offset(&image) };
-        assert_destroyed(&office, &image, area, &["one", "two"]);
+        assert_destroyed(&workspace, &image, area, &["one", "two"]);
     }
 }
 
@@ -150,51 +153,51 @@ fn payload_offset(image: &Path) -> u64 {
 
 #[test]
 fn a_damaged_header_hides_no_key() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let damages: [(&str, &[u64], u64); 3] = [
         ("first", &[5000], 16 * MIB),
         ("second", &[0x4000 + 5000], 16 * MIB),
         ("both", &[5000, 0x4000 + 5000], SIZE),
     ];
     for (name, damage, area) in damages {
-        let Some(image) = formatted(&office, name, &QUICK) else { return };
+        let Some(image) = formatted(&workspace, name, &QUICK) else { return };
         let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
         damage.iter().for_each(|at| file.write_all_at(b"!", *at).unwrap());
         drop(file);
-        destroy(&office, name, &["--image", "--certificate-to", "c.json"]).expect(0);
-        let record = record(&office.path("c.json"));
+        destroy(&workspace, name, &["--image", "--certificate-to", "c.json"]).expect(0);
+        let record = record(&workspace.path("c.json"));
         let said = record["limitations"].to_string();
         assert!(said.contains("is damaged"), "{said}");
         assert_eq!(record["job"]["plan"]["area"]["end"], area, "{name}");
         assert!(!opens("one", &image, &[]));
-        fs::remove_file(office.path("c.json")).unwrap();
+        fs::remove_file(workspace.path("c.json")).unwrap();
     }
 }
 
 #[test]
 fn a_detached_header_is_destroyed_and_its_data_device_is_not() {
-    let office = Office::new();
-    fs::write(office.path("data.img"), ciphertext(SIZE)).unwrap();
+    let workspace = Workspace::new();
+    fs::write(workspace.path("data.img"), ciphertext(SIZE)).unwrap();
     // A file that is larger than what LUKS uses of it.
-    let header = office.image("header.img", 20 * MIB as usize);
-    let (data, detached) = (office.path("data.img"), ["--header", header.to_str().unwrap()]);
-    if formatted(&office, "probe.img", &QUICK).is_none() {
+    let header = workspace.image("header.img", 20 * MIB as usize);
+    let (data, detached) = (workspace.path("data.img"), ["--header", header.to_str().unwrap()]);
+    if formatted(&workspace, "probe.img", &QUICK).is_none() {
         return;
     }
     let format = ["luksFormat", data.to_str().unwrap()];
     assert!(cryptsetup("one", &[&format[..], &detached, &QUICK].concat()));
     assert!(opens("one", &data, &detached));
-    destroy(&office, "data.img", &["--image"]).expect(4).says(&["no LUKS header", "--header"]);
+    destroy(&workspace, "data.img", &["--image"]).expect(4).says(&["no LUKS header", "--header"]);
     let (before, header_before) = (fs::read(&data).unwrap(), fs::read(&header).unwrap());
     let options =
         [&["--image", "--certificate-to", "c.json", "--external-key", "7d6a"], &detached[..]].concat();
-    destroy(&office, "data.img", &options).expect(0);
+    destroy(&workspace, "data.img", &options).expect(0);
     assert!(fs::read(&data).unwrap() == before, "the data is as it was");
     let after = fs::read(&header).unwrap();
     let end = 16 * MIB as usize;
     assert!(after[end..] == header_before[end..] && after[..end] != header_before[..end]);
     assert!(!opens("one", &data, &detached));
-    let record = record(&office.path("c.json"));
+    let record = record(&workspace.path("c.json"));
     assert!(record["claim"].as_str().unwrap().contains("data.img"));
     assert_eq!(record["job"]["plan"]["keys"]["data"]["random"], 288, "of the data device");
     assert!(record["limitations"].to_string().contains("The secret 7d6a is kept elsewhere"));
@@ -203,7 +206,7 @@ fn a_detached_header_is_destroyed_and_its_data_device_is_not() {
 
 #[test]
 fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     for (name, magic, at, words) in [
         ("plain", &b""[..], 0, &["no LUKS header", "efface wipe"][..]),
         ("bitlocker", b"\xeb\x58\x90-FVE-FS-", 0, &["BitLocker"]),
@@ -211,9 +214,9 @@ fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
         // ext4 over an old LUKS volume, whose second header is still there.
         ("ext4", b"", 0, &["ext4", "beside a LUKS header"]),
     ] {
-        let image = office.image(name, SIZE as usize);
+        let image = workspace.image(name, SIZE as usize);
         if name == "ext4" {
-            if formatted(&office, name, &QUICK).is_none() {
+            if formatted(&workspace, name, &QUICK).is_none() {
                 continue;
             }
             let second = fs::read(&image).unwrap()[0x4000..0x8000].to_vec();
@@ -223,18 +226,18 @@ fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
         }
         fs::OpenOptions::new().write(true).open(&image).unwrap().write_all_at(magic, at).unwrap();
         let before = fs::read(&image).unwrap();
-        destroy(&office, name, &["--image"]).expect(4).says(words);
+        destroy(&workspace, name, &["--image"]).expect(4).says(words);
         assert!(fs::read(&image).unwrap() == before, "{name}");
     }
 }
 
 #[test]
-fn the_key_is_preferred_where_there_is_one() {
-    let office = Office::new();
-    let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+fn prefer_key_destroys_the_key_of_a_luks_volume() {
+    let workspace = Workspace::new();
+    let Some(image) = formatted(&workspace, "luks.img", &QUICK) else { return };
     let before = fs::read(&image).unwrap();
-    office.wipe("luks.img", &["--prefer-key", "--certificate-to", "luks.json"]).expect(0);
-    let destroyed = record(&office.path("luks.json"));
+    workspace.wipe("luks.img", &["--prefer-key", "--certificate-to", "luks.json"]).expect(0);
+    let destroyed = record(&workspace.path("luks.json"));
     assert_eq!(destroyed["method"], "destroy-key");
     assert!(destroyed["limitations"].to_string().contains("stored on it before it was encrypted"));
     assert!(!opens("one", &image, &[]));
@@ -243,53 +246,53 @@ fn the_key_is_preferred_where_there_is_one() {
     let data = 16 * MIB as usize..;
     assert!(fs::read(&image).unwrap()[data.clone()] == before[data], "the data is as it was");
 
-    office.wipe("luks.img", &["--prefer-key", "--certificate-to", "plain.json"]).expect(0);
-    let overwritten = record(&office.path("plain.json"));
+    workspace.wipe("luks.img", &["--prefer-key", "--certificate-to", "plain.json"]).expect(0);
+    let overwritten = record(&workspace.path("plain.json"));
     let method = overwritten["method"].as_str().unwrap();
     assert!(method.starts_with("zero (no key was destroyed: it holds no LUKS header"), "{method}");
     assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0));
-    office.run(&["plan", "luks.img", "--image", "--prefer-key"]).expect(0).says(&["overwrite"]);
+    workspace.run(&["plan", "luks.img", "--image", "--prefer-key"]).expect(0).says(&["overwrite"]);
 }
 
 /// A key that protects nothing, or not all, is not worth destroying.
 #[test]
 fn data_that_needs_no_key_is_overwritten_instead() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     for name in ["null", "half"] {
-        let Some(image) = formatted(&office, name, &QUICK_1) else { return };
+        let Some(image) = formatted(&workspace, name, &QUICK_1) else { return };
         if name == "null" {
             // cryptsetup formats it so only with device-mapper.
             let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
             file.write_all_at(b"cipher_null\0", 8).unwrap();
         } else {
-            office.image(name, SIZE as usize);
+            workspace.image(name, SIZE as usize);
             let begin = ["reencrypt", "--encrypt", "--init-only", "--reduce-device-size", "32M"];
             fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(2 * SIZE).unwrap();
             assert!(cryptsetup("one", &[&begin[..], &QUICK, &[image.to_str().unwrap()]].concat()));
         }
         let before = fs::read(&image).unwrap();
-        destroy(&office, name, &["--image"])
+        destroy(&workspace, name, &["--image"])
             .expect(4)
             .says(&["do not protect all of its data", "efface wipe"]);
         assert!(fs::read(&image).unwrap() == before, "{name}");
-        office.wipe(name, &["--prefer-key", "--verify", "full"]).expect(0);
+        workspace.wipe(name, &["--prefer-key", "--verify", "full"]).expect(0);
         assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0), "{name}");
     }
     // Nor is a header that is damaged: who knows what was written behind it since.
-    let Some(image) = formatted(&office, "damaged", &QUICK) else { return };
+    let Some(image) = formatted(&workspace, "damaged", &QUICK) else { return };
     let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
     [5000, 0x4000 + 5000].iter().for_each(|at| file.write_all_at(b"!", *at).unwrap());
     drop(file);
-    office.wipe("damaged", &["--prefer-key"]).expect(0);
+    workspace.wipe("damaged", &["--prefer-key"]).expect(0);
     assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0));
-    destroy(&office, "damaged", &["--image", "--header", "damaged"]).expect(2).says(&["same target"]);
+    destroy(&workspace, "damaged", &["--image", "--header", "damaged"]).expect(2).says(&["same target"]);
 }
 
 /// A header can be written over anything, and a volume may have been made on a disk that was in use.
 #[test]
 fn a_header_over_plain_data_is_not_believed() {
-    let office = Office::new();
-    let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+    let workspace = Workspace::new();
+    let Some(image) = formatted(&workspace, "luks.img", &QUICK) else { return };
     let text = b"tenant's secret!".repeat(MIB as usize / 16);
     let mut ext2 = ciphertext(4096);
     ext2[0x400..0x800].fill(0);
@@ -305,40 +308,40 @@ fn a_header_over_plain_data_is_not_believed() {
         file.write_all_at(plain, at).unwrap();
         drop(file);
         let before = fs::read(&image).unwrap();
-        destroy(&office, "luks.img", &["--image"]).expect(4).says(&[words, "efface wipe"]);
+        destroy(&workspace, "luks.img", &["--image"]).expect(4).says(&[words, "efface wipe"]);
         assert!(fs::read(&image).unwrap() == before, "{name}: it was refused, and has changed");
-        office.wipe("luks.img", &["--prefer-key", "--certificate-to", "c.json"]).expect(0);
-        let method = record(&office.path("c.json"))["method"].to_string();
+        workspace.wipe("luks.img", &["--prefer-key", "--certificate-to", "c.json"]).expect(0);
+        let method = record(&workspace.path("c.json"))["method"].to_string();
         assert!(
             method.contains("(no key was destroyed: its keys do not protect all of its data"),
             "{method}"
         );
         assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0), "{name}");
-        fs::remove_file(office.path("c.json")).unwrap();
+        fs::remove_file(workspace.path("c.json")).unwrap();
         fs::write(&image, whole).unwrap();
     }
     // A header that claims that its data is elsewhere protects nothing behind it.
-    let Some(image) = formatted(&office, "luks.img", &QUICK_1) else { return };
+    let Some(image) = formatted(&workspace, "luks.img", &QUICK_1) else { return };
     let mut bytes = fs::read(&image).unwrap();
     detached_elsewhere(&mut bytes);
     bytes[20 * MIB as usize..21 * MIB as usize].copy_from_slice(&text);
     fs::write(&image, bytes).unwrap();
-    destroy(&office, "luks.img", &["--image"]).expect(4).says(&["are not encrypted"]);
+    destroy(&workspace, "luks.img", &["--image"]).expect(4).says(&["are not encrypted"]);
 }
 
 /// A new volume on a new disk holds little but zeroes.
 #[test]
-fn a_volume_that_was_hardly_written_is_taken() {
-    let office = Office::new();
-    let Some(image) = formatted(&office, "luks.img", &QUICK) else { return };
+fn a_nearly_empty_luks_volume_is_accepted() {
+    let workspace = Workspace::new();
+    let Some(image) = formatted(&workspace, "luks.img", &QUICK) else { return };
     let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
     file.write_all_at(&vec![0; 15 * MIB as usize], 17 * MIB).unwrap();
     file.write_all_at(&ciphertext(512), 24 * MIB + 512).unwrap();
     drop(file);
-    destroy(&office, "luks.img", &["--image", "--certificate-to", "c.json"]).expect(0);
-    let sample = record(&office.path("c.json"))["job"]["plan"]["keys"]["data"].clone();
+    destroy(&workspace, "luks.img", &["--image", "--certificate-to", "c.json"]).expect(0);
+    let sample = record(&workspace.path("c.json"))["job"]["plan"]["keys"]["data"].clone();
     assert!(sample["uniform"].as_u64() > Some(200) && sample["random"].as_u64() >= Some(16), "{sample}");
-    office
+    workspace
         .run(&["certificate", "verify", "--unsigned-ok", "c.json"])
         .expect(0)
         .says(&["what was encrypted with them"]);
@@ -347,23 +350,23 @@ fn a_volume_that_was_hardly_written_is_taken() {
 /// Zeroes before, and zeroes now: that is what is left where a header was, and no key.
 #[test]
 fn a_slot_of_zeroes_inside_the_header_is_no_key_that_survives() {
-    let office = Office::new();
-    let Some(image) = formatted(&office, "luks.img", &QUICK_1) else { return };
+    let workspace = Workspace::new();
+    let Some(image) = formatted(&workspace, "luks.img", &QUICK_1) else { return };
     let mut bytes = fs::read(&image).unwrap();
     let slot = 208 + 7 * 48;
     bytes[slot + 40..slot + 44].copy_from_slice(&2_u32.to_be_bytes());
     bytes[slot + 44..slot + 48].copy_from_slice(&16_u32.to_be_bytes());
     bytes[1024..4096].fill(0);
     fs::write(&image, bytes).unwrap();
-    destroy(&office, "luks.img", &["--image"]).expect(0);
+    destroy(&workspace, "luks.img", &["--image"]).expect(0);
     assert!(!opens("one", &image, &[]));
 }
 
 /// Key material that the process reads is kept out of core dumps.
 #[test]
 fn a_core_dump_holds_no_key() {
-    let office = Office::new();
-    if formatted(&office, "luks.img", &QUICK).is_none() {
+    let workspace = Workspace::new();
+    if formatted(&workspace, "luks.img", &QUICK).is_none() {
         return;
     }
     // Where dumps are wanted.
@@ -371,7 +374,7 @@ fn a_core_dump_holds_no_key() {
     let mut child = Command::new("sh")
         .args(["-c", script, "sh", env!("CARGO_BIN_EXE_efface"), "destroy-key", "--image", "--yes", "-q"])
         .args(["--rate", "8MiB/s"])
-        .arg(office.path("luks.img"))
+        .arg(workspace.path("luks.img"))
         .spawn()
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(500));
@@ -384,7 +387,7 @@ fn a_core_dump_holds_no_key() {
 
 #[test]
 fn a_loop_device_of_a_tebibyte_takes_no_longer() {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let image = tempfile::NamedTempFile::with_prefix("efface-test-").unwrap().into_temp_path();
     fs::File::create(&image).unwrap().set_len(1 << 40).unwrap();
     let Some(device) = Loop::over(image, &[]) else { return };
@@ -392,9 +395,9 @@ fn a_loop_device_of_a_tebibyte_takes_no_longer() {
     if !cryptsetup("one", &[&["luksFormat", node], &QUICK[..]].concat()) {
         return skipped("cryptsetup failed, or is not there").unwrap_or(());
     }
-    destroy(&office, node, &["--certificate-to", "c.json"]).expect(0);
+    destroy(&workspace, node, &["--certificate-to", "c.json"]).expect(0);
     assert!(!opens("one", &device.node, &[]));
-    let written: u64 = record(&office.path("c.json"))["job"]["steps"]
+    let written: u64 = record(&workspace.path("c.json"))["job"]["steps"]
         .as_array()
         .unwrap()
         .iter()
@@ -405,9 +408,9 @@ fn a_loop_device_of_a_tebibyte_takes_no_longer() {
 
 /// A small volume's image, and where its keys are.
 fn small_volume() -> Option<(Vec<u8>, KeyArea)> {
-    let office = Office::new();
+    let workspace = Workspace::new();
     let small = ["--luks2-metadata-size", "16k", "--luks2-keyslots-size", "256k", "--offset", "1024"];
-    let image = formatted(&office, "small.img", &[&QUICK[..], &small].concat())?;
+    let image = formatted(&workspace, "small.img", &[&QUICK[..], &small].concat())?;
     let bytes = fs::read(image).unwrap()[..MIB as usize].to_vec();
     let found = find(&bytes).expect("a volume");
     Some((bytes, found))
@@ -445,7 +448,7 @@ fn left(volume: &KeyArea, before: &[u8], now: &[u8]) -> usize {
 /// The power goes at every operation: either a header still leads to what is left of the keys, so
 /// that it can be begun again, or nothing is left of them.
 #[test]
-fn no_power_cut_leaves_a_key_that_nobody_finds_again() {
+fn no_power_cut_leaves_a_key_without_a_header_that_leads_to_it() {
     let Some((content, volume)) = small_volume() else { return };
     let disk = |cut| {
         let faults = Faults { power_cut_at: cut, ..Faults::default() };
@@ -477,7 +480,7 @@ fn no_power_cut_leaves_a_key_that_nobody_finds_again() {
 
 /// The last look compares with what was there before, whatever the passes did.
 #[test]
-fn keys_that_are_what_they_were_are_no_success() {
+fn unchanged_key_material_is_a_failure() {
     let Some((content, volume)) = small_volume() else { return };
     let material: u64 = volume.keyslots.iter().map(|slot| slot.at.len()).sum();
     let mut plan = plan(volume, 0);

@@ -55,11 +55,11 @@ fn every_byte_is_what_the_report_says() {
         for size in sizes {
             for method in METHODS {
                 let Some(device) = Loop::new(&secret(size), &["--sector-size", sector]) else { return };
-                let told = format!("{method:?} on {size} bytes in blocks of {sector}");
+                let context = format!("{method:?} on {size} bytes in blocks of {sector}");
                 let (code, stdout, stderr) = wipe(&device.node, &[&["--json"], method].concat());
-                assert_eq!(code, 0, "{told}: {stderr}");
+                assert_eq!(code, 0, "{context}: {stderr}");
                 let wanted = image(&last_pattern(&result(&stdout)), size);
-                assert!(device.content() == wanted, "{told}: the image differs");
+                assert!(device.content() == wanted, "{context}: the image differs");
             }
         }
     }
@@ -120,7 +120,7 @@ fn a_part_is_wiped_and_the_rest_is_not() {
 }
 
 #[test]
-fn several_devices_at_once_and_one_that_is_refused() {
+fn a_refused_device_does_not_stop_the_others() {
     let (Some(one), Some(two)) = (Loop::new(&secret(2 << 20), &[]), Loop::new(&secret(3 << 20), &[])) else {
         return;
     };
@@ -158,7 +158,7 @@ fn the_device_is_free_the_moment_that_the_wipe_ends() {
 }
 
 #[test]
-fn verify_reads_only_and_tells_what_it_finds() {
+fn verify_reads_only_and_reports_differences() {
     let Some(device) = Loop::new(&vec![0; 3 << 20], &["--read-only"]) else { return };
     let verify = |expect: &str| {
         let output =

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, patterns, plan, run, settings};
 use efface::internals::engine::survivors::{Holds, Survivor};
 use efface::internals::engine::{OnMismatch, Settings};
-use efface::internals::io::sim::{Alias, Faults, SimDisk};
+use efface::internals::io::sim::{AliasFault, Faults, SimDisk};
 use efface::internals::pattern::{Pattern, Seed};
 use efface::internals::plan::{Device, Method, Plan, Policy};
 use efface::internals::range::Extent;
@@ -22,22 +22,25 @@ fn pattern_at(pattern: &Pattern, at: Extent) -> Vec<u8> {
 }
 
 /// What the report says of a run is what the disk holds there.
-fn assert_true(run: &Survivor, disk: &SimDisk, plan: &Plan, told: &str) {
+fn assert_true(run: &Survivor, disk: &SimDisk, plan: &Plan, context: &str) {
     let on_disk = |at: Extent| &disk.live()[at.start as usize..at.end as usize];
-    let written = |step: usize| plan.steps[step].written().expect(told).clone();
+    let written = |step: usize| plan.steps[step].written().expect(context).clone();
     let bytes = on_disk(run.at);
     match run.holds {
-        Holds::OldData => assert!(bytes.iter().all(|byte| *byte == SECRET), "{told}: {run:?}"),
-        Holds::Zeroes => assert!(bytes.iter().all(|byte| *byte == 0), "{told}: {run:?}"),
+        Holds::OldData => assert!(bytes.iter().all(|byte| *byte == SECRET), "{context}: {run:?}"),
+        Holds::Zeroes => assert!(bytes.iter().all(|byte| *byte == 0), "{context}: {run:?}"),
         Holds::Step { step } => {
-            assert!(step + 2 < plan.steps.len(), "{told}: not the last pass");
-            assert!(*bytes == pattern_at(&written(step), run.at), "{told}: {run:?}");
+            assert!(step + 2 < plan.steps.len(), "{context}: not the last pass");
+            assert!(*bytes == pattern_at(&written(step), run.at), "{context}: {run:?}");
         }
         Holds::Elsewhere { step, offset } => {
             let there = Extent::at(offset, run.at.len());
-            assert!(offset != run.at.start && *bytes == pattern_at(&written(step), there), "{told}: {run:?}");
+            assert!(
+                offset != run.at.start && *bytes == pattern_at(&written(step), there),
+                "{context}: {run:?}"
+            );
         }
-        Holds::Unknown => panic!("{told}: {run:?} could have been known"),
+        Holds::Unknown => panic!("{context}: {run:?} could have been known"),
     }
 }
 
@@ -47,7 +50,7 @@ fn every_survivor_is_what_the_report_calls_it() {
     let last = patterns(&plan).pop().unwrap();
     let mut seen = HashMap::new();
     for seed in 0..450 {
-        let alias = (seed % 3 == 0).then_some(Alias::Wrap { capacity: SIZE as u64 - 8 * LOGICAL });
+        let alias = (seed % 3 == 0).then_some(AliasFault::Wrap { capacity: SIZE as u64 - 8 * LOGICAL });
         let faults = Faults { lose: 40, tear: 40, misdirect: 40, ..Faults::default() };
         // With aliased addresses alone, "elsewhere" is what the alias folds.
         let faults = if alias.is_some() { Faults { alias, ..Faults::default() } } else { faults };
@@ -76,7 +79,7 @@ fn every_survivor_is_what_the_report_calls_it() {
 fn all_blocks_of_a_disk_with_a_false_capacity_are_the_pattern_of_another_offset() {
     const REAL: u64 = LARGE as u64 / 5;
     let plan = plan(&Method::named("random").unwrap(), Policy::Full, LARGE as u64);
-    let faults = Faults { alias: Some(Alias::Wrap { capacity: REAL }), ..Faults::default() };
+    let faults = Faults { alias: Some(AliasFault::Wrap { capacity: REAL }), ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; LARGE], LOGICAL, PHYSICAL, 1, faults);
     let (report, _) = run(&mut disk, plan, &Settings::default());
     let carried = |each: u64| Survivor {
@@ -110,7 +113,7 @@ fn a_sample_that_finds_something_is_followed_by_a_map() {
 
 /// An auditor who only reads learns as much: the pattern is a function of the seed and the offset.
 #[test]
-fn a_misplaced_block_is_told_by_reading_alone() {
+fn a_misplaced_block_is_recognised_by_reading_alone() {
     let expect = Pattern::Random { seed: Seed([3; 32]) };
     let mut content = pattern_at(&expect, Extent::new(0, SIZE as u64));
     content.copy_within(8192..16384, 65536);
@@ -124,7 +127,7 @@ fn a_misplaced_block_is_told_by_reading_alone() {
 }
 
 #[test]
-fn what_was_there_before_is_counted() {
+fn the_survey_counts_what_already_matched() {
     let half_zero: Vec<u8> = (0..LARGE).map(|at| if at < LARGE / 2 { 0 } else { SECRET }).collect();
     let shares = |method: &str, content: Vec<u8>| {
         let plan = plan(&Method::named(method).unwrap(), Policy::Standard, LARGE as u64);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use crate::evidence::{Office, named};
+use crate::evidence::{Workspace, named};
 use crate::loops::skipped;
 
 const HOSTILE: &str = "\"><script>document.title='stolen'</script><img src=x onerror=alert(1)> & 'co'";
@@ -14,34 +14,34 @@ const READ: [u8; 3] = [0x2b, 0x6c, 0xb0];
 const SURVIVES: [u8; 3] = [0xb3, 0x26, 0x1e];
 
 /// A wipe that went well, told by people who mean ill; and a check that found other data.
-fn pages(office: &Office) -> [String; 4] {
-    office.image("disk.img", 96 << 20);
+fn pages(workspace: &Workspace) -> [String; 4] {
+    workspace.image("disk.img", 96 << 20);
     let hostile =
         ["--detail", &format!("operator.name={HOSTILE}"), "--detail", &format!("media.source={HOSTILE}")];
     let keep = ["--certificate-to", "good.json", "--sign-key", "key", "--method", "random"];
-    office.wipe("disk.img", &[&keep[..], &hostile].concat()).expect(0);
+    workspace.wipe("disk.img", &[&keep[..], &hostile].concat()).expect(0);
     let other =
         ["verify", "disk.img", "--image", "-q", "--expect", "zero", "--offset", "32MiB", "--size", "16MiB"];
-    office.run(&[&other[..], &["--certificate-to", "bad.json", "--sign-key", "key"]].concat()).expect(6);
+    workspace.run(&[&other[..], &["--certificate-to", "bad.json", "--sign-key", "key"]].concat()).expect(6);
     let render = |files: &[&str]| {
         let page = ["certificate", "render", "--html", "--public-key", "key.pub"];
-        office.run(&[&page[..], files].concat()).expect(0).stdout
+        workspace.run(&[&page[..], files].concat()).expect(0).stdout
     };
     let [good, bad, batch] = [&["good.json"][..], &["bad.json"], &["good.json", "bad.json"]].map(render);
 
     // A drive that calls itself so; nobody signs that.
-    office.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
-    let plain = fs::read_to_string(office.path("plain.json")).unwrap();
+    workspace.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
+    let plain = fs::read_to_string(workspace.path("plain.json")).unwrap();
     let serial = serde_json::Value::from(HOSTILE).to_string();
-    fs::write(office.path("serial.json"), named(&plain, &serial)).unwrap();
-    let serial = office.run(&["certificate", "render", "--html", "serial.json"]).expect(0).stdout;
+    fs::write(workspace.path("serial.json"), named(&plain, &serial)).unwrap();
+    let serial = workspace.run(&["certificate", "render", "--html", "serial.json"]).expect(0).stdout;
     [good, bad, batch, serial]
 }
 
 #[test]
 fn text_from_disks_and_people_is_escaped_and_nothing_is_fetched() {
-    let office = Office::new();
-    let pages = pages(&office);
+    let workspace = Workspace::new();
+    let pages = pages(&workspace);
     for page in &pages {
         for live in ["<script", "<img", "http:", "https:", "@import", "url("] {
             let found = page.find(live).map(|at| &page[at.saturating_sub(80)..at + 80]);
@@ -54,9 +54,9 @@ fn text_from_disks_and_people_is_escaped_and_nothing_is_fetched() {
 
 #[test]
 fn a_browser_shows_the_verdict_and_the_map() {
-    let office = Office::new();
-    let [good, bad, batch, serial] = pages(&office);
-    for (name, page, told, shown) in [
+    let workspace = Workspace::new();
+    let [good, bad, batch, serial] = pages(&workspace);
+    for (name, page, context, shown) in [
         (
             "good",
             good,
@@ -72,21 +72,25 @@ fn a_browser_shows_the_verdict_and_the_map() {
         ),
         ("batch", batch, &["1 of 2 devices as they should be", "DATA SURVIVES"], [true, true, true]),
     ] {
-        let path = office.path(&format!("{name}.html"));
+        let path = workspace.path(&format!("{name}.html"));
         fs::write(&path, page).unwrap();
-        let Some(dom) = chromium(&office, &path, &["--dump-dom"]) else { return };
-        assert!(told.iter().all(|words| dom.contains(words)), "{name}: {dom}");
+        let Some(dom) = chromium(&workspace, &path, &["--dump-dom"]) else { return };
+        assert!(context.iter().all(|words| dom.contains(words)), "{name}: {dom}");
         assert!(!dom.contains("<title>stolen"), "{name}: the page ran a script");
-        let picture = office.path(&format!("{name}.png"));
-        chromium(&office, &path, &[&format!("--screenshot={}", picture.display()), "--window-size=800,3600"]);
+        let picture = workspace.path(&format!("{name}.png"));
+        chromium(
+            &workspace,
+            &path,
+            &[&format!("--screenshot={}", picture.display()), "--window-size=800,3600"],
+        );
         let found = [WRITTEN, READ, SURVIVES].map(|colour| pixels(&picture, colour) > 200);
         assert_eq!(found, shown, "{name}: written, read, survives");
     }
 }
 
 /// What a headless browser says; none, said aloud, where there is no browser.
-fn chromium(office: &Office, page: &Path, options: &[&str]) -> Option<String> {
-    let profile = format!("--user-data-dir={}", office.path("profile").display());
+fn chromium(workspace: &Workspace, page: &Path, options: &[&str]) -> Option<String> {
+    let profile = format!("--user-data-dir={}", workspace.path("profile").display());
     let browser = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", &profile])
         .args(options)

@@ -31,13 +31,13 @@ fn claims(plan: &Plan, events: &[Event], verdict: Verdict) -> Vec<u64> {
 
 /// Every claimed byte holds its pass's pattern or that of a later pass; a block that a later pass
 /// was writing when the power went may hold some of each.
-fn assert_durable(disk: &SimDisk, plan: &Plan, claimed: &[u64], residue: &ExtentSet, told: &str) {
+fn assert_durable(disk: &SimDisk, plan: &Plan, claimed: &[u64], residue: &ExtentSet, context: &str) {
     let images: Vec<Vec<u8>> = patterns(plan).iter().map(|pattern| image(pattern, SIZE)).collect();
     for (pass, &upto) in claimed.iter().enumerate() {
         for block in (0..upto.min(SIZE as u64)).step_by(LOGICAL as usize) {
             let covered = (block as usize..(block + LOGICAL) as usize)
                 .all(|at| images[pass..].iter().any(|image| image[at] == disk.durable()[at]));
-            assert!(covered || residue.contains(block), "{told}: pass {pass} claimed block {block}");
+            assert!(covered || residue.contains(block), "{context}: pass {pass} claimed block {block}");
         }
     }
 }
@@ -72,7 +72,7 @@ fn no_power_cut_makes_a_claim_untrue() {
 }
 
 #[test]
-fn nor_does_one_on_a_disk_with_other_troubles() {
+fn no_power_cut_on_a_faulty_disk_makes_a_claim_untrue() {
     let bad_writes = ExtentSet::from_iter(
         [(40, 41), (100, 117)]
             .map(|(from, to)| efface::internals::range::Extent::new(from * LOGICAL, to * LOGICAL)),

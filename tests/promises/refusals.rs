@@ -15,7 +15,7 @@ fn refuse(arguments: &[&str]) -> (i32, String) {
 
 /// The command lines whose answers are read like a text. `TRYCMD=overwrite` writes them anew.
 #[test]
-fn the_words_of_the_command_line() {
+fn command_line_transcripts() {
     trycmd::TestCases::new().case("tests/promises/*.trycmd").run();
 }
 
@@ -58,7 +58,7 @@ fn a_wrong_command_leaves_the_device_as_it_was() {
 }
 
 #[test]
-fn the_same_device_twice_is_one_too_many() {
+fn the_same_device_twice_is_a_usage_error() {
     let content = vec![b'x'; 1 << 20];
     let Some(device) = Loop::new(&content, &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
@@ -140,7 +140,7 @@ fn a_mounted_device_is_refused_by_its_mount_point() {
 
 /// On a terminal it shows the device and takes only its name for a yes.
 #[test]
-fn only_the_devices_name_is_a_yes() {
+fn only_the_typed_device_name_confirms() {
     for (answer, code) in [("yes\n", 3), ("\n", 3), ("NAME\n", 0)] {
         let content = vec![b'x'; 1 << 20];
         let Some(device) = Loop::new(&content, &[]) else { return };

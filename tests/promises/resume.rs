@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run_on, settings};
 use efface::internals::engine::Stop;
-use efface::internals::engine::job::{JobReport, Process, Progress, Resume};
+use efface::internals::engine::job::{Checkpoint, JobProcess, JobReport, Resume};
 use efface::internals::io::sim::{Faults, SimDisk};
 use efface::internals::pattern::Seed;
 use efface::internals::plan::{Method, Plan, Policy, Step};
@@ -50,8 +50,8 @@ fn resumed(journal: &Option<String>, believed: bool) -> Option<Resume> {
     Some(resume(serde_json::from_str(text).unwrap(), believed))
 }
 
-fn resume(progress: Progress, believed: bool) -> Resume {
-    let [earlier, now] = [1, 2].map(|pid| Process { pid, boot_id: "test".into() });
+fn resume(progress: Checkpoint, believed: bool) -> Resume {
+    let [earlier, now] = [1, 2].map(|pid| JobProcess { pid, boot_id: "test".into() });
     Resume { progress, believed, earlier, now }
 }
 
@@ -61,7 +61,7 @@ fn work(content: Vec<u8>, plan: &Plan, faults: Faults, cut: Cut, seed: u64, resu
     let switch = disk.switch();
     let mut journal = resume.as_ref().map(|resume| serde_json::to_string(&resume.progress).unwrap());
     let (mut entries, mut kept) = (0, 0);
-    let mut keep = |progress: &Progress| {
+    let mut keep = |progress: &Checkpoint| {
         if cut == Cut::Journal(entries) {
             switch.store(false, Ordering::Relaxed);
         }
@@ -120,7 +120,7 @@ fn sweep(method: &Method, faults: &Faults, seed: u64) -> usize {
 }
 
 #[test]
-fn whatever_a_power_cut_leaves_is_wiped_to_the_end() {
+fn a_wipe_resumed_after_any_power_cut_completes() {
     let mut cuts = 0;
     for (seed, name) in ["zero", "shred", "nnsa", "discard"].iter().enumerate() {
         cuts += sweep(&Method::named(name).unwrap(), &Faults::default(), seed as u64);
@@ -136,7 +136,7 @@ fn whatever_a_power_cut_leaves_is_wiped_to_the_end() {
 /// Ends up to three times, by a power cut or a kill, on sick disks; in between others may have
 /// written. What was wiped in the end was wiped.
 #[test]
-fn seeded_ends_and_resumes() {
+fn seeded_interruptions_and_resumes_keep_the_claim() {
     let methods = ["zero", "shred", "random", "nnsa"].map(|name| Method::named(name).unwrap());
     let (mut went_on, mut differed, mut believed_once, mut fewer_seen) = (0, 0, 0, 0);
     for seed in 0..seeds() {
@@ -197,22 +197,22 @@ fn judge_passes(report: &JobReport, earlier: usize, foreign: bool, plan: &Plan) 
 }
 
 /// How far the running step had come.
-fn upto(progress: &Progress) -> u64 {
+fn upto(progress: &Checkpoint) -> u64 {
     progress.running.as_ref().unwrap().covered.bytes
 }
 
 /// The journal of a zero wipe that was asked to stop after its second epoch.
-fn stopped_early(faults: Faults) -> (Vec<u8>, Plan, Progress) {
+fn stopped_early(faults: Faults) -> (Vec<u8>, Plan, Checkpoint) {
     let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64);
     let left = work(vec![SECRET; SIZE], &plan, faults, Cut::Journal(7), 1, None);
-    let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
+    let progress: Checkpoint = serde_json::from_str(&left.journal.unwrap()).unwrap();
     assert_eq!(upto(&progress), 65536);
     assert_eq!(progress.epoch, Some(Extent::new(32768, 65536)));
     (left.disk.durable().to_vec(), plan, progress)
 }
 
 #[test]
-fn what_is_believed_is_read_from_the_last_epoch_on_and_the_rest_in_full() {
+fn a_trusted_disk_is_reread_from_the_last_epoch_and_others_in_full() {
     let (content, plan, progress) = stopped_early(Faults::default());
     for (believed, reread) in [(true, 32768), (false, 65536)] {
         let resume = Some(resume(progress.clone(), believed));
@@ -227,7 +227,7 @@ fn what_is_believed_is_read_from_the_last_epoch_on_and_the_rest_in_full() {
 }
 
 #[test]
-fn a_disk_that_lost_what_it_had_flushed_is_read_from_the_start_and_it_is_said() {
+fn a_disk_that_lost_flushed_data_is_reread_from_the_start_and_recorded() {
     let (_, plan, progress) = stopped_early(Faults::default());
     let resume = Some(resume(progress, true));
     // Nothing of it has stayed.
@@ -239,19 +239,19 @@ fn a_disk_that_lost_what_it_had_flushed_is_read_from_the_start_and_it_is_said() 
 }
 
 /// Where an interrupted full check had come to the end of its second epoch.
-fn stopped_in_the_check(method: &str) -> (Vec<u8>, Plan, Progress) {
+fn stopped_in_the_check(method: &str) -> (Vec<u8>, Plan, Checkpoint) {
     let plan = plan(&Method::named(method).unwrap(), Policy::Full, SIZE as u64);
     // Of the survey and of each pass four epochs and the end, of the check two epochs.
     let passes = plan.steps.iter().filter(|step| step.writes()).count();
     let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(7 + 5 * passes), 1, None);
-    let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
+    let progress: Checkpoint = serde_json::from_str(&left.journal.unwrap()).unwrap();
     let running = progress.running.as_ref().unwrap();
     assert!(running.step.expected().is_some() && upto(&progress) > 0, "{running:?}");
     (left.disk.durable().to_vec(), plan, progress)
 }
 
 #[test]
-fn a_full_check_begins_again_even_where_the_disk_is_believed() {
+fn a_full_check_restarts_even_on_a_trusted_disk() {
     let (content, plan, progress) = stopped_in_the_check("zero");
     for believed in [true, false] {
         let end = work(
@@ -272,7 +272,7 @@ fn a_full_check_begins_again_even_where_the_disk_is_believed() {
 
 /// Past the disk's own counter: whether it is believed or not, old data below the mark is found.
 #[test]
-fn old_data_below_the_mark_of_an_interrupted_check_is_found_or_overwritten() {
+fn old_data_below_the_watermark_of_an_interrupted_check_is_found_or_overwritten() {
     let (mut content, plan, progress) = stopped_in_the_check("zero");
     content[4 * LOGICAL as usize..8 * LOGICAL as usize].fill(SECRET);
     for (believed, verdict) in [(true, Verdict::Surviving), (false, Verdict::Wiped)] {
@@ -294,7 +294,7 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
     let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
     // Of the survey and of two passes four epochs and the end, of the third two epochs.
     let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(17), 1, None);
-    let progress: Progress = serde_json::from_str(&left.journal.unwrap()).unwrap();
+    let progress: Checkpoint = serde_json::from_str(&left.journal.unwrap()).unwrap();
     assert_eq!((progress.steps.len(), upto(&progress)), (3, 65536));
     let own = left.disk.durable().to_vec();
     let mut changed = own.clone();

@@ -208,10 +208,10 @@ fn a_disk_with_a_busy_partition_and_its_idle_neighbour() {
     let Some(device) = Loop::over(sparse(32 * MIB), &["--partscan"]) else { return };
     let node = text(&device.node);
     let [busy, idle] = [1, 2].map(|number| PathBuf::from(format!("{node}p{number}")));
-    let told = partition(&device, "start=2048, size=20480\nstart=24576, size=20480\n")
+    let context = partition(&device, "start=2048, size=20480\nstart=24576, size=20480\n")
         .and_then(|()| tool(&["addpart", node, "1", "2048", "20480"]))
         .and_then(|_| tool(&["addpart", node, "2", "24576", "20480"]));
-    if told.is_none() {
+    if context.is_none() {
         return;
     }
     tool(&["mkfs.ext4", "-q", text(&busy)]).unwrap();
@@ -407,8 +407,11 @@ fn a_partition_table_of_a_gigabyte_is_not_read() {
     let mut plan = std::process::Command::new("sh");
     plan.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_efface"), "plan", "--image"]).arg(&image);
     let plan = plan.output().unwrap();
-    let told = String::from_utf8_lossy(&plan.stdout).into_owned();
-    assert!(plan.status.success() && told.contains("gpt (a partition table, too large to read)"), "{plan:?}");
+    let context = String::from_utf8_lossy(&plan.stdout).into_owned();
+    assert!(
+        plan.status.success() && context.contains("gpt (a partition table, too large to read)"),
+        "{plan:?}"
+    );
 
     let Some(device) = device(8 * MIB) else { return };
     let node = text(&device.node);
@@ -639,7 +642,7 @@ fn a_plan_file_that_others_can_write_is_not_read() {
 }
 
 #[test]
-fn a_disk_is_what_it_is_expected_to_be() {
+fn expect_options_refuse_another_disk() {
     let Some(device) = device(MIB) else { return };
     let node = text(&device.node);
     let before = device.content();
@@ -681,7 +684,10 @@ fn a_disk_that_changes_under_the_wipe_is_no_success() {
     let output = wipe.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("not the disk any more") && stderr.contains("9437184"), "{stderr}");
+    assert!(
+        stderr.contains("the device changed while it was in use") && stderr.contains("9437184"),
+        "{stderr}"
+    );
 
     // A job that failed has its record too, and claims nothing.
     let (code, stdout, stderr) = run(&["certificate", "verify", "--unsigned-ok", text(&certificate)]);

@@ -494,7 +494,7 @@ fn a_loop_whose_offset_changes_under_the_wipe_is_another_disk() {
         return;
     }
     assert_eq!(code, 1, "{stderr}");
-    assert!(stderr.contains("not the disk any more"), "{stderr}");
+    assert!(stderr.contains("the device changed while it was in use"), "{stderr}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn shred(options: &[&str], device: &Loop) -> (Option<i32>, String) {
 }
 
 #[test]
-fn novas_calls_do_what_nova_means() {
+fn novas_shred_calls_wipe_the_volume() {
     let size = format!("-s{SIZE}");
     let Some(device) = Loop::new(&secret(), &[]) else { return };
     assert_eq!(shred(&["-n0", "-z", &size], &device), (Some(0), String::new()));
@@ -40,7 +40,7 @@ fn novas_calls_do_what_nova_means() {
 }
 
 #[test]
-fn what_people_add_means_the_same() {
+fn shred_options_that_people_add_change_nothing() {
     let Some(device) = Loop::new(&secret(), &[]) else { return };
     let (code, stderr) = shred(&["-vfxzn1"], &device);
     assert_eq!(code, Some(0), "{stderr}");
@@ -49,7 +49,7 @@ fn what_people_add_means_the_same() {
 }
 
 #[test]
-fn what_cannot_be_meant_writes_nothing() {
+fn an_unsupported_shred_option_writes_nothing() {
     let Some(device) = Loop::new(&secret(), &[]) else { return };
     for options in [&["-u"][..], &["-n0"], &["--random-source=/dev/zero"], &["-s8M"]] {
         let (code, stderr) = shred(options, &device);

@@ -69,7 +69,7 @@ fn kills() -> u64 {
 
 /// Killed at random moments until it comes to its end: then every byte is the last pass's.
 #[test]
-fn a_wipe_that_is_killed_again_and_again_comes_to_its_end() {
+fn a_wipe_that_is_killed_again_and_again_completes() {
     const SIZE: usize = 24 << 20;
     let Some(device) = Loop::new(&vec![b'x'; SIZE], &[]) else { return };
     let (state, certificates) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -153,7 +153,7 @@ fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() 
 
 /// A second SIGINT ends it at once, and the journal is as true as it was.
 #[test]
-fn a_second_signal_ends_it_at_once_and_the_journal_is_true() {
+fn a_second_signal_ends_the_process_and_leaves_a_true_journal() {
     let Some(frozen) = Frozen::new() else { return };
     let state = tempfile::tempdir().unwrap();
     let options = ["--rate", "16MiB/s", "--verify", "full", "--epoch-size", "4MiB"];
@@ -409,7 +409,7 @@ fn other_node(device: &Path, folder: &Path) -> PathBuf {
 
 /// Started together a hundred times, by one name or by two: one writes, the other waits or says busy.
 #[test]
-fn of_two_at_once_exactly_one_writes() {
+fn of_two_concurrent_wipes_exactly_one_writes() {
     let Some(device) = Loop::new(&vec![b'x'; 1 << 20], &[]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let other = other_node(&device.node, folder.path());
@@ -429,7 +429,7 @@ fn of_two_at_once_exactly_one_writes() {
 }
 
 #[test]
-fn after_a_kill_the_device_is_to_be_had_again() {
+fn a_killed_wipe_leaves_the_device_free() {
     let Some(device) = Loop::new(&vec![b'x'; 64 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     for _ in 0..5 {
@@ -451,7 +451,7 @@ fn last_ticket() -> u64 {
 }
 
 #[test]
-fn eight_processes_take_two_slots_in_turn() {
+fn eight_processes_share_two_slots_in_fifo_order() {
     let devices: Vec<Loop> = (0..9).filter_map(|_| Loop::new(&vec![b'x'; 2 << 20], &[])).collect();
     let (9, Ok(state)) = (devices.len(), tempfile::tempdir()) else { return };
     let (ninth, devices) = devices.split_last().unwrap();
@@ -600,7 +600,7 @@ fn a_signal_ends_a_job_whose_device_hangs_in_time() {
 }
 
 #[test]
-fn a_device_that_is_detached_in_the_middle_is_kept_to_the_end() {
+fn a_device_detached_during_a_wipe_still_gets_its_record() {
     let Some(device) = Loop::new(&vec![b'x'; 24 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     let mut child = command(&device.node, state.path(), &["--rate", "32MiB/s"]).spawn().unwrap();

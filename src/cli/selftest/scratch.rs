@@ -18,11 +18,11 @@ const READ_BYTES: u64 = 1 << 20;
 
 pub struct Scratch {
     image: File,
-    at: Place,
+    at: ScratchKind,
     size: u64,
 }
 
-enum Place {
+enum ScratchKind {
     /// The image has no name any more, and the kernel detaches the device when its last descriptor
     /// goes: nothing is left, at a kill -9 either.
     Loop {
@@ -45,10 +45,10 @@ impl Scratch {
         drop(writer);
         let (image, path) = image.into_parts();
         let at = match attach(&path) {
-            Some((node, held)) => Place::Loop { node, _held: held },
+            Some((node, held)) => ScratchKind::Loop { node, _held: held },
             None => {
                 println!("(No loop device to be had: an image file stands in. Root gets a loop device.)\n");
-                Place::Image(path)
+                ScratchKind::Image(path)
             }
         };
         Ok(Scratch { image, at, size })
@@ -56,13 +56,13 @@ impl Scratch {
 
     pub fn path(&self) -> PathBuf {
         match &self.at {
-            Place::Loop { node, .. } => node.clone(),
-            Place::Image(path) => path.to_path_buf(),
+            ScratchKind::Loop { node, .. } => node.clone(),
+            ScratchKind::Image(path) => path.to_path_buf(),
         }
     }
 
     pub fn is_image(&self) -> bool {
-        matches!(self.at, Place::Image(_))
+        matches!(self.at, ScratchKind::Image(_))
     }
 
     /// Reads the image itself, by another way than the wipe took: each byte is the pattern's.
@@ -80,7 +80,7 @@ impl Scratch {
     }
 }
 
-/// A loop device over the image, by the node that losetup names; none where there is no losetup.
+/// A loop device over the image, by the node that losetup names; `None` if there is no losetup.
 fn attach(image: &Path) -> Option<(PathBuf, File)> {
     if !geteuid().is_root() {
         return None;

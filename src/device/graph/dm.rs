@@ -13,14 +13,14 @@ use crate::range::Extent;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Lower {
     pub number: DeviceNumber,
-    /// None where the line names no range: then it is anywhere in the device.
+    /// `None` if the line names no range: then it is anywhere in the device.
     pub start: Option<u64>,
     pub share: Share,
 }
 
 /// What one line of a table says.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Target {
+pub(super) struct TableLine {
     /// Which bytes of the mapping.
     pub at: Extent,
     pub lower: Vec<Lower>,
@@ -38,7 +38,7 @@ pub(super) struct Lookup<'a> {
 }
 
 /// Reads one line of a mapping's table, with the same line of its status.
-pub(super) fn target(line: &DmTarget, status: &str, map: &str, lookup: Lookup) -> Target {
+pub(super) fn target(line: &DmTarget, status: &str, map: &str, lookup: Lookup) -> TableLine {
     let words: Vec<&str> = line.line.split_whitespace().collect();
     let at = Extent {
         start: line.start.saturating_mul(SECTOR_BYTES),
@@ -46,7 +46,7 @@ pub(super) fn target(line: &DmTarget, status: &str, map: &str, lookup: Lookup) -
     };
     let known = known(&line.kind, &words, status, map, lookup);
     let (lower, effect, limitation) = known.unwrap_or_else(|| (all(&words), Effect::Unknown, None));
-    Target { at, lower, effect, limitation }
+    TableLine { at, lower, effect, limitation }
 }
 
 type Known = (Vec<Lower>, Effect, Option<String>);
@@ -69,7 +69,7 @@ fn all(words: &[&str]) -> Vec<Lower> {
     words.iter().filter_map(|word| somewhere(word, Share::Spread)).collect()
 }
 
-/// None of a kind that is not known, or whose line does not read as it should.
+/// `None` for a kind that is not known, or whose line does not read as it should.
 fn known(kind: &str, words: &[&str], status: &str, map: &str, lookup: Lookup) -> Option<Known> {
     let passes = |lower: Vec<Lower>| Some((lower, Effect::PassesThrough, None));
     let word = |index: usize| words.get(index).copied();
@@ -216,7 +216,7 @@ pub(super) fn failed_leg(name: String) -> Effect {
 mod tests {
     use super::*;
 
-    fn read(kind: &str, line: &str, status: &str) -> Target {
+    fn read(kind: &str, line: &str, status: &str) -> TableLine {
         let line = DmTarget { start: 8, sectors: 16, kind: kind.into(), line: line.to_string().into() };
         let missing = "253:99".parse().unwrap();
         let lookup =

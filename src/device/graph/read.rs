@@ -20,7 +20,7 @@ use crate::range::Extent;
 pub(in crate::device) struct Twins {
     pub one: DeviceNumber,
     pub other: DeviceNumber,
-    /// Which of their names could not be read; none where they have one serial number.
+    /// Which of their names could not be read; `None` if they have one serial number.
     pub unread: Option<String>,
 }
 
@@ -42,7 +42,7 @@ pub(in crate::device) struct Stack {
 impl Stack {
     pub fn read(tree: &Tree) -> io::Result<Stack> {
         let blocks = tree.blocks()?;
-        let mut reader = Reader { tree, graph: Graph::default() };
+        let mut reader = GraphBuilder { tree, graph: Graph::default() };
         for block in &blocks {
             match reader.add(block) {
                 // A device can go while it is looked at.
@@ -82,12 +82,12 @@ impl Stack {
     }
 }
 
-struct Reader<'a> {
+struct GraphBuilder<'a> {
     tree: &'a Tree,
     graph: Graph,
 }
 
-impl Reader<'_> {
+impl GraphBuilder<'_> {
     fn add(&mut self, block: &Block) -> io::Result<()> {
         if block.is_partition() {
             return self.add_partition(block);
@@ -269,7 +269,7 @@ fn not_understood(what: &str, text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} is not understood: {text}"))
 }
 
-/// None where the kernel is built without writing out, `none` where no device is set
+/// `None` if the kernel is built without writing out, `none` where no device is set
 /// (Documentation/admin-guide/blockdev/zram.rst).
 fn zram(block: &Block) -> io::Result<Layer> {
     let name = block.name();

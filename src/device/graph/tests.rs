@@ -12,7 +12,7 @@ use super::*;
 type Bytes = Vec<(usize, u64)>;
 
 #[derive(Debug, Default)]
-struct Model {
+struct ByteModel {
     graph: Graph,
     devices: Vec<(Place, Bytes)>,
     disks: usize,
@@ -22,7 +22,7 @@ fn device(number: usize) -> Place {
     Place::Device(format!("240:{number}").parse().unwrap())
 }
 
-impl Model {
+impl ByteModel {
     fn next(&self, file: bool) -> Place {
         let number = self.devices.len();
         match file {
@@ -79,8 +79,8 @@ fn stacks() -> impl Strategy<Value = Vec<Make>> {
     prop::collection::vec(make, 2..14)
 }
 
-fn build(stack: Vec<Make>) -> Model {
-    let mut model = Model::default();
+fn build(stack: Vec<Make>) -> ByteModel {
+    let mut model = ByteModel::default();
     model.add_disk(false);
     for make in stack {
         let known = model.devices.len();

@@ -13,7 +13,7 @@ use super::super::refusal::{self, Force, Refusal};
 use super::super::usage::{self, Usage};
 use super::super::{Signature, Thin, Tree};
 use super::hold::{self, Held};
-use super::{LSBLK, WAIT, not_found, not_opened, unseen};
+use super::{SEE_DEVICES, WAIT, not_found, not_opened, unseen};
 use crate::error::{Error, Result};
 use crate::io::{Access, Target};
 
@@ -21,7 +21,7 @@ use crate::io::{Access, Target};
 pub(super) struct Candidate {
     pub identity: Identity,
     pub place: Place,
-    /// None of an image.
+    /// `None` for an image.
     pub block: Option<Block>,
 }
 
@@ -133,9 +133,8 @@ impl Candidate {
         let (seen, opened) = (self.identity.disk_sequence, target.disk_sequence());
         let another_disk = seen.zip(opened).is_some_and(|(seen, opened)| seen != opened);
         if Place::of(&metadata) != self.place || another_disk {
-            return Err(
-                Error::refused("another target took its place while it was being checked").way_out(LSBLK)
-            );
+            return Err(Error::refused("another target took its place while it was being checked")
+                .way_out(SEE_DEVICES));
         }
         if target.geometry().size == 0 {
             return Err(Error::refused("it has no bytes: its size is 0")
@@ -155,13 +154,13 @@ fn check_type(file_type: FileType, image: bool) -> Result<()> {
     } else if file_type.is_file() {
         ("a regular file, not a block device", "add --image if it is a disk image that may be wiped")
     } else if file_type.is_dir() {
-        ("a directory, not a block device", LSBLK)
+        ("a directory, not a block device", SEE_DEVICES)
     } else if file_type.is_char_device() {
-        ("a character device, not a block device", LSBLK)
+        ("a character device, not a block device", SEE_DEVICES)
     } else if file_type.is_fifo() {
-        ("a fifo, not a block device", LSBLK)
+        ("a fifo, not a block device", SEE_DEVICES)
     } else {
-        ("a socket, not a block device", LSBLK)
+        ("a socket, not a block device", SEE_DEVICES)
     };
     Err(Error::refused(format!("it is {what}")).way_out(way_out))
 }

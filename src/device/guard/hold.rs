@@ -23,7 +23,7 @@ use crate::io::Target;
 /// What keeps others away as long as the disk is used.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    pub _locks: Vec<Arc<Lock>>,
+    pub _locks: Vec<Arc<FileLock>>,
     /// Devices that only a loop device stands on: the loop driver does not claim what is below it.
     pub _below: Vec<Arc<File>>,
     pub _snapshot: Option<Target>,
@@ -31,12 +31,12 @@ pub(super) struct Held {
 
 /// A BSD lock, by the convention of systemd's BLOCK_DEVICE_LOCKING: it keeps udev and partition
 /// tools away from the whole disk.
-pub(super) type Lock = Flock<File>;
+pub(super) type FileLock = Flock<File>;
 
 /// What this process holds: its jobs share a lock, and an exclusive open, of one disk.
-struct Shelf<T>(Mutex<BTreeMap<Place, Weak<T>>>);
+struct SharedHandles<T>(Mutex<BTreeMap<Place, Weak<T>>>);
 
-impl<T> Shelf<T> {
+impl<T> SharedHandles<T> {
     fn get(&self, place: Place, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(held) = held.get(&place).and_then(Weak::upgrade) {
@@ -48,11 +48,16 @@ impl<T> Shelf<T> {
     }
 }
 
-static LOCKS: Shelf<Lock> = Shelf(Mutex::new(BTreeMap::new()));
-static BELOW: Shelf<File> = Shelf(Mutex::new(BTreeMap::new()));
+static LOCKS: SharedHandles<FileLock> = SharedHandles(Mutex::new(BTreeMap::new()));
+static BELOW: SharedHandles<File> = SharedHandles(Mutex::new(BTreeMap::new()));
 
 /// Locks the target's own disk by each of its nodes, in the order of their numbers.
-pub(super) fn lock_disk(tree: &Tree, usage: &Usage, disk: &Block, given: &Path) -> Result<Vec<Arc<Lock>>> {
+pub(super) fn lock_disk(
+    tree: &Tree,
+    usage: &Usage,
+    disk: &Block,
+    given: &Path,
+) -> Result<Vec<Arc<FileLock>>> {
     let own = Place::Device(disk.number());
     let mut nodes: Vec<Place> = usage.stack().graph.paths_of(own).chain([own]).collect();
     nodes.sort_unstable();
@@ -64,7 +69,7 @@ pub(super) fn lock_disk(tree: &Tree, usage: &Usage, disk: &Block, given: &Path) 
     nodes.into_iter().map(lock_node).collect()
 }
 
-pub(super) fn lock_image(tree: &Tree, node: &Path) -> Result<Vec<Arc<Lock>>> {
+pub(super) fn lock_image(tree: &Tree, node: &Path) -> Result<Vec<Arc<FileLock>>> {
     Ok(vec![Arc::new(lock(tree, node)?)])
 }
 
@@ -79,7 +84,7 @@ fn node_of(tree: &Tree, disk: &Block, given: &Path) -> Result<PathBuf> {
     })
 }
 
-fn lock(tree: &Tree, node: &Path) -> Result<Lock> {
+fn lock(tree: &Tree, node: &Path) -> Result<FileLock> {
     let file = File::open(node).map_err(not_opened)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
         if errno != Errno::EWOULDBLOCK {

@@ -49,7 +49,7 @@ impl Loop {
 }
 
 /// Long enough for what udev does to a new device.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LONG_WAIT: Duration = Duration::from_secs(5);
 const SHORT: Duration = Duration::from_millis(200);
 
 fn claim_at(path: &Path, image: bool, wait: Duration) -> Result<Claim> {
@@ -112,7 +112,7 @@ fn assert_waits_for(holder: Helper, device: &Loop) {
             thread::sleep(SHORT);
             drop(holder);
         });
-        device.claim(PATIENCE).unwrap();
+        device.claim(LONG_WAIT).unwrap();
     });
 }
 
@@ -129,7 +129,7 @@ fn holds_a_device() {
 #[test]
 fn a_free_device_is_claimed_and_is_ours_until_its_disk_is_dropped() {
     let Some(device) = loop_device() else { return };
-    let claim = device.claim(PATIENCE).unwrap();
+    let claim = device.claim(LONG_WAIT).unwrap();
     assert_eq!(claim.geometry().size, 1 << 20);
     let identity = claim.identity();
     assert_eq!((&identity.path, &identity.node, identity.size_bytes), (&device.node, &device.node, 1 << 20));
@@ -146,7 +146,7 @@ fn a_free_device_is_claimed_and_is_ours_until_its_disk_is_dropped() {
     assert_eq!(again.unwrap_err().raw_os_error(), Some(libc::EBUSY));
     drop(disk);
     assert!(locks(), "the lock outlives the disk");
-    device.claim(PATIENCE).unwrap();
+    device.claim(LONG_WAIT).unwrap();
     assert!(device.content() == CONTENT);
 }
 
@@ -154,7 +154,7 @@ fn a_free_device_is_claimed_and_is_ours_until_its_disk_is_dropped() {
 fn a_process_that_has_the_device_open_is_named() {
     let Some(device) = loop_device() else { return };
     let holder = Helper::opener(&device.node, "qemu-system");
-    let error = device.refusal(PATIENCE);
+    let error = device.refusal(LONG_WAIT);
     assert_says(&error, Kind::Refused, &["qemu-system", &holder.id()]);
 }
 
@@ -186,7 +186,7 @@ fn a_member_of_an_imported_zfs_pool_is_refused_and_of_an_exported_one_taken() {
     let claim_beside = |pool: &str| {
         fs::create_dir_all(fake.tree.proc.join("spl/kstat/zfs").join(pool)).unwrap();
         let tree = Tree { proc: fake.tree.proc.clone(), ..Tree::real() };
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LONG_WAIT;
         claim(&tree, &Request { path: &device.node, image: false, deadline, force: &[] })
     };
     let taken = claim_beside("other").unwrap();
@@ -215,13 +215,13 @@ fn a_locked_disk_is_busy_and_its_holder_is_named() {
 #[test]
 fn a_read_only_device_is_refused() {
     let Some(device) = Loop::new(&CONTENT, &["--read-only"]) else { return };
-    assert_says(&device.refusal(PATIENCE), Kind::Refused, &["read-only"]);
+    assert_says(&device.refusal(LONG_WAIT), Kind::Refused, &["read-only"]);
 }
 
 #[test]
 fn a_device_without_bytes_is_refused() {
     let Some(device) = Loop::new(&[], &[]) else { return };
-    assert_says(&device.refusal(PATIENCE), Kind::Refused, &["size is 0"]);
+    assert_says(&device.refusal(LONG_WAIT), Kind::Refused, &["size is 0"]);
 }
 
 /// Undoes what a command did.
@@ -260,7 +260,7 @@ fn a_mounted_device_is_refused_by_its_mount_point() {
     umount.arg(folder.path());
     let _undo = Undo(umount);
     let point = folder.path().to_str().unwrap();
-    assert_says(&device.refusal(PATIENCE), Kind::Refused, &["mounted", &format!("umount {point}")]);
+    assert_says(&device.refusal(LONG_WAIT), Kind::Refused, &["mounted", &format!("umount {point}")]);
 }
 
 #[test]
@@ -276,15 +276,15 @@ fn a_device_that_is_swapped_to_is_refused() {
     swapoff.arg(&device.node);
     let _undo = Undo(swapoff);
     let node = device.node.to_str().unwrap();
-    assert_says(&device.refusal(PATIENCE), Kind::Refused, &["swap", &format!("swapoff {node}")]);
+    assert_says(&device.refusal(LONG_WAIT), Kind::Refused, &["swap", &format!("swapoff {node}")]);
 }
 
 #[test]
 fn two_partitions_of_one_disk_share_its_lock() {
     let Some(device) = Loop::partitioned() else { return };
     let (one, two) = (device.partition(1), device.partition(2));
-    let first = claim_at(&one, false, PATIENCE).unwrap();
-    let second = claim_at(&two, false, PATIENCE).unwrap();
+    let first = claim_at(&one, false, LONG_WAIT).unwrap();
+    let second = claim_at(&two, false, LONG_WAIT).unwrap();
     assert!(std::sync::Arc::ptr_eq(&first.held._locks[0], &second.held._locks[0]));
     assert_eq!(second.geometry().size, 256 << 10);
     // The kernel knows that the whole disk is taken; the guard does not blame itself.
@@ -331,19 +331,19 @@ fn examining_reads_what_others_use_and_writes_nothing() {
 #[test]
 fn an_image_that_is_claimed_is_locked() {
     let image = image(&CONTENT);
-    let first = claim_at(image.path(), true, PATIENCE).unwrap();
-    assert_eq!(first.identity().kind, super::super::identity::Kind::Image);
+    let first = claim_at(image.path(), true, LONG_WAIT).unwrap();
+    assert_eq!(first.identity().kind, super::super::identity::DeviceKind::Image);
     let error = claim_at(image.path(), true, SHORT).unwrap_err();
     assert_says(&error, Kind::Busy, &["locked", &std::process::id().to_string()]);
     drop(first);
-    claim_at(image.path(), true, PATIENCE).unwrap();
+    claim_at(image.path(), true, LONG_WAIT).unwrap();
     assert!(fs::read(image.path()).unwrap() == CONTENT);
 }
 
 #[test]
 fn an_image_that_is_attached_to_a_loop_device_is_refused() {
     let Some(device) = loop_device() else { return };
-    let error = claim_at(&device.image, true, PATIENCE).unwrap_err();
+    let error = claim_at(&device.image, true, LONG_WAIT).unwrap_err();
     assert_says(
         &error,
         Kind::Refused,
@@ -363,7 +363,7 @@ fn an_image_that_is_swapped_to_is_refused() {
 
 #[test]
 fn an_empty_image_is_refused() {
-    let error = claim_at(image(&[]).path(), true, PATIENCE).unwrap_err();
+    let error = claim_at(image(&[]).path(), true, LONG_WAIT).unwrap_err();
     assert_says(&error, Kind::Refused, &["size is 0"]);
 }
 
@@ -397,7 +397,7 @@ fn what_is_no_block_device_is_called_by_its_name() {
 #[test]
 fn a_block_device_is_no_image() {
     let Some(device) = loop_device() else { return };
-    let error = claim_at(&device.node, true, PATIENCE).unwrap_err();
+    let error = claim_at(&device.node, true, LONG_WAIT).unwrap_err();
     assert_says(&error, Kind::Refused, &["block device", "--image"]);
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Watch {
     place: Place,
     /// The node or the image file.
     node: PathBuf,
-    links: Vec<Link>,
+    links: Vec<WatchedEdge>,
     /// The kernel's number of the disk or medium behind each device of the chain.
     sequences: Vec<(DeviceNumber, u64)>,
     /// What the user overrode.
@@ -29,7 +29,7 @@ pub(super) struct Watch {
 
 /// A range of an upper device that lies in a lower one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Link {
+struct WatchedEdge {
     edge: Edge,
     upper: String,
 }
@@ -80,7 +80,7 @@ impl Watch {
     }
 }
 
-/// None where the kernel does not count (before 5.15), and of a device that is gone: a path can be lost.
+/// `None` if the kernel does not count (before 5.15), and of a device that is gone: a path can be lost.
 fn sequence(tree: &Tree, number: DeviceNumber) -> io::Result<Option<u64>> {
     let Ok(block) = tree.block(number) else { return Ok(None) };
     match block.read_attribute("diskseq") {
@@ -91,7 +91,7 @@ fn sequence(tree: &Tree, number: DeviceNumber) -> io::Result<Option<u64>> {
 }
 
 /// The ranges of a device of the chain, as far as they are the target's. Paths of a multipath map may go.
-fn links(tree: &Tree, usage: &Usage, shared: &Shared) -> Vec<Link> {
+fn links(tree: &Tree, usage: &Usage, shared: &Shared) -> Vec<WatchedEdge> {
     let graph = &usage.stack().graph;
     if graph.layer(shared.place).is_some_and(|layer| layer.kind == "dm multipath") {
         return Vec::new();
@@ -101,7 +101,7 @@ fn links(tree: &Tree, usage: &Usage, shared: &Shared) -> Vec<Link> {
         Place::File(_) => return Vec::new(),
     };
     let edges = graph.edges_below(shared.place).flat_map(|edge| clipped(edge, shared));
-    edges.map(|edge| Link { edge, upper: upper.clone() }).collect()
+    edges.map(|edge| WatchedEdge { edge, upper: upper.clone() }).collect()
 }
 
 fn clipped(edge: &Edge, shared: &Shared) -> Vec<Edge> {
@@ -116,10 +116,10 @@ fn clipped(edge: &Edge, shared: &Shared) -> Vec<Edge> {
     parts.map(part).collect()
 }
 
-impl Link {
+impl WatchedEdge {
     /// Whether these bytes still lie where they did. An array may lose a member, and a mirror a leg, but
     /// not all of them.
-    fn holds(&self, usage: &Usage, all: &[Link]) -> bool {
+    fn holds(&self, usage: &Usage, all: &[WatchedEdge]) -> bool {
         let now: Vec<&Edge> = usage.stack().graph.edges_below(self.edge.upper).collect();
         let own = now.iter().any(|edge| contains(edge, &self.edge));
         let others = || {
@@ -155,7 +155,7 @@ mod tests {
         watch.check().unwrap();
         fake.write(&diskseq, "10\n");
         assert!(watch.check().unwrap_err().to_string().contains("another disk or medium is behind sda"));
-        fake.silence(&diskseq);
+        fake.make_unreadable(&diskseq);
         assert!(watch.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
     }
 }

@@ -57,7 +57,7 @@ const SECTOR_BYTES: i64 = 512;
 /// The usage of a table that libblkid is not asked to read.
 const UNREAD: &str = "partition table, too large to read";
 
-/// Why it is not known what lies in the partitions; none where it is.
+/// Why it is not known what lies in the partitions; `None` if it is.
 pub(in crate::device) fn unread(signatures: &[Signature]) -> Option<io::Error> {
     let table = signatures.iter().find(|signature| signature.usage == UNREAD)?;
     Some(io::Error::other(format!("its {} is too large to read", table.kind)))

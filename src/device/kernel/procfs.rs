@@ -67,7 +67,7 @@ impl Unseen {
         }
     }
 
-    /// `3 processes, such as process 1 (systemd)`; none where all was seen.
+    /// `3 processes, such as process 1 (systemd)`; `None` if all was seen.
     pub fn describe(&self) -> Option<String> {
         let first = self.0.first()?;
         Some(match self.0.len() {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_an_error_and_no_pass() {
+    fn an_unreadable_pass_list_is_an_error() {
         let fake = FakeTree::new();
         fake.write("proc/self/mountinfo", "36 27 eight:zero / /mnt rw - ext4 /dev/sda rw\n");
         assert!(mounts(&fake.tree).is_err());

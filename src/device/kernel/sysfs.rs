@@ -79,7 +79,7 @@ impl WriteCounter {
         }
     }
 
-    /// None where the device is gone, or does not count.
+    /// `None` if the device is gone, or does not count.
     pub fn bytes(&self) -> Option<u64> {
         sectors(&self.0, Self::SECTORS_WRITTEN).map(|sectors| sectors * SECTOR_BYTES)
     }
@@ -146,7 +146,7 @@ impl Block {
         attribute(&self.folder, name)
     }
 
-    /// None where the kernel has no such attribute, or an empty one. A question that is not answered is an
+    /// `None` if the kernel has no such attribute, or an empty one. A question that is not answered is an
     /// error, and no absence.
     pub fn read_attribute(&self, name: &str) -> io::Result<Option<String>> {
         read_attribute(&self.folder, name)
@@ -193,7 +193,7 @@ impl Block {
         self.attribute("dm/name").unwrap_or_else(|| self.name())
     }
 
-    /// The names in one of its folders; none where there is no such folder.
+    /// The names in one of its folders; `None` if there is no such folder.
     pub fn names_in(&self, folder: &str) -> io::Result<Vec<String>> {
         entries(&self.folder.join(folder))
     }
@@ -264,7 +264,7 @@ impl Block {
     }
 }
 
-/// The names in a folder; none where there is no such folder.
+/// The names in a folder; `None` if there is no such folder.
 pub(in crate::device) fn entries(folder: &Path) -> io::Result<Vec<String>> {
     use io::ErrorKind::{NotADirectory, NotFound};
     match fs::read_dir(folder) {
@@ -362,7 +362,7 @@ mod tests {
         fake.device(SDA, "8:0");
         fs::remove_file(fake.tree.sys.join("devices").join(SDA).join("dev")).unwrap();
         assert!(fake.tree.blocks().unwrap().is_empty());
-        fake.silence(&format!("sys/devices/{SDA}/dev"));
+        fake.make_unreadable(&format!("sys/devices/{SDA}/dev"));
         assert!(fake.tree.blocks().is_err());
     }
 

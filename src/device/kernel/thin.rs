@@ -25,12 +25,12 @@ pub struct Thin {
 }
 
 impl Thin {
-    /// As it is now; none where it is gone, or no thin volume.
+    /// As it is now; `None` if it is gone, or no thin volume.
     pub fn now(tree: &Tree, number: DeviceNumber) -> Option<Thin> {
         Thin::of(tree, &tree.block(number).ok()?).ok().flatten()
     }
 
-    /// None of a device that is no thin volume.
+    /// `None` for a device that is no thin volume.
     pub(in crate::device) fn of(tree: &Tree, block: &Block) -> io::Result<Option<Thin>> {
         let ask = |number: DeviceNumber, line, kind: &str| {
             let lines = match (tree.kernel.mapping)(tree, &tree.block(number)?, line) {

@@ -14,7 +14,7 @@ use super::super::{DeviceNumber, Tree};
 pub(super) struct Export {
     /// Its folder in configfs.
     pub name: String,
-    /// None where that cannot be found out: it may be any.
+    /// `None` if that cannot be found out: it may be any.
     pub place: Option<Place>,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn exports(tree: &Tree) -> io::Result<Vec<Export>> {
     Ok(exports)
 }
 
-/// None of a folder that is no export, or of one that is not enabled: the kernel has nothing open for it.
+/// `None` for a folder that is no export, or of one that is not enabled: the kernel has nothing open for it.
 fn export(
     tree: &Tree,
     config: &Path,

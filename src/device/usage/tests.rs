@@ -458,7 +458,7 @@ fn a_disk_whose_names_cannot_be_read_may_be_the_same_one() {
         let (fake, disk) = two_disks(serials, ["", ""], mounted);
         assert_eq!(refusals(&fake, disk), [], "{silent}");
         fake.write(&format!("sys/devices/{SDB}/size"), size);
-        fake.silence(&format!("sys/devices/{SDB}/{silent}"));
+        fake.make_unreadable(&format!("sys/devices/{SDB}/{silent}"));
         let found = refusals(&fake, disk);
         assert_eq!(found.first().and_then(|refusal| refusal.force), force, "{silent}, {mounted}, {size}");
         let named = found.iter().all(|refusal| refusal.what.contains(&format!("{silent} cannot be read")));
@@ -586,7 +586,7 @@ fn a_layer_that_does_not_say_what_it_does_is_of_an_unknown_kind() {
     }
     for silent in ["level", "dev-sda/state", "journal_mode", "degraded"] {
         let (fake, array, _) = set_up();
-        fake.silence(&format!("{md}/{silent}"));
+        fake.make_unreadable(&format!("{md}/{silent}"));
         let layer = layers(&fake, array).0.remove(0);
         assert_eq!(layer.effect, Effect::Unknown, "{silent}");
         assert!(layer.kind.starts_with("md, ") && layer.kind.contains(silent), "{layer:?}");
@@ -598,7 +598,7 @@ fn a_layer_that_does_not_say_what_it_does_is_of_an_unknown_kind() {
     }
     fake.write(&format!("{zram}/backing_dev"), "\n");
     assert!(unknown(&fake, memory));
-    fake.silence(&format!("{zram}/backing_dev"));
+    fake.make_unreadable(&format!("{zram}/backing_dev"));
     let layer = layers(&fake, memory).0.remove(0);
     assert!(layer.effect == Effect::Unknown && layer.kind.contains("cannot be read"), "{layer:?}");
 }
@@ -623,7 +623,7 @@ fn what_stands_on_a_disk_is_not_seen_where_its_holders_cannot_be_read() {
     let fake = FakeTree::new();
     let targets = [fake.device(SDA, "8:0"), fake.partition(SDA, "8:1")];
     let apart = fake.device(SDB, "8:16");
-    fake.silence(&format!("sys/devices/{SDA}/holders"));
+    fake.make_unreadable(&format!("sys/devices/{SDA}/holders"));
     for target in targets {
         let found = refusals(&fake, target);
         assert!(found[0].what.contains("of sda, what stands on it cannot be read"), "{found:?}");
@@ -643,7 +643,7 @@ fn what_a_device_stands_on_is_not_seen_where_its_slaves_cannot_be_read() {
     fake.device(SDA, "8:0");
     let volume = map(&fake, "vg-one", "253:0", VOLUME, SDA);
     let free = fake.device(SDB, "8:16");
-    fake.silence("sys/devices/virtual/block/dm-0/slaves");
+    fake.make_unreadable("sys/devices/virtual/block/dm-0/slaves");
     let found = refusals(&fake, volume);
     assert!(found[0].what.contains("of dm-0, what it stands on cannot be read"), "{found:?}");
     assert_eq!((found.len(), found[0].force), (1, Some(Force::Unseen)));
@@ -655,10 +655,10 @@ fn what_the_kernel_does_not_say_of_the_target_itself_is_no_pass() {
     let fake = FakeTree::new();
     fake.device(SDA, "8:0");
     let pool = map(&fake, "vg-pool-tpool", "253:0", &format!("{VOLUME}-tpool"), SDA);
-    fake.silence("sys/devices/virtual/block/dm-0/dm/uuid");
+    fake.make_unreadable("sys/devices/virtual/block/dm-0/dm/uuid");
     let pool = fake.tree.block(pool).unwrap();
     assert!(Usage::read(&fake.tree).unwrap().of_device(&pool).is_err(), "whether it is a part of LVM's");
-    fake.silence("sys/devices/virtual/block/dm-0/queue/zoned");
+    fake.make_unreadable("sys/devices/virtual/block/dm-0/queue/zoned");
     assert!(zoned(&pool).is_err());
 }
 
@@ -718,7 +718,7 @@ fn a_loop_without_a_node_may_stand_on_any_disk_where_sysfs_does_not_say_where_it
         let disk = fake.device(SDA, "8:0");
         loop_without_node(&fake, "/hidden/other", 0, 8);
         assert_eq!(refusals(&fake, disk), []);
-        fake.silence(&format!("sys/devices/virtual/block/loop5/{silent}"));
+        fake.make_unreadable(&format!("sys/devices/virtual/block/loop5/{silent}"));
         let found = refusals(&fake, disk);
         assert_eq!(found.first().map(|refusal| refusal.force), Some(Some(Force::Unseen)), "{silent}");
     }
@@ -775,7 +775,7 @@ fn an_export_that_leads_nowhere_here_may_be_any_disk_until_its_number_is_known()
 fn an_export_whose_path_cannot_be_read_is_not_left_out() {
     let fake = FakeTree::new();
     let disk = fake.device(SDA, "8:0");
-    fake.silence("sys/kernel/config/target/core/fileio_0/file/udev_path");
+    fake.make_unreadable("sys/kernel/config/target/core/fileio_0/file/udev_path");
     assert_eq!(refusals(&fake, disk)[0].force, Some(Force::Unseen));
 }
 

@@ -6,7 +6,7 @@ use super::super::graph::{Role, Share, Shared};
 use super::super::kernel::sysfs::Block;
 use super::super::place::Place;
 use super::super::printable;
-use super::super::refusal::{Force, Held, Refusal, mounted, swapped_to};
+use super::super::refusal::{Force, Holder, Refusal, mounted, swapped_to};
 use super::{DeviceNumber, Usage};
 
 pub(super) struct Users<'a> {
@@ -124,7 +124,7 @@ impl<'a> Users<'a> {
         let (lower, holder) = (self.lower(shared), self.block(shared.place)?);
         let mut refusal = match self.is_snapshot(shared) {
             true => kept_by_snapshot(&self.origin(lower), &holder),
-            false => Held::of(&self.name(lower), &holder).into(),
+            false => Holder::of(&self.name(lower), &holder).into(),
         };
         if let Some(guess) = &shared.guess {
             refusal.what = format!("{}, as far as can be seen: {guess}", refusal.what);
@@ -154,7 +154,7 @@ impl<'a> Users<'a> {
         while shared.role == Role::Above {
             let lower = self.lower(shared);
             if let Some(holder) = self.block(shared.place).filter(|_| !shared.view) {
-                refusal = refusal.below(&Held::of(&self.name(lower), &holder));
+                refusal = refusal.below(&Holder::of(&self.name(lower), &holder));
             }
             shared = lower;
         }

@@ -1,4 +1,4 @@
-//! What a job did, in full: all that a claim is computed from.
+//! The report of a job: everything that its claim is computed from.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -31,7 +31,7 @@ pub struct JobReport {
     /// Blocks that a check found to hold something else than the last pass wrote.
     pub surviving: Survivors,
     /// What was there before the first pass.
-    pub before: Option<Before>,
+    pub before: Option<SurveyResult>,
     pub verification: Option<Verification>,
     /// Of key material that was to be destroyed: what a last look found as it was before.
     pub unchanged_key_bytes: Option<u64>,
@@ -47,7 +47,7 @@ pub struct JobReport {
 
 /// What a survey found, in bytes of whole blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
-pub struct Before {
+pub struct SurveyResult {
     /// The probes follow from it, as those of a check.
     pub seed: Seed,
     pub read_bytes: u64,
@@ -72,8 +72,8 @@ pub struct Verification {
 }
 
 impl JobReport {
-    /// A plan that reads the same places again, and then fresh ones; none where the last pass does
-    /// not tell what to expect.
+    /// A plan that reads the same places again, and then fresh ones; `None` if the last pass does
+    /// not determine what to expect.
     pub fn replay(&self) -> Option<Plan> {
         let Plan { area, partial, steps, .. } = &self.plan;
         let expected = steps.iter().rev().find_map(|step| step.leaves().or(step.expected().cloned()))?;

@@ -1,7 +1,7 @@
-//! How far a job has come, and how another process goes on from there.
+//! Checkpoints of a job, and how another process resumes from one.
 //!
 //! What lies below the watermark was flushed, so an honest disk holds it still. It is believed only
-//! where the caller knows that nobody can have written since, and even then the last epoch is read
+//! where the caller has excluded foreign writes, and even then the last epoch is read
 //! again; else all of it is, and what lies above is compared with what the pass before left there, so
 //! that no pass is claimed of bytes that this disk does not show it for. What differs is written
 //! again. What another process read is never believed: a check begins again.
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Before, Halt, Job};
+use super::{Halt, JobRun, SurveyResult};
 use crate::engine::event::Event;
 use crate::engine::step::StepReport;
 use crate::pattern::Pattern;
@@ -19,20 +19,20 @@ use crate::range::{Extent, ExtentSet};
 
 /// All that another process needs, after each epoch and each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
+pub struct Checkpoint {
     /// Those that have ended.
     pub steps: Vec<StepReport>,
     /// The one that has not, up to its last checkpoint.
     pub running: Option<StepReport>,
     /// The last epoch that was written and flushed, of whatever step.
     pub epoch: Option<Extent>,
-    pub before: Option<Before>,
+    pub before: Option<SurveyResult>,
     pub resumed: Vec<Resumption>,
 }
 
 /// A process, on any boot of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Process {
+pub struct JobProcess {
     pub pid: u32,
     pub boot_id: String,
 }
@@ -40,11 +40,11 @@ pub struct Process {
 /// Where another process left off, and what it is worth.
 #[derive(Clone, Debug)]
 pub struct Resume {
-    pub progress: Progress,
-    /// Nobody can have written since: the machine, the disk and its count of writes are as they were.
+    pub progress: Checkpoint,
+    /// Foreign writes are excluded: boot, disk and its write counter are unchanged.
     pub believed: bool,
-    pub earlier: Process,
-    pub now: Process,
+    pub earlier: JobProcess,
+    pub now: JobProcess,
 }
 
 /// That a job went on after it had ended too early.
@@ -52,13 +52,13 @@ pub struct Resume {
 pub struct Resumption {
     pub at: Timestamp,
     /// The process whose work was gone on with; none in a record of version 2.
-    pub earlier: Option<Process>,
+    pub earlier: Option<JobProcess>,
     /// The process that went on.
-    pub now: Option<Process>,
+    pub now: Option<JobProcess>,
     /// The step that went on, from 0.
     pub step: usize,
     pub upto: u64,
-    /// Nobody can have written since the end before, so that only the last epoch was read again.
+    /// Foreign writes since the interruption were excluded, so that only the last epoch was read again.
     pub believed: bool,
     pub reread_bytes: u64,
     /// Of these: not what they should have been, or not readable. What the next pass had begun before
@@ -68,20 +68,20 @@ pub struct Resumption {
     /// only the passes from this step on are known.
     #[serde(default)]
     pub fewer_passes_bytes: u64,
-    /// The last epoch had been flushed, nobody had written since, and it was something else: the
+    /// The last epoch had been flushed, there were no foreign writes, and it still differed: the
     /// disk does not keep what it says that it has.
     pub lost_flushed: bool,
 }
 
 /// A step that goes on: what is kept of its work, and what it still has to do.
-pub(super) struct Rest {
+pub(super) struct Remaining {
     pub before: StepReport,
     pub area: ExtentSet,
 }
 
-impl Job<'_> {
-    pub(super) fn progress(&self, running: Option<StepReport>) -> Progress {
-        Progress {
+impl JobRun<'_> {
+    pub(super) fn progress(&self, running: Option<StepReport>) -> Checkpoint {
+        Checkpoint {
             steps: self.steps.clone(),
             running,
             epoch: self.epoch,
@@ -91,9 +91,9 @@ impl Job<'_> {
     }
 
     /// Goes back to where the earlier process was; gives the step to go on with.
-    pub(super) fn take_up(&mut self, plan: &[Step], resume: Resume) -> Result<usize, Halt> {
+    pub(super) fn restore(&mut self, plan: &[Step], resume: Resume) -> Result<usize, Halt> {
         let mut resumption = Resumption::of(&resume, self.state.area.start);
-        let Progress { mut steps, running, epoch, before, resumed } = resume.progress;
+        let Checkpoint { mut steps, running, epoch, before, resumed } = resume.progress;
         (self.before, self.resumed) = (before, resumed);
         if plan.iter().any(Step::finds_nonzero) {
             // What others wrote in between lies where nothing was found.
@@ -112,7 +112,7 @@ impl Job<'_> {
         let number = self.steps.len();
         (self.epoch, resumption.step) = (epoch, number);
         match running {
-            Some(running) => self.look_again(plan, running, &mut resumption)?,
+            Some(running) => self.reread_written(plan, running, &mut resumption)?,
             None if number == 0 => return Ok(0),
             None => {}
         }
@@ -122,7 +122,7 @@ impl Job<'_> {
 
     /// Reads what the earlier process wrote, as far as it is not believed, and leaves to the step what
     /// it still has to write.
-    fn look_again(
+    fn reread_written(
         &mut self,
         plan: &[Step],
         before: StepReport,
@@ -132,7 +132,7 @@ impl Job<'_> {
         let step = &plan[number];
         let all = self.state.extents(step);
         let done = all.clone().intersect(&before.done());
-        let rest = all.clone().without(&before.covered.extents);
+        let remaining = all.clone().without(&before.covered.extents);
         let upto = before.covered.extents.iter().last().map_or(self.state.area.start, |last| last.end);
         resumption.upto = upto;
 
@@ -149,7 +149,7 @@ impl Job<'_> {
         }
         let earlier_pass = plan[..number].iter().rev().find(|step| step.writes());
         if let Some(earlier_pass) = earlier_pass.filter(|_| !resumption.believed || resumption.lost_flushed) {
-            let above = rest.clone().without(&self.state.residue);
+            let above = remaining.clone().without(&self.state.residue);
             let differed = resumption.differing_bytes;
             let left = earlier_pass.leaves();
             seen.unknown_bytes +=
@@ -159,10 +159,11 @@ impl Job<'_> {
             resumption.fewer_passes_bytes = seen.unknown_bytes;
         }
         let mut again = seen.differing;
-        before.unusable.iter().chain(rest.iter()).for_each(|extent| again.insert(extent));
+        before.unusable.iter().chain(remaining.iter()).for_each(|extent| again.insert(extent));
         let area = again.intersect(&all);
         let covered = all.without(&area).into();
-        self.rest = Some(Rest { before: StepReport { covered, unusable: ExtentSet::new(), ..before }, area });
+        self.remaining =
+            Some(Remaining { before: StepReport { covered, unusable: ExtentSet::new(), ..before }, area });
         Ok(())
     }
 
@@ -175,21 +176,21 @@ impl Job<'_> {
         or: Option<&Pattern>,
         range: ExtentSet,
         resumption: &mut Resumption,
-    ) -> Result<Seen, Halt> {
+    ) -> Result<Reread, Halt> {
         let Some(expect) = expect.filter(|_| !range.is_empty()) else {
-            return Ok(Seen { unknown_bytes: range.bytes(), differing: range });
+            return Ok(Reread { unknown_bytes: range.bytes(), differing: range });
         };
         let compare = Step::compare(expect.clone(), None);
         let (step, steps) = (resumption.step, plan.len());
         self.emitter.emit(Event::StepStarted { step, steps, act: RESUMING.into(), bytes: range.bytes() });
         let (chunk, area) = (self.settings.chunk_bytes, self.state.area);
-        let mut seen = Seen::default();
-        let see = &mut |block: Extent, bytes: &[u8]| {
+        let mut seen = Reread::default();
+        let on_read = &mut |block: Extent, bytes: &[u8]| {
             seen.differing.insert(block.widen(chunk).intersect(area));
             let known = or.is_some_and(|or| holds_some_of_each([expect, or], block.start, bytes));
             seen.unknown_bytes += if known { 0 } else { block.len() };
         };
-        let (read, halt) = self.quietly(step, &compare, &range, see);
+        let (read, halt) = self.cover_silently(step, &compare, &range, on_read);
         resumption.reread_bytes += read.bytes;
         resumption.differing_bytes += read.differing.bytes + read.unusable.bytes();
         seen.unknown_bytes += read.unusable.bytes();
@@ -198,20 +199,20 @@ impl Job<'_> {
     }
 }
 
-/// What a person is told while the work of the earlier process is looked at.
+/// The name of the step in progress reports while the work of the earlier process is read again.
 const RESUMING: &str = "read again what was written";
 
 /// What reading again found.
 #[derive(Default)]
-struct Seen {
+struct Reread {
     /// The transfers that hold something else than they should, or cannot be read.
     differing: ExtentSet,
     /// Of their blocks: what no pass of the plan has left there.
     unknown_bytes: u64,
 }
 
-impl Seen {
-    fn add(&mut self, more: Seen) {
+impl Reread {
+    fn add(&mut self, more: Reread) {
         more.differing.iter().for_each(|extent| self.differing.insert(extent));
         self.unknown_bytes += more.unknown_bytes;
     }

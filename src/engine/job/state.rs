@@ -1,4 +1,4 @@
-//! What the steps of a plan have left so far: one fold over its reports, for the job that runs and for
+//! The state of a job after its steps so far: one fold over its reports, for the job that runs and for
 //! whoever computes its record again.
 
 use crate::engine::sampling::{Bound, Probes, draw, probes};
@@ -9,7 +9,7 @@ use crate::plan::{Plan, Scope, Step};
 use crate::range::{Extent, ExtentSet, align_down};
 
 #[derive(Clone)]
-pub(in crate::engine) struct State {
+pub(in crate::engine) struct JobState {
     geometry: Geometry,
     chunk_bytes: u64,
     /// The plan's area without the odd tail that direct I/O cannot reach.
@@ -32,14 +32,14 @@ pub(in crate::engine) struct LastPass {
     pub residue: ExtentSet,
 }
 
-impl State {
+impl JobState {
     /// Before the first step: what direct I/O does not reach stays as it is.
-    pub fn new(plan: &Plan, geometry: &Geometry, io_path: &IoPath, chunk_bytes: u64) -> State {
+    pub fn new(plan: &Plan, geometry: &Geometry, io_path: &IoPath, chunk_bytes: u64) -> JobState {
         let (area, tail) = served(plan.area, geometry, io_path);
         let nothing = ExtentSet::new();
         let (residue, unreadable) =
             if plan.writes() { (tail.into(), nothing) } else { (nothing, tail.into()) };
-        State {
+        JobState {
             geometry: *geometry,
             chunk_bytes,
             area,

@@ -1,22 +1,22 @@
-//! When the next I/O may start, and how large it may be: the hard limit of `--rate`, and `--yield`.
+//! Throttling: when the next I/O may start, and how large it may be (`--rate` and `--yield`).
 
 use std::time::{Duration, Instant};
 
 use super::Settings;
-use crate::io::Load;
+use crate::io::IoStats;
 
-mod manners;
+mod backoff;
 #[cfg(test)]
 mod model;
 
-use manners::Manners;
+use backoff::Backoff;
 
 /// What may pile up while the device is slower than the limit.
 const BURST: Duration = Duration::from_millis(100);
 
 /// Whether an I/O may start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Leave {
+pub enum Admission {
     Start {
         bytes_max: u64,
     },
@@ -24,47 +24,52 @@ pub enum Leave {
     Wait(Option<Instant>),
 }
 
-pub struct Pace {
-    limit: Limit,
-    manners: Option<Manners>,
+pub struct Throttle {
+    limit: RateLimit,
+    backoff: Option<Backoff>,
 }
 
-impl Pace {
+impl Throttle {
     /// For a step that writes, or only reads.
-    pub fn new(settings: &Settings, writes: bool, now: Instant) -> Pace {
-        let manners = settings.yields.then(|| Manners::new(writes));
-        Pace { limit: Limit::new(settings.rate, now), manners }
+    pub fn new(settings: &Settings, writes: bool, now: Instant) -> Throttle {
+        let backoff = settings.yields.then(|| Backoff::new(writes));
+        Throttle { limit: RateLimit::new(settings.rate, now), backoff }
     }
 
-    /// `loads` looks at the disk (see [`crate::io::Disk::loads`]); it is asked only when needed.
-    pub fn leave(&mut self, now: Instant, in_flight: usize, loads: impl FnMut() -> Vec<Load>) -> Leave {
-        let leave = match &mut self.manners {
-            Some(manners) => manners.leave(now, in_flight, loads),
-            None => Leave::Start { bytes_max: u64::MAX },
+    /// `stats` looks at the disk (see [`crate::io::Disk::io_stats`]); it is asked only when needed.
+    pub fn admit(
+        &mut self,
+        now: Instant,
+        in_flight: usize,
+        stats: impl FnMut() -> Vec<IoStats>,
+    ) -> Admission {
+        let admission = match &mut self.backoff {
+            Some(backoff) => backoff.admit(now, in_flight, stats),
+            None => Admission::Start { bytes_max: u64::MAX },
         };
-        match (leave, self.limit.wait(now)) {
-            (Leave::Start { .. }, Some(until)) => Leave::Wait(Some(until)),
-            (leave, _) => leave,
+        match (admission, self.limit.wait(now)) {
+            (Admission::Start { .. }, Some(until)) => Admission::Wait(Some(until)),
+            (admission, _) => admission,
         }
     }
 
     pub fn spend(&mut self, bytes: u64, now: Instant) {
         self.limit.spend(bytes, now);
-        if let Some(manners) = &mut self.manners {
-            manners.spend(bytes, now);
+        if let Some(backoff) = &mut self.backoff {
+            backoff.spend(bytes, now);
         }
     }
 }
 
 /// Each I/O costs its bytes' time at the limit; the next may start when the account is even.
-struct Limit {
+struct RateLimit {
     bytes_per_second: Option<u64>,
     even_at: Instant,
 }
 
-impl Limit {
-    fn new(bytes_per_second: Option<u64>, now: Instant) -> Limit {
-        Limit { bytes_per_second, even_at: now }
+impl RateLimit {
+    fn new(bytes_per_second: Option<u64>, now: Instant) -> RateLimit {
+        RateLimit { bytes_per_second, even_at: now }
     }
 
     /// When the next I/O may start, where that is not yet.
@@ -84,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_spreads_the_bytes_over_time() {
+    fn a_rate_limit_spreads_bytes_over_time() {
         let start = Instant::now();
-        let mut limit = Limit::new(Some(1_000_000), start);
+        let mut limit = RateLimit::new(Some(1_000_000), start);
         let mut now = start;
         for _ in 0..50 {
             now = limit.wait(now).unwrap_or(now);
@@ -100,16 +105,16 @@ mod tests {
     #[test]
     fn idle_time_is_not_saved_up() {
         let start = Instant::now();
-        let mut limit = Limit::new(Some(1_000_000), start);
+        let mut limit = RateLimit::new(Some(1_000_000), start);
         let later = start + Duration::from_secs(3600);
         limit.spend(1_000_000, later);
         assert!(limit.wait(later).unwrap() > later + Duration::from_millis(800));
     }
 
     #[test]
-    fn without_a_limit_nothing_waits() {
+    fn no_io_waits_without_a_rate_limit() {
         let now = Instant::now();
-        let mut limit = Limit::new(None, now);
+        let mut limit = RateLimit::new(None, now);
         limit.spend(u64::MAX, now);
         assert_eq!(limit.wait(now), None);
     }

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Leave, Pace, Settings};
-use crate::io::Load;
+use super::{Admission, Settings, Throttle};
+use crate::io::IoStats;
 
 /// How what we write shows on the device below.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -20,9 +20,9 @@ enum Below {
 
 /// Takes one I/O after the other.
 #[derive(Clone, Copy)]
-struct Model {
+struct DiskModel {
     /// What an I/O of the neighbour's costs, give or take a half, and one of ours without its bytes.
-    his: Duration,
+    theirs: Duration,
     ours: Duration,
     bytes_per_second: f64,
     below: Below,
@@ -30,12 +30,12 @@ struct Model {
     beside: bool,
     /// The neighbour waits so long between two I/Os.
     thinks: Duration,
-    /// Ours need not wait for his, though his wait for ours.
+    /// Our I/Os need not wait for the neighbour's, though those wait for ours.
     cached: bool,
 }
 
-const FLASH: Model = Model {
-    his: Duration::from_micros(80),
+const FLASH: DiskModel = DiskModel {
+    theirs: Duration::from_micros(80),
     ours: Duration::from_micros(80),
     bytes_per_second: 2e9,
     below: Below::Nothing,
@@ -43,14 +43,19 @@ const FLASH: Model = Model {
     thinks: Duration::ZERO,
     cached: false,
 };
-const PLATTERS: Model =
-    Model { his: Duration::from_millis(8), ours: Duration::from_millis(8), bytes_per_second: 160e6, ..FLASH };
+const PLATTERS: DiskModel = DiskModel {
+    theirs: Duration::from_millis(8),
+    ours: Duration::from_millis(8),
+    bytes_per_second: 160e6,
+    ..FLASH
+};
 /// A drive that takes writes into its cache.
-const CACHED: Model = Model { ours: Duration::from_micros(5), bytes_per_second: 4e9, cached: true, ..FLASH };
-const HIS_BYTES: u64 = 4096;
+const CACHED: DiskModel =
+    DiskModel { ours: Duration::from_micros(5), bytes_per_second: 4e9, cached: true, ..FLASH };
+const NEIGHBOUR_BYTES: u64 = 4096;
 const MS: Duration = Duration::from_millis(1);
 
-struct Sent {
+struct SentIo {
     at: Instant,
     done: Instant,
     bytes: u64,
@@ -58,34 +63,34 @@ struct Sent {
 
 /// What happened, by the time since the start.
 #[derive(Default)]
-struct Course {
-    his: Vec<(Duration, Duration)>,
+struct Timeline {
+    theirs: Vec<(Duration, Duration)>,
     ours: Vec<(Duration, u64)>,
     /// When we had more than one I/O in flight.
     deep: Vec<Duration>,
 }
 
 struct Run<'a> {
-    model: Model,
+    model: DiskModel,
     start: Instant,
     now: Instant,
     /// When the disk is done with all that it has, and with all of ours.
     free: Instant,
     free_of_ours: Instant,
     dice: u64,
-    ours: VecDeque<Sent>,
-    his: Option<Sent>,
-    his_next: Instant,
+    ours: VecDeque<SentIo>,
+    theirs: Option<SentIo>,
+    theirs_next: Instant,
     works: &'a dyn Fn(Duration) -> bool,
-    disk: Load,
-    below: Load,
+    disk: IoStats,
+    below: IoStats,
     written_back: Instant,
     backlog: u64,
-    course: Course,
+    course: Timeline,
 }
 
 impl Run<'_> {
-    fn serve(&mut self, ours: bool, cost: Duration, bytes: u64) -> Sent {
+    fn serve(&mut self, ours: bool, cost: Duration, bytes: u64) -> SentIo {
         self.dice = self.dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         let luck = 0.5 + (self.dice >> 40) as f64 / (1 << 24) as f64;
         let transfer = bytes as f64 / self.model.bytes_per_second;
@@ -95,7 +100,7 @@ impl Run<'_> {
         if ours {
             self.free_of_ours = done;
         }
-        Sent { at: self.now, done, bytes }
+        SentIo { at: self.now, done, bytes }
     }
 
     fn complete(&mut self) {
@@ -114,13 +119,13 @@ impl Run<'_> {
             }
             self.course.ours.push((self.now - self.start, sent.bytes));
         }
-        if let Some(sent) = self.his.take_if(|sent| sent.done <= self.now) {
-            let load = if self.model.beside { &mut self.below } else { &mut self.disk };
-            load.read_bytes += sent.bytes;
-            load.ended += 1;
-            load.ended_in += sent.done - sent.at;
-            self.course.his.push((sent.at - self.start, sent.done - sent.at));
-            self.his_next = self.now + self.model.thinks;
+        if let Some(sent) = self.theirs.take_if(|sent| sent.done <= self.now) {
+            let stats = if self.model.beside { &mut self.below } else { &mut self.disk };
+            stats.read_bytes += sent.bytes;
+            stats.ended += 1;
+            stats.ended_in += sent.done - sent.at;
+            self.course.theirs.push((sent.at - self.start, sent.done - sent.at));
+            self.theirs_next = self.now + self.model.thinks;
         }
         while self.written_back + MS <= self.now {
             self.written_back += MS;
@@ -130,40 +135,40 @@ impl Run<'_> {
         }
         self.disk.writes_in_flight = self.ours.len() as u64;
         self.below.writes_in_flight = u64::from(self.backlog > 0);
-        let load = if self.model.beside { &mut self.below } else { &mut self.disk };
-        load.reads_in_flight = self.his.is_some().into();
+        let stats = if self.model.beside { &mut self.below } else { &mut self.disk };
+        stats.reads_in_flight = self.theirs.is_some().into();
     }
 
-    fn step(&mut self, pace: Option<&mut Pace>) {
+    fn step(&mut self, throttle: Option<&mut Throttle>) {
         self.complete();
-        if self.his.is_none() && self.his_next <= self.now {
+        if self.theirs.is_none() && self.theirs_next <= self.now {
             if (self.works)(self.now - self.start) {
-                self.his = Some(self.serve(false, self.model.his, HIS_BYTES));
+                self.theirs = Some(self.serve(false, self.model.theirs, NEIGHBOUR_BYTES));
             } else {
-                self.his_next = self.now + MS;
+                self.theirs_next = self.now + MS;
             }
         }
-        let mut wake = pace.and_then(|pace| self.feed(pace));
-        for at in [self.ours.front().map(|sent| sent.done), self.his.as_ref().map(|sent| sent.done)] {
+        let mut wake = throttle.and_then(|throttle| self.feed(throttle));
+        for at in [self.ours.front().map(|sent| sent.done), self.theirs.as_ref().map(|sent| sent.done)] {
             wake = [wake, at].into_iter().flatten().min();
         }
-        if self.his.is_none() {
-            wake = Some(wake.map_or(self.his_next, |wake| wake.min(self.his_next)));
+        if self.theirs.is_none() {
+            wake = Some(wake.map_or(self.theirs_next, |wake| wake.min(self.theirs_next)));
         }
-        self.now = wake.expect("somebody waits for something").max(self.now);
+        self.now = wake.expect("an I/O or a pause is pending").max(self.now);
     }
 
-    fn feed(&mut self, pace: &mut Pace) -> Option<Instant> {
+    fn feed(&mut self, throttle: &mut Throttle) -> Option<Instant> {
         let settings = Settings::default();
         while self.ours.len() < settings.depth {
-            let loads = vec![self.disk, Load { below: true, ..self.below }];
-            match pace.leave(self.now, self.ours.len(), || loads.clone()) {
-                Leave::Wait(until) => return until,
-                Leave::Start { bytes_max } => {
+            let stats = vec![self.disk, IoStats { below: true, ..self.below }];
+            match throttle.admit(self.now, self.ours.len(), || stats.clone()) {
+                Admission::Wait(until) => return until,
+                Admission::Start { bytes_max } => {
                     let bytes = settings.chunk_bytes.min(bytes_max);
                     let sent = self.serve(true, self.model.ours, bytes);
                     self.ours.push_back(sent);
-                    pace.spend(bytes, self.now);
+                    throttle.spend(bytes, self.now);
                     if self.ours.len() > 1 {
                         self.course.deep.push(self.now - self.start);
                     }
@@ -174,14 +179,14 @@ impl Run<'_> {
     }
 }
 
-fn count(load: &mut Load, ours: &Sent) {
-    load.write_bytes += ours.bytes;
-    load.ended += 1;
-    load.ended_in += ours.done - ours.at;
+fn count(stats: &mut IoStats, ours: &SentIo) {
+    stats.write_bytes += ours.bytes;
+    stats.ended += 1;
+    stats.ended_in += ours.done - ours.at;
 }
 
-/// So many seconds of a wipe (or of none), beside a neighbour that works at these times.
-fn run(model: Model, wipe: Option<bool>, seconds: u64, works: &dyn Fn(Duration) -> bool) -> Course {
+/// Simulates `seconds` of a wipe (or of none), beside a neighbour that works at these times.
+fn run(model: DiskModel, wipe: Option<bool>, seconds: u64, works: &dyn Fn(Duration) -> bool) -> Timeline {
     let start = Instant::now();
     let mut run = Run {
         model,
@@ -191,18 +196,19 @@ fn run(model: Model, wipe: Option<bool>, seconds: u64, works: &dyn Fn(Duration) 
         free_of_ours: start,
         dice: 1,
         ours: VecDeque::new(),
-        his: None,
-        his_next: start,
+        theirs: None,
+        theirs_next: start,
         works,
-        disk: Load::default(),
-        below: Load::default(),
+        disk: IoStats::default(),
+        below: IoStats::default(),
         written_back: start,
         backlog: 0,
-        course: Course::default(),
+        course: Timeline::default(),
     };
-    let mut pace = wipe.map(|yields| Pace::new(&Settings { yields, ..Settings::default() }, true, start));
+    let mut throttle =
+        wipe.map(|yields| Throttle::new(&Settings { yields, ..Settings::default() }, true, start));
     while run.now < start + Duration::from_secs(seconds) {
-        run.step(pace.as_mut());
+        run.step(throttle.as_mut());
     }
     run.course
 }
@@ -210,7 +216,7 @@ fn run(model: Model, wipe: Option<bool>, seconds: u64, works: &dyn Fn(Duration) 
 const ALWAYS: &dyn Fn(Duration) -> bool = &|_| true;
 const NEVER: &dyn Fn(Duration) -> bool = &|_| false;
 
-impl Course {
+impl Timeline {
     /// Our bytes a second between two seconds.
     fn rate(&self, from: f64, to: f64) -> f64 {
         let within = |at: &Duration| (from..to).contains(&at.as_secs_f64());
@@ -219,37 +225,37 @@ impl Course {
     }
 
     fn p99(&self) -> Duration {
-        let mut times: Vec<Duration> = self.his.iter().map(|(_, took)| *took).collect();
+        let mut times: Vec<Duration> = self.theirs.iter().map(|(_, took)| *took).collect();
         times.sort();
         times[times.len() * 99 / 100]
     }
 }
 
-/// What the neighbour has of what he has alone: his I/Os a second, and how long they take.
-fn felt(model: Model, yields: bool) -> (f64, f64) {
+/// The neighbour's I/Os per second and 99th percentile latency, relative to those without a wipe.
+fn neighbour_effect(model: DiskModel, yields: bool) -> (f64, f64) {
     let (alone, beside) = (run(model, None, 20, ALWAYS), run(model, Some(yields), 20, ALWAYS));
-    let ios = beside.his.len() as f64 / alone.his.len() as f64;
+    let ios = beside.theirs.len() as f64 / alone.theirs.len() as f64;
     (ios, beside.p99().as_secs_f64() / alone.p99().as_secs_f64())
 }
 
 #[test]
-fn a_neighbour_keeps_his_share_and_his_latency() {
+fn a_neighbour_keeps_its_share_and_latency() {
     for model in [FLASH, PLATTERS, CACHED] {
         for (below, beside) in [(Below::Nothing, false), (Below::Same, true), (Below::WrittenBack, true)] {
-            let model = Model { below, beside, ..model };
-            let (ios, p99) = felt(model, true);
+            let model = DiskModel { below, beside, ..model };
+            let (ios, p99) = neighbour_effect(model, true);
             assert!(ios >= 0.8 && p99 <= 1.5, "{ios} {p99} {below:?} {:?}", model.ours);
         }
-        let (ios, p99) = felt(model, false);
+        let (ios, p99) = neighbour_effect(model, false);
         assert!(ios < 0.8 && p99 > 1.5, "the model has no load that a neighbour feels: {ios} {p99}");
     }
 }
 
 #[test]
-fn a_disk_of_our_own_is_used_at_full_speed() {
+fn an_idle_disk_is_used_at_full_speed() {
     for model in [FLASH, PLATTERS, CACHED] {
         for below in [Below::Nothing, Below::Same, Below::Amplified, Below::WrittenBack] {
-            let model = Model { below, ..model };
+            let model = DiskModel { below, ..model };
             let [plain, yielding] =
                 [false, true].map(|yields| run(model, Some(yields), 20, NEVER).rate(0.0, 20.0));
             assert!(yielding >= 0.95 * plain, "{yielding} of {plain}, {below:?} {:?}", model.ours);
@@ -258,7 +264,7 @@ fn a_disk_of_our_own_is_used_at_full_speed() {
 }
 
 #[test]
-fn full_speed_is_back_within_a_second() {
+fn full_speed_returns_within_a_second() {
     for model in [FLASH, PLATTERS, CACHED] {
         for until in [5.0, 5.1, 5.7] {
             let works = |at: Duration| (2.0..until).contains(&at.as_secs_f64());
@@ -272,11 +278,11 @@ fn full_speed_is_back_within_a_second() {
 }
 
 #[test]
-fn while_a_neighbour_is_there_nothing_goes_up_and_down() {
+fn the_rate_does_not_oscillate_beside_a_neighbour() {
     for model in [FLASH, PLATTERS, CACHED] {
         // Busy, and with fifty I/Os a second at most.
         for thinks in [Duration::ZERO, 20 * MS] {
-            let course = run(Model { thinks, ..model }, Some(true), 100, ALWAYS);
+            let course = run(DiskModel { thinks, ..model }, Some(true), 100, ALWAYS);
             let last = course.deep.last().copied().unwrap_or_default();
             assert!(last < Duration::from_millis(500), "deep again at {last:?} {thinks:?} {:?}", model.ours);
             let rates: Vec<f64> = (0..3)
@@ -291,21 +297,21 @@ fn while_a_neighbour_is_there_nothing_goes_up_and_down() {
 }
 
 #[test]
-fn a_look_that_a_flush_came_into_says_nothing() {
-    let (start, mut load) = (Instant::now(), Load { below: true, ..Load::default() });
-    let mut pace = Pace::new(&Settings { yields: true, ..Settings::default() }, true, start);
-    let alone = Leave::Start { bytes_max: u64::MAX };
-    assert_eq!(pace.leave(start, 0, || vec![load]), Leave::Wait(Some(start + MS)));
-    load.read_bytes = 4096;
-    assert_eq!(pace.leave(start + 1000 * MS, 0, || vec![load]), alone);
-    pace.spend(1 << 20, start + 1000 * MS);
+fn a_sample_delayed_by_a_flush_is_ignored() {
+    let (start, mut stats) = (Instant::now(), IoStats { below: true, ..IoStats::default() });
+    let mut throttle = Throttle::new(&Settings { yields: true, ..Settings::default() }, true, start);
+    let alone = Admission::Start { bytes_max: u64::MAX };
+    assert_eq!(throttle.admit(start, 0, || vec![stats]), Admission::Wait(Some(start + MS)));
+    stats.read_bytes = 4096;
+    assert_eq!(throttle.admit(start + 1000 * MS, 0, || vec![stats]), alone);
+    throttle.spend(1 << 20, start + 1000 * MS);
     let next = start + 1200 * MS;
-    assert_eq!(pace.leave(next, 0, || vec![load]), Leave::Wait(Some(next + MS)));
-    assert_eq!(pace.leave(next + MS, 0, || vec![load]), alone);
+    assert_eq!(throttle.admit(next, 0, || vec![stats]), Admission::Wait(Some(next + MS)));
+    assert_eq!(throttle.admit(next + MS, 0, || vec![stats]), alone);
 }
 
 #[test]
-fn cheap_ios_use_more_than_a_trickle() {
+fn cheap_ios_get_a_growing_share() {
     let rate = |model| run(model, Some(true), 20, ALWAYS).rate(5.0, 20.0);
     assert!(rate(CACHED) > 100e6, "{}", rate(CACHED));
     assert!(rate(FLASH) > 3e6 && rate(FLASH) < 50e6, "{}", rate(FLASH));

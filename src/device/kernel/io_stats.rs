@@ -9,10 +9,10 @@ use super::super::graph::read::Stack;
 use super::super::place::Place;
 use super::super::{DeviceNumber, Tree};
 use super::sysfs::SECTOR_BYTES;
-use crate::io::Load;
+use crate::io::IoStats;
 
 #[derive(Debug)]
-struct Gauge {
+struct CounterFile {
     number: DeviceNumber,
     folder: PathBuf,
     below: bool,
@@ -20,15 +20,15 @@ struct Gauge {
 
 /// The counters that our neighbours on a disk show in.
 #[derive(Debug, Default)]
-pub(in crate::device) struct Gauges(Vec<Gauge>);
+pub(in crate::device) struct StackCounters(Vec<CounterFile>);
 
-impl Gauges {
+impl StackCounters {
     /// Of a device and the disk that it lies on, and of all below: what device-mapper and md stand
     /// on, and the disk of the file system that a loop device's file, or an image, lies in.
-    pub fn of(tree: &Tree, stack: &Stack, place: Place) -> Gauges {
-        let mut gauges = Gauges::default();
-        gauges.add(tree, stack, place, false);
-        gauges
+    pub fn of(tree: &Tree, stack: &Stack, place: Place) -> StackCounters {
+        let mut counters = StackCounters::default();
+        counters.add(tree, stack, place, false);
+        counters
     }
 
     fn add(&mut self, tree: &Tree, stack: &Stack, place: Place, below: bool) {
@@ -41,24 +41,24 @@ impl Gauges {
         if self.0.iter().any(|gauge| gauge.number == number) {
             return;
         }
-        self.0.push(Gauge { number, folder: block.folder().to_path_buf(), below });
+        self.0.push(CounterFile { number, folder: block.folder().to_path_buf(), below });
         for edge in stack.graph.edges_below(Place::Device(number)) {
             // A partition shows what its disk does, in the same shapes.
             self.add(tree, stack, edge.lower, below || !edge.view);
         }
     }
 
-    pub fn read(&self) -> Vec<Load> {
-        self.0.iter().map(Gauge::read).collect()
+    pub fn read(&self) -> Vec<IoStats> {
+        self.0.iter().map(CounterFile::read).collect()
     }
 }
 
-impl Gauge {
+impl CounterFile {
     /// Nothing, where the device is gone or does not count.
-    fn read(&self) -> Load {
+    fn read(&self) -> IoStats {
         let (stat, in_flight) = (self.numbers("stat"), self.numbers("inflight"));
         let field = |number: usize| stat.get(number).copied().unwrap_or_default();
-        Load {
+        IoStats {
             below: self.below,
             read_bytes: field(2) * SECTOR_BYTES,
             write_bytes: (field(6) + field(13)) * SECTOR_BYTES,
@@ -89,10 +89,11 @@ mod tests {
         fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-3");
         fake.write(&format!("sys/devices/{SDA}/stat"), "  10 1 16 30  20 2 32 40  3 50 60  5 0 64 7 8 9\n");
         fake.write(&format!("sys/devices/{SDA}/inflight"), "       3        0\n");
-        let gauges = Gauges::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(volume));
-        let numbers: Vec<String> = gauges.0.iter().map(|gauge| gauge.number.to_string()).collect();
+        let counters =
+            StackCounters::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(volume));
+        let numbers: Vec<String> = counters.0.iter().map(|gauge| gauge.number.to_string()).collect();
         assert_eq!(numbers, ["253:3", "8:1", "8:0"]);
-        let disk = Load {
+        let disk = IoStats {
             below: true,
             read_bytes: 16 * 512,
             write_bytes: (32 + 64) * 512,
@@ -101,8 +102,8 @@ mod tests {
             reads_in_flight: 3,
             writes_in_flight: 0,
         };
-        let silent = Load { below: true, ..Load::default() };
-        assert_eq!(gauges.read(), [Load::default(), silent, disk]);
+        let silent = IoStats { below: true, ..IoStats::default() };
+        assert_eq!(counters.read(), [IoStats::default(), silent, disk]);
     }
 
     #[test]
@@ -110,8 +111,9 @@ mod tests {
         let fake = FakeTree::new();
         fake.device(SDA, "8:0");
         let partition = fake.partition(SDA, "8:1");
-        let gauges = Gauges::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(partition));
-        assert_eq!(gauges.0.len(), 2);
-        assert!(gauges.read().iter().all(|load| !load.below));
+        let counters =
+            StackCounters::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(partition));
+        assert_eq!(counters.0.len(), 2);
+        assert!(counters.read().iter().all(|load| !load.below));
     }
 }

@@ -1,14 +1,14 @@
-//! What the errors of a device mean: docs/errors.md has them as a table.
+//! Classification of device errors; docs/errors.md has the table.
 
 use std::io;
 
 use crate::io::Medium;
 
-pub const GONE: &str = "see its cable, its controller and dmesg; then wipe it anew";
+pub const GONE: &str = "see its cable, its controller and dmesg; then wipe it again";
 
 /// What an error says about the device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trouble {
+pub enum ErrorClass {
     /// Nothing: try again.
     Passing,
     /// Some block of this piece is bad.
@@ -18,18 +18,18 @@ pub enum Trouble {
     Fatal,
 }
 
-impl Trouble {
+impl ErrorClass {
     /// `short` is a piece that is no whole number of logical blocks: the end of a device of an odd size.
-    pub fn of(error: &io::Error, short: bool) -> Trouble {
+    pub fn of(error: &io::Error, short: bool) -> ErrorClass {
         match error.raw_os_error() {
-            Some(libc::EINTR | libc::EAGAIN) => Trouble::Passing,
+            Some(libc::EINTR | libc::EAGAIN) => ErrorClass::Passing,
             // What kernels answer for a medium error: SCSI and NVMe say ENODATA, brd and loop EIO.
             Some(libc::EIO | libc::ENODATA | libc::EILSEQ | libc::EREMOTEIO | libc::ETIMEDOUT) => {
-                Trouble::Media
+                ErrorClass::Media
             }
-            Some(libc::EINVAL) if short => Trouble::Media,
-            Some(libc::EOPNOTSUPP | libc::ENOTTY) => Trouble::Unsupported,
-            _ => Trouble::Fatal,
+            Some(libc::EINVAL) if short => ErrorClass::Media,
+            Some(libc::EOPNOTSUPP | libc::ENOTTY) => ErrorClass::Unsupported,
+            _ => ErrorClass::Fatal,
         }
     }
 }
@@ -55,9 +55,9 @@ pub fn fatal(operation: &str, error: &io::Error, changed: bool, medium: Medium) 
         Some(libc::ENOSPC) if changed => ("the device is gone, or smaller than it was".into(), gone),
         Some(libc::ENOSPC) => (
             format!(
-                "{operation} found no room: what is below the device is full (a thin pool, a file system)"
+                "{operation} found no space: the storage below the device is full (a thin pool, a file system)"
             ),
-            "make room there, and wipe it again",
+            "free space there, and wipe it again",
         ),
         Some(libc::EFBIG) => {
             (format!("this process may not {operation} so far into a file"), "raise its limit (ulimit -f)")

@@ -182,7 +182,7 @@ impl StallDetector {
     }
 
     /// The rate over the window that ends now, where it is below the least one; `bytes` are all so far.
-    pub fn too_slow(&mut self, bytes: u64, now: Instant) -> Option<String> {
+    pub fn slow_rate(&mut self, bytes: u64, now: Instant) -> Option<String> {
         let (rate_min, took) = (self.rate_min?, now - self.window_from);
         if took < self.rate_window {
             return None;
@@ -285,9 +285,9 @@ mod tests {
         let start = Instant::now();
         let settings = Settings { rate_min: Some(100), rate_window: 10 * SECOND, ..Settings::default() };
         let mut stalls = StallDetector::new(&settings, start);
-        assert_eq!(stalls.too_slow(0, start + 10 * SECOND - BEFORE), None);
-        assert_eq!(stalls.too_slow(1000, start + 10 * SECOND), None);
-        let slow = stalls.too_slow(1990, start + 20 * SECOND).unwrap();
+        assert_eq!(stalls.slow_rate(0, start + 10 * SECOND - BEFORE), None);
+        assert_eq!(stalls.slow_rate(1000, start + 10 * SECOND), None);
+        let slow = stalls.slow_rate(1990, start + 20 * SECOND).unwrap();
         assert!(slow.contains("99 bytes a second over 10 s, where 100 is the least"), "{slow}");
     }
 }

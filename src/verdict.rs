@@ -1,4 +1,4 @@
-//! How a job ended, and the exit code that says so: one table.
+//! Verdicts: how a job ended, and its exit code.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,14 +100,14 @@ impl From<Kind> for Verdict {
 /// The table as `--help` and the man page show it; the README is held to it by a test.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0        wiped, flushed and verified as asked (verify: it holds what was expected;
-           plan: nothing speaks against it)
+  0        wiped, flushed and verified as requested (verify: the expected data was found;
+           plan: every device would be accepted)
   1        failed
-  2        the command line is wrong: nothing written
+  2        wrong command line: nothing written
   3        refused: nothing written
   4        not supported by this device: nothing written
-  5        done with residue: the ranges are listed
-  6        verification found surviving data: the ranges are listed
+  5        wiped with residue: the ranges are listed
+  6        the verification found surviving data: the ranges are listed
   7        busy: nothing written, try again
   130/143  interrupted by SIGINT/SIGTERM: drained and flushed first
   Several devices: the most severe of 6, 1, 5, signal, 7, 4, 3, 2, 0.";

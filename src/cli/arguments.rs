@@ -1,4 +1,4 @@
-//! How the words of the command line are read.
+//! Value parsers: sizes, rates, durations and shares.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ pub fn size(text: &str) -> Result<u64, String> {
     parse_size(&text).map_err(|error| format!("{error}; write bytes, or a number with a unit as in 100MiB"))
 }
 
-/// As a size, but something.
+/// A size above zero.
 pub fn some_size(text: &str) -> Result<u64, String> {
     match size(text)? {
-        0 => Err("0 bytes are nothing to work with; leave the option out for the default".into()),
+        0 => Err("0 bytes is too small; omit the option for the default".into()),
         bytes => Ok(bytes),
     }
 }
@@ -22,7 +22,7 @@ pub fn some_size(text: &str) -> Result<u64, String> {
 /// `200MiB/s`
 pub fn rate(text: &str) -> Result<u64, String> {
     match size(text.strip_suffix("/s").unwrap_or(text))? {
-        0 => Err("a rate of 0 would never end; leave the option out for no limit".into()),
+        0 => Err("a rate of 0 would never finish; omit the option for no limit".into()),
         rate => Ok(rate),
     }
 }
@@ -43,7 +43,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }
 
-/// A share between none and all, `0.999` or `99.9%`, in parts per million.
+/// A share between 0 and 1, `0.999` or `99.9%`, in parts per million.
 pub fn share_ppm(text: &str) -> Result<u64, String> {
     share(text, 1e6)
 }

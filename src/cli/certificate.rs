@@ -1,4 +1,4 @@
-//! `efface certificate`: check one, show it, and what it is made of.
+//! `efface certificate`: verification and rendering of certificates, and their schema.
 
 use std::path::PathBuf;
 
@@ -21,10 +21,10 @@ pub struct CertificateArgs {
 
 #[derive(Subcommand)]
 enum CertificateCommand {
-    /// Say whether certificates are what efface wrote, and whether their claims follow from their numbers
+    /// Verify signatures, and recompute the claims from the recorded numbers
     #[command(after_help = EXIT_CODES)]
     Verify(CertificateVerifyArgs),
-    /// Show certificates, as text or as a page to print
+    /// Render certificates as text or HTML
     #[command(after_help = EXIT_CODES)]
     Render(CertificateRenderArgs),
     /// Print the JSON Schema of a record
@@ -36,11 +36,11 @@ struct CertificateVerifyArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// They have to be signed by this key, or by one of this folder's (*.pub)
+    /// Require a signature by this public key, or by one of this directory (*.pub)
     #[arg(long, value_name = "PATH")]
     public_key: Vec<PathBuf>,
 
-    /// Accept files that are not signed, or whose signature no key is given for
+    /// Accept unsigned files, and signatures without a given key
     #[arg(long, conflicts_with = "public_key")]
     unsigned_ok: bool,
 }
@@ -50,11 +50,11 @@ struct CertificateRenderArgs {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// A page for the browser and the printer, complete in itself
+    /// Render a self-contained HTML page for screen and print
     #[arg(long)]
     html: bool,
 
-    /// They have to be signed by this key, or by one of this folder's (*.pub)
+    /// Require a signature by this public key, or by one of this directory (*.pub)
     #[arg(long, value_name = "PATH")]
     public_key: Vec<PathBuf>,
 }
@@ -70,7 +70,7 @@ impl CertificateArgs {
 }
 
 impl CertificateVerifyArgs {
-    /// Each file is reported; the worst one gives the exit code.
+    /// Reports each file; the most severe result gives the exit code.
     fn run(self) -> Result<Verdict> {
         let keys = PublicKeys::read(&self.public_key)?;
         let mut verdicts = Vec::new();
@@ -97,7 +97,7 @@ impl CertificateVerifyArgs {
         Ok(Verdict::worst(verdicts))
     }
 
-    /// Who wrote it has to be known, where that is not waived.
+    /// Requires a verified signature, unless waived.
     fn accept(&self, file: File) -> Result<File> {
         let way_out = match &file.signed {
             Signed::By(_) => return Ok(file),
@@ -110,7 +110,7 @@ impl CertificateVerifyArgs {
 }
 
 impl CertificateRenderArgs {
-    /// All of them or none: a page with a certificate missing would say too much.
+    /// All files or an error: a page without one of the certificates would be misleading.
     fn run(self) -> Result<Verdict> {
         let keys = PublicKeys::read(&self.public_key)?;
         let read = |path: &PathBuf| File::read(path, &keys).map(|file| (file.record, file.signed));

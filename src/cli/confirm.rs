@@ -1,4 +1,4 @@
-//! The question before the first byte: the person sees what the disk is, and types its name.
+//! Interactive confirmation: the device is shown, and its name has to be typed.
 
 use std::io::{IsTerminal, Write, stderr, stdin};
 use std::time::Instant;
@@ -8,13 +8,13 @@ use crate::error::{Error, Result};
 use crate::progress::output::{self, READER_MAX};
 use crate::session::Question;
 
-/// Goes on only where a person typed the device's name.
+/// An error unless the device's name was typed on a terminal.
 pub fn confirm(tree: &Tree, &Question { identity, findings, plan }: &Question) -> Result<()> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
-        return Err(Error::refused("nobody confirmed that this device may be wiped")
-            .way_out("run it on a terminal, or add --yes where a program has made sure"));
+        return Err(Error::refused("the wipe of this device was not confirmed")
+            .way_out("run it on a terminal, or add --yes"));
     }
-    // What was said before stands above the question.
+    // Earlier messages are printed before the question.
     output::stderr().wait_drained(Instant::now() + READER_MAX);
     let name = identity.name();
     eprintln!("{}", identity.describe());
@@ -25,12 +25,15 @@ pub fn confirm(tree: &Tree, &Question { identity, findings, plan }: &Question) -
         eprintln!("  forced: {}", forced.what);
     }
     if plan.keys.is_some() {
-        eprintln!("  its keys will be destroyed: bytes {}; nothing reads its data after that", plan.area);
+        eprintln!(
+            "  its keys will be destroyed: bytes {}; its data cannot be decrypted after that",
+            plan.area
+        );
     } else {
         let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
         eprintln!("  will be wiped: bytes {}, {}", plan.area, steps.join(", "));
     }
-    eprint!("Type {name} to destroy what it holds: ");
+    eprint!("Type {name} to destroy its data: ");
     stderr().flush().ok();
     let mut answer = String::new();
     stdin()

@@ -1,4 +1,4 @@
-//! `efface destroy-key`: the keys of a LUKS volume, instead of all its data.
+//! `efface destroy-key`: destruction of a LUKS volume's keys instead of all its data.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,24 +25,24 @@ use crate::verdict::{EXIT_CODES, Verdict};
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct DestroyKeyArgs {
-    /// The device with the volume, by path, serial:… or wwn:… (or a file, with --image)
+    /// Device with the volume, by path, serial:… or wwn:… (a file with --image)
     #[arg(value_name = "DEVICE")]
     device: OsString,
 
-    /// The volume's header stands alone on this device or in this file: that is what is destroyed
-    #[arg(long, value_name = "FILE")]
+    /// Destroy the detached header on this device or in this file
+    #[arg(long, help_heading = "Target", value_name = "FILE")]
     header: Option<PathBuf>,
 
-    /// The device is an image file
-    #[arg(long)]
+    /// Treat the target as an image file
+    #[arg(long, help_heading = "Target")]
     image: bool,
 
-    /// Overwrite the key material so many times, and the headers, before the last pass
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    /// Overwrite key material and headers N times before the final pass
+    #[arg(long, help_heading = "Method", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 
-    /// Override one kind of refusal; what is mounted or runs the system stays refused
-    #[arg(long, value_name = "KIND")]
+    /// Override one kind of refusal (mounted and system disks stay refused)
+    #[arg(long, help_heading = "Target", value_name = "KIND")]
     force: Vec<ForceArg>,
 
     #[command(flatten)]
@@ -54,12 +54,12 @@ pub struct DestroyKeyArgs {
     #[command(flatten)]
     transfer: IoArgs,
 
-    /// Wait this many seconds for a device that another efface, or a closing one, still holds
-    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    /// Wait this long for a device that another process is closing or efface has locked
+    #[arg(long, help_heading = "Concurrency", default_value_t = 10, value_name = "SECONDS")]
     wait: u32,
 
-    /// Do not ask
-    #[arg(long)]
+    /// Do not ask for confirmation
+    #[arg(long, help_heading = "Plan and confirmation")]
     yes: bool,
 
     #[command(flatten)]
@@ -69,14 +69,15 @@ pub struct DestroyKeyArgs {
     output: OutputArgs,
 }
 
-/// What only people know of the keys.
+/// Statements of the operator about the keys.
 #[derive(Args)]
+#[command(next_help_heading = "Evidence")]
 struct KeyStatementArgs {
-    /// Name the secret that is kept elsewhere and opens the volume (a Barbican id), for the record
+    /// Record the id of a secret stored elsewhere that opens the volume (Barbican)
     #[arg(long, value_name = "ID")]
     external_key: Option<String>,
 
-    /// Say for the record that nothing was ever stored on it unencrypted
+    /// Record the statement that nothing was ever stored on it unencrypted
     #[arg(long)]
     encrypted_since_provisioning: bool,
 }
@@ -97,7 +98,7 @@ impl DestroyKeyArgs {
         let settings = self.transfer.settings()?;
         match self.claim(&tree, &path, deadline, &mut screen) {
             Ok((claim, data_device, plan)) => {
-                // Nobody opens the volume while its header goes.
+                // Held, so that no process opens the volume while its header is destroyed.
                 _data_device = data_device;
                 settings.check(&claim.geometry())?;
                 jobs.push(SessionJob::wipe(asked.clone(), claim, plan, &settings));
@@ -112,7 +113,7 @@ impl DestroyKeyArgs {
         Ok(screen.end(&outcome))
     }
 
-    /// What is to be written to, the device with the data where that is another, and the plan.
+    /// Claims the target, and the data device of a detached header, and makes the plan.
     fn claim(
         &self,
         tree: &Tree,

@@ -1,4 +1,4 @@
-//! What is to be kept of a command, and what is known of it besides.
+//! Arguments for evidence: certificates, the ledger, the signing key and details.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,30 +13,31 @@ use crate::record::ledger::Ledger;
 use crate::record::sign::SecretKey;
 
 #[derive(Args)]
+#[command(next_help_heading = "Evidence")]
 pub struct EvidenceArgs {
-    /// Write a certificate of each device into this folder, or, of one device, to this file
+    /// Write a certificate per device to this directory (or, for one device, this file)
     #[arg(long, value_name = "PATH")]
     certificate_to: Option<PathBuf>,
 
-    /// Add a record of each device to the chain in this folder
+    /// Append a record per device to the ledger in this directory
     #[arg(long, value_name = "DIR")]
     ledger: Option<PathBuf>,
 
-    /// Sign what is kept with this key (efface key new)
+    /// Sign certificates and records with this key (efface key new)
     #[arg(long, value_name = "FILE")]
     sign_key: Option<PathBuf>,
 
-    /// What people know of the job, as TOML: media, job, operator, witness, validator
+    /// Read details from a TOML file: media, job, operator, witness, validator
     #[arg(long, value_name = "FILE")]
     details: Option<PathBuf>,
 
-    /// One of these, as in operator.name=A. Smith or media.property_number=1234
+    /// Set one detail, as in operator.name=A. Smith or media.property_number=1234
     #[arg(long, value_name = "SECTION.KEY=TEXT")]
     detail: Vec<String>,
 }
 
 impl EvidenceArgs {
-    /// Finds out now what could not be kept later; a ledger that another process holds is waited for.
+    /// Fails early where evidence could not be kept later; waits for a ledger locked by another process.
     pub fn prepare(&self, devices: usize, deadline: Instant) -> Result<(Details, Evidence)> {
         if self.sign_key.is_some() && self.certificate_to.is_none() && self.ledger.is_none() {
             return Err(Error::usage("--sign-key: there is nothing to sign")

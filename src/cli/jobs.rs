@@ -1,4 +1,4 @@
-//! `efface jobs`: which wipes run, which could go on, and which have ended.
+//! `efface jobs`: running, resumable and finished wipes.
 
 use std::io;
 
@@ -17,7 +17,7 @@ pub struct JobsArgs {
     #[command(flatten)]
     state: StateDirArgs,
 
-    /// For programs: everything that is known of each
+    /// Print everything known about each job as JSON
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `efface key`: pairs of keys for signing.
+//! `efface key`: key pairs for signing.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct KeyArgs {
 
 #[derive(Subcommand)]
 enum KeyCommand {
-    /// Make a pair: FILE, for its owner alone, and FILE.pub, for everybody
+    /// Create a key pair: FILE (private, mode 0600) and FILE.pub
     New {
         #[arg(value_name = "FILE")]
         file: PathBuf,

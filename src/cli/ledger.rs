@@ -1,4 +1,4 @@
-//! `efface ledger`: is the chain of records whole?
+//! `efface ledger`: verification of a chain of records.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub struct LedgerArgs {
 
 #[derive(Subcommand)]
 enum LedgerCommand {
-    /// Find records that are missing, changed or out of order
+    /// Detect missing, changed or reordered records
     #[command(after_help = EXIT_CODES)]
     Verify(LedgerVerifyArgs),
 }
@@ -29,11 +29,11 @@ struct LedgerVerifyArgs {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 
-    /// Every record has to be signed by this key, or by one of this folder's (*.pub)
+    /// Require every record to be signed by this public key, or by one of this directory (*.pub)
     #[arg(long, value_name = "PATH")]
     public_key: Vec<PathBuf>,
 
-    /// The hash of a last record, noted earlier, that has to be in the chain
+    /// Require this hash of an earlier last record to be in the chain
     #[arg(long, value_name = "SHA256")]
     noted: Option<String>,
 }

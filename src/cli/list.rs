@@ -1,4 +1,4 @@
-//! `efface list`: what disks there are, and which of them a wipe would take.
+//! `efface list`: the disks, and which of them a wipe would accept.
 
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::view::inventory_table;
 
 #[derive(Args)]
 pub struct ListArgs {
-    /// For programs: everything that is known of each device
+    /// Print everything known about each device as JSON
     #[arg(long)]
     json: bool,
 }

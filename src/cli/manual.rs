@@ -1,4 +1,4 @@
-//! `efface manual DIR`, for packages: the manual pages and what shells complete, from the command line itself.
+//! `efface manual DIR`: manual pages and shell completions for packages, generated from the command line.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::verdict::Verdict;
 
 #[derive(Args)]
 pub struct ManualArgs {
-    /// The folder that they are written to
+    /// Directory to write to
     folder: PathBuf,
 }
 

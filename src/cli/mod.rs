@@ -1,4 +1,4 @@
-//! The command line: what was asked, handed to the rooms that do it.
+//! Command-line parsing and dispatch.
 
 mod arguments;
 mod certificate;
@@ -27,47 +27,47 @@ use crate::error::Result;
 use crate::progress::stderr_line;
 use crate::verdict::{EXIT_CODES, Verdict};
 
-/// Wipes block devices at their own speed, and proves what it did
+/// Wipe block devices at full device speed, and prove what was done
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Tell more on stderr (twice: much more)
+    /// Print more on stderr (repeat for debug output)
     #[arg(short, long, global = true, display_order = 1000, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Overwrite devices, and verify what reads back
+    /// Overwrite devices and verify them by reading back
     Wipe(wipe::WipeArgs),
-    /// Destroy the keys of a LUKS volume: its data is then beyond reading, in milliseconds
+    /// Destroy the keys of a LUKS volume, so that its data cannot be decrypted
     DestroyKey(destroy_key::DestroyKeyArgs),
-    /// Show the disks, what is on them, and which of them a wipe would take
+    /// List the disks, their contents, and which of them a wipe would accept
     List(list::ListArgs),
-    /// Show which wipes run, which could go on (--resume), and which have ended
+    /// List running, resumable and finished wipes
     Jobs(jobs::JobsArgs),
-    /// Show what a wipe would do, and what it could claim; writes nothing
+    /// Show what a wipe would do and could claim, without writing
     Plan(plan::PlanArgs),
-    /// Read a device, and say whether it holds what is expected; writes nothing
+    /// Read a device and check that it holds the expected data, without writing
     Verify(verify::VerifyArgs),
-    /// Check and show the certificates that a wipe wrote
+    /// Verify and render certificates
     Certificate(certificate::CertificateArgs),
-    /// Make keys to sign certificates with
+    /// Create keys for signing certificates
     Key(key::KeyArgs),
-    /// Check a chain of records
+    /// Verify a ledger of records
     Ledger(ledger::LedgerArgs),
-    /// Write the manual pages and shell completions, for packages
+    /// Write manual pages and shell completions, for packages
     #[command(hide = true)]
     Manual(manual::ManualArgs),
-    /// Wipe a scratch device of its own, and show which lies of a disk the verification catches
+    /// Wipe a scratch device, and show which disk faults the verification detects
     Selftest(selftest::SelftestArgs),
 }
 
 impl Cli {
-    /// What the command line says: efface's own, or that of the tool whose name the program was given.
+    /// Parses the command line, as efface's own or, when invoked as `shred`, as GNU shred's.
     pub fn from_args() -> Cli {
         if !shred::invoked_as_shred() {
             return Cli::parse();
@@ -93,7 +93,7 @@ impl Cli {
     }
 }
 
-/// An error that is no single device's is told here; the devices' own stand in their records.
+/// Prints an error that concerns no single device; errors of devices are in their records.
 fn report_error(result: Result<Verdict>) -> Verdict {
     result.unwrap_or_else(|error| {
         stderr_line(format_args!("efface: {error}"));

@@ -1,4 +1,4 @@
-//! What is ordered of a device, as `wipe` and `plan` take it from the command line.
+//! Arguments that `wipe`, `plan` and `verify` share: target, method and verification.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
@@ -12,56 +12,64 @@ use crate::range::Extent;
 use crate::session::{self, Passes};
 
 #[derive(Args)]
+#[command(next_help_heading = "Method")]
 pub struct OrderArgs {
-    /// What to write
+    /// Choose the overwrite method
     #[arg(long, default_value = "zero", value_name = "NAME", hide_possible_values = true,
           value_parser = PossibleValuesParser::new(SCHEMES.iter().map(|scheme| scheme.name)),
           long_help = methods())]
     method: String,
 
-    /// Passes of your own, as in 0x00,0xff,0x55aa,random
+    /// Use a custom list of passes, as in 0x00,0xff,0x55aa,random
     #[arg(long, value_name = "LIST", conflicts_with = "method")]
     passes: Option<String>,
 
-    /// Add a pass of zeroes, so that the next owner reads zeroes
+    /// Add a final pass of zeroes
     #[arg(long)]
     final_zero: bool,
 
-    /// Write the zeroes, or let the kernel make them (reported as write-zeroes, never as overwrite)
+    /// Write zeroes from memory, or offload to the kernel (recorded as write-zeroes, not as overwrite)
     #[arg(long, default_value = "write", value_name = "HOW")]
     zero_with: ZeroWith,
 
-    /// How much to read back
-    #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
+    /// Set how much to read back
+    #[arg(
+        long,
+        help_heading = "Verification",
+        default_value = "standard",
+        value_name = "POLICY",
+        conflicts_with = "confidence"
+    )]
     verify: VerifyLevel,
 
     #[command(flatten)]
     bound: BoundArgs,
 
-    /// Destroy the keys where the device is a LUKS volume, as destroy-key does, and overwrite the rest
-    #[arg(long, conflicts_with_all = ["offset", "size"])]
+    /// Destroy the keys of a LUKS volume (as destroy-key); overwrite other devices
+    #[arg(long, help_heading = "Method", conflicts_with_all = ["offset", "size"])]
     prefer_key: bool,
 
     #[command(flatten)]
     part: RangeArgs,
 
-    /// Override one kind of refusal; what is mounted or runs the system stays refused
-    #[arg(long, value_name = "KIND")]
+    /// Override one kind of refusal (mounted and system disks stay refused)
+    #[arg(long, help_heading = "Target", value_name = "KIND")]
     force: Vec<ForceArg>,
 }
 
-/// Which part of the device, and whether it is one.
+/// The byte range of the device, and the kind of target.
 #[derive(Args)]
+#[command(next_help_heading = "Target")]
 pub struct RangeArgs {
-    /// Begin at this byte (100MiB)
+    /// Start at this byte offset (100MiB)
     #[arg(long, value_parser = size, value_name = "BYTES")]
     offset: Option<u64>,
 
-    /// Go no further than this many bytes (100MiB)
+    /// Limit the range to this many bytes (100MiB)
     #[arg(long, value_parser = size, value_name = "BYTES")]
     size: Option<u64>,
 
-    /// The targets are image files, not devices
+    /// Treat the targets as image files
     #[arg(long)]
     pub image: bool,
 }
@@ -82,18 +90,19 @@ pub enum VerifyLevel {
     High,
     /// Read everything
     Full,
-    /// A tenth in 2,000 places, as NIST SP 800-88 Rev. 1 had it (withdrawn)
+    /// A tenth of the device at 2,000 positions, as in NIST SP 800-88 Rev. 1 (withdrawn)
     NistR1,
 }
 
-/// How much to read, by what it shall prove.
+/// The sample size, given as the bound to prove.
 #[derive(Args)]
+#[command(next_help_heading = "Verification")]
 pub struct BoundArgs {
-    /// Read as many probes as it takes to say this: with such confidence (0.999) …
+    /// Read enough probes for this confidence (0.999) …
     #[arg(long, value_name = "SHARE", value_parser = share_ppm, requires = "max_unwiped")]
     confidence: Option<u64>,
 
-    /// … at most such a share of the blocks differs (0.0001)
+    /// … that at most this share of the blocks differs (0.0001)
     #[arg(long, value_name = "SHARE", value_parser = share_ppb, requires = "confidence")]
     max_unwiped: Option<u64>,
 }
@@ -123,15 +132,15 @@ impl From<VerifyLevel> for Policy {
 pub enum ForceArg {
     /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
     SharedFs,
-    /// A closed snapshot's exception store, beside its snapshot
+    /// A closed snapshot's exception store (COW device)
     SnapshotCow,
-    /// A device whose content cannot be read
+    /// A device whose content cannot be probed
     Unprobed,
-    /// Processes, namespaces or devices that may use it, and cannot be looked into
+    /// Possible users (processes, namespaces, devices) that cannot be examined
     Unseen,
-    /// A layer below that keeps another copy of the data: the wipe ends with 5
+    /// A layer below that keeps a copy of the data (exit code 5)
     Copies,
-    /// A disk of the same serial number, model and size, which may be the same disk
+    /// A disk with the same serial number, model and size, which may be the same disk
     SameSerial,
 }
 
@@ -151,7 +160,7 @@ impl From<ForceArg> for Force {
 fn methods() -> String {
     let line = |scheme: &crate::plan::Scheme| format!("  {:13} {}", scheme.name, scheme.about);
     let lines: Vec<String> = SCHEMES.iter().map(line).collect();
-    format!("What to write:\n{}", lines.join("\n"))
+    format!("Choose the overwrite method:\n{}", lines.join("\n"))
 }
 
 impl RangeArgs {
@@ -181,22 +190,23 @@ impl OrderArgs {
     }
 }
 
-/// What the disk has to be.
+/// The identity that the disk must have.
 #[derive(Args)]
+#[command(next_help_heading = "Target")]
 pub struct ExpectArgs {
-    /// Only a disk with this serial number
+    /// Refuse a disk without this serial number
     #[arg(long, value_name = "SERIAL")]
     expect_serial: Option<String>,
 
-    /// Only a disk with this world wide name
+    /// Refuse a disk without this world wide name
     #[arg(long, value_name = "WWN")]
     expect_wwn: Option<String>,
 
-    /// Only a disk of this model
+    /// Refuse a disk of another model
     #[arg(long, value_name = "MODEL")]
     expect_model: Option<String>,
 
-    /// Only a disk of exactly this size
+    /// Refuse a disk of another size
     #[arg(long, value_parser = size, value_name = "BYTES")]
     expect_size: Option<u64>,
 }

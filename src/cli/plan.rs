@@ -1,4 +1,4 @@
-//! `efface plan`: what a wipe would do, and what it could claim.
+//! `efface plan`: the outline of a wipe, and the plan file.
 
 use std::ffi::OsString;
 
@@ -15,7 +15,7 @@ use crate::view::outline;
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct PlanArgs {
-    /// Block devices by path, serial:… or wwn:… (or files, with --image)
+    /// Block devices by path, serial:… or wwn:… (files with --image)
     #[arg(required = true, value_name = "DEVICE")]
     devices: Vec<OsString>,
 
@@ -25,8 +25,8 @@ pub struct PlanArgs {
     #[command(flatten)]
     expect: ExpectArgs,
 
-    /// As a file for efface wipe --plan
-    #[arg(long)]
+    /// Print a plan file for efface wipe --plan
+    #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
@@ -36,7 +36,7 @@ impl PlanArgs {
     }
 }
 
-/// Prints what would be done, as a file or for a person. What is refused is said on stderr too.
+/// Prints the outline of a wipe, or a plan file. Refusals are printed on stderr as well.
 pub fn show(devices: &[OsString], order: &OrderArgs, expect: &ExpectArgs, json: bool) -> Result<Verdict> {
     let plans = Plans::new(&Tree::real(), devices, order.order(), &expect.expected())?;
     let refused = plans.refused.iter().map(|record| record.verdict);

@@ -1,4 +1,4 @@
-//! `efface selftest`: the main job on a scratch device of its own, and the lies that it catches.
+//! `efface selftest`: the main job on a scratch device, and the disk faults that the verification detects.
 
 mod faulty_disks;
 mod scratch;
@@ -26,7 +26,7 @@ use scratch::Scratch;
 #[derive(Args)]
 pub struct SelftestArgs {}
 
-/// Large enough that the standard policy draws its probes instead of reading all.
+/// Large enough that the standard policy samples instead of reading everything.
 const SCRATCH_BYTES: u64 = 256 << 20;
 
 impl SelftestArgs {
@@ -47,7 +47,7 @@ impl SelftestArgs {
     }
 }
 
-/// The main job; gives what the last pass wrote.
+/// Runs the main job; returns the pattern of the last pass.
 fn wipe(scratch: &Scratch, stop: &Stop, mut screen: TerminalObserver) -> Result<(Verdict, Pattern)> {
     let path = scratch.path();
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! By the name `shred`: GNU shred's command line, said as one of `efface wipe`. For programs that run
-//! `shred` and have no other hook (Nova's volume_clear). What it cannot mean is an error.
+//! GNU shred's command line, translated to `efface wipe`, for programs that run `shred` and have no other
+//! hook (Nova's volume_clear). An option that cannot be translated is an error.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use super::arguments::some_size;
 
-/// Overwrites block devices, and verifies what reads back: efface, by the name of shred
+/// Overwrite block devices and verify them by reading back (efface, invoked as shred)
 #[derive(Parser)]
 #[command(name = "shred", version)]
 pub struct ShredArgs {
@@ -17,24 +17,24 @@ pub struct ShredArgs {
     #[arg(required = true, value_name = "DEVICE")]
     devices: Vec<OsString>,
 
-    /// Changes nothing: root may write without it, and a read-only device stays refused
+    /// Ignored: root may write without it, and a read-only device stays refused
     #[arg(short, long)]
     force: bool,
 
-    /// Overwrite with random data so many times
+    /// Overwrite N times with random data
     #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u16).range(..=100))]
     iterations: u16,
 
-    /// Refused: the random data comes from a seed that is kept, so that it can be verified
+    /// Not supported: random data comes from a recorded seed, so that it can be verified
     #[arg(long, value_name = "FILE")]
     random_source: Option<String>,
 
-    /// Go no further than this many bytes (K, M and G are powers of 1024)
+    /// Limit the range to N bytes (K, M and G are powers of 1024)
     #[arg(short, long, value_name = "N", value_parser = some_size)]
     size: Option<u64>,
 
-    /// Refused: the name of a device stays
+    /// Not supported: device nodes are not removed
     #[arg(short = 'u', long, value_name = "HOW", num_args = 0..=1, require_equals = true)]
     remove: Option<Option<String>>,
 
@@ -42,22 +42,22 @@ pub struct ShredArgs {
     #[arg(short, long)]
     verbose: bool,
 
-    /// Changes nothing: the size of a device is never rounded up
+    /// Ignored: the size of a device is never rounded up
     #[arg(short = 'x', long)]
     exact: bool,
 
-    /// Add a pass of zeroes
+    /// Add a final pass of zeroes
     #[arg(short, long)]
     zero: bool,
 }
 
-/// Whether the program was started by this name.
+/// Whether the program was invoked as `shred`.
 pub fn invoked_as_shred() -> bool {
     std::env::args_os().next().is_some_and(|name| Path::new(&name).file_name().is_some_and(|n| n == "shred"))
 }
 
 impl ShredArgs {
-    /// The words of `efface wipe` that mean the same.
+    /// The equivalent arguments of `efface wipe`.
     pub fn to_wipe_args(&self) -> Result<Vec<OsString>, clap::Error> {
         let refuse = |why: &str| Err(ShredArgs::command().error(ErrorKind::ArgumentConflict, why));
         if self.random_source.is_some() {

@@ -1,5 +1,5 @@
-//! SIGINT and SIGTERM: the first asks the jobs to end well, a later one ends the process at once. A
-//! terminal that hangs up is a SIGTERM, but not under nohup or systemd. SIGUSR1 asks for the state.
+//! Signal handling: the first SIGINT or SIGTERM stops the jobs gracefully, a later one ends the process at
+//! once. SIGHUP counts as SIGTERM, except under nohup or systemd. SIGUSR1 prints the status.
 
 use std::ffi::c_int;
 use std::io;
@@ -15,21 +15,21 @@ use signal_hook::{flag, low_level};
 use crate::engine::Stop;
 use crate::progress::stderr_line;
 
-/// The signal that came, 0 while none did.
+/// The signal received, 0 if none.
 static SIGNAL: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
 
-/// Whether the state was asked for, and whether there are jobs to tell it.
+/// Whether the status was requested, and whether jobs are running that can report it.
 static STATE: AtomicBool = AtomicBool::new(false);
 static AT_WORK: AtomicBool = AtomicBool::new(false);
 
 static HANDLE: OnceLock<Handle> = OnceLock::new();
 
-/// The same signal within this time is the same wish: timeout(1) sends it to the process and to its
-/// group, sudo passes on what the terminal has sent already.
+/// A repeated signal within this time counts as one: timeout(1) sends it to the process and to its group,
+/// and sudo passes on what the terminal has sent already.
 const REPEAT_WINDOW: Duration = Duration::from_secs(1);
 
-/// The first thing that the program does, so that neither a question for its state nor a limit on the
-/// size of a file (then an error of the write) ends it.
+/// Called first in `main`, so that neither SIGUSR1 nor SIGXFSZ (a file size limit, then an error of the
+/// write) ends the process.
 pub fn start() -> io::Result<()> {
     flag::register(SIGXFSZ, Arc::default())?;
     let mut signals = Signals::new([SIGUSR1])?;
@@ -41,7 +41,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on a signal asks for a stop. Before, it ends a process that has written nothing.
+/// From here on a signal requests a stop. Before, it ends the process, which has written nothing.
 pub fn listen() -> Stop {
     let handle = HANDLE.get().expect("started first");
     for signal in [SIGINT, SIGTERM] {
@@ -71,13 +71,13 @@ fn receive(signal: c_int, first: &mut Option<(c_int, Instant)>) {
     }
 }
 
-/// Whether somebody asked for the state since the last time; asked by those who can tell it.
+/// Whether SIGUSR1 arrived since the last call.
 pub fn status_requested() -> bool {
     AT_WORK.store(true, Ordering::Relaxed);
     STATE.swap(false, Ordering::Relaxed)
 }
 
-/// nohup has SIGHUP ignored; systemd names each run of a service.
+/// Whether SIGHUP ends a wipe: not where nohup ignores it, nor in a systemd service (`INVOCATION_ID`).
 fn hangup_ends_it() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! Where journals lie, and whether an earlier wipe goes on.
+//! The `--state-dir` argument: the directory of the journals.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use crate::printable::printable_path;
 
 #[derive(Args)]
 pub struct StateDirArgs {
-    /// The folder with the journals [default: /var/lib/efface/jobs, or the user's state folder]
-    #[arg(long, value_name = "DIR", env = "EFFACE_STATE_DIR", hide_env = true)]
+    /// Set the directory of the journals [default: /var/lib/efface/jobs, or the user's state directory]
+    #[arg(long, help_heading = "Resume", value_name = "DIR", env = "EFFACE_STATE_DIR", hide_env = true)]
     state_dir: Option<PathBuf>,
 }
 
@@ -19,7 +19,7 @@ impl StateDirArgs {
         self.state_dir.clone().unwrap_or_else(usual)
     }
 
-    /// None, said aloud, where no journal can be kept: that is no reason not to wipe.
+    /// `None`, with a warning, if no journal can be kept: a wipe does not need one.
     pub fn open(&self) -> Option<JournalStore> {
         let path = self.path();
         JournalStore::open(&path).map_err(|error| warn_no_journal(&printable_path(&path), &error)).ok()

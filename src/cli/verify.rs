@@ -1,4 +1,4 @@
-//! `efface verify`: reads, and says whether the device holds what is expected.
+//! `efface verify`: the read-only check of a device against a pattern or a certificate.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,30 +24,41 @@ use crate::record::{Assignment, Subject};
 use crate::session::{self, Observer, RunContext, SessionJob};
 use crate::verdict::{EXIT_CODES, Verdict};
 
-/// For a ledger that another process holds.
+/// How long to wait for a ledger that another process has locked.
 const LEDGER_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct VerifyArgs {
-    /// A block device by path, serial:… or wwn:… (or a file, with --image)
+    /// Block device by path, serial:… or wwn:… (a file with --image)
     #[arg(value_name = "DEVICE")]
     device: OsString,
 
-    /// What it should hold: zero, 0x55aa, or random:SEED with the seed that the wipe reported
-    #[arg(long, value_name = "PATTERN", required_unless_present = "certificate")]
+    /// Expect this pattern: zero, 0x55aa, or random:SEED with the seed that the wipe reported
+    #[arg(
+        long,
+        help_heading = "Verification",
+        value_name = "PATTERN",
+        required_unless_present = "certificate"
+    )]
     expect: Option<Pattern>,
 
-    /// Hold it to this certificate: is it that disk, and does it still carry what was claimed?
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["expect", "policy", "BoundArgs", "offset", "size"])]
+    /// Check the device against this certificate: its identity and the claimed content
+    #[arg(long, help_heading = "Verification", value_name = "FILE", conflicts_with_all = ["expect", "policy", "BoundArgs", "offset", "size"])]
     certificate: Option<PathBuf>,
 
-    /// The certificate has to be signed by this key, or by one of this folder's (*.pub)
-    #[arg(long, value_name = "PATH", requires = "certificate")]
+    /// Require a signature by this public key, or by one of this directory (*.pub)
+    #[arg(long, help_heading = "Verification", value_name = "PATH", requires = "certificate")]
     public_key: Vec<PathBuf>,
 
-    /// How much to read
-    #[arg(long, default_value = "standard", value_name = "POLICY", conflicts_with = "confidence")]
+    /// Set how much to read
+    #[arg(
+        long,
+        help_heading = "Verification",
+        default_value = "standard",
+        value_name = "POLICY",
+        conflicts_with = "confidence"
+    )]
     policy: VerifyLevel,
 
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `efface wipe`: the options of a wipe, and the screen that shows it.
+//! `efface wipe`: its arguments, and the session observer on the terminal.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::verdict::{EXIT_CODES, Verdict};
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
 pub struct WipeArgs {
-    /// Block devices by path, serial:… or wwn:… (or files, with --image)
+    /// Block devices by path, serial:… or wwn:… (files with --image)
     #[arg(required_unless_present = "plan", value_name = "DEVICE")]
     devices: Vec<OsString>,
 
@@ -36,19 +36,19 @@ pub struct WipeArgs {
     #[command(flatten)]
     expect: ExpectArgs,
 
-    /// Carry out this file of `efface plan --json`, and only that
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["devices", "OrderArgs", "ExpectArgs"])]
+    /// Execute exactly this plan (a file of `efface plan --json`)
+    #[arg(long, help_heading = "Plan and confirmation", value_name = "FILE", conflicts_with_all = ["devices", "OrderArgs", "ExpectArgs"])]
     plan: Option<PathBuf>,
 
-    /// Show what would be done, and do nothing (as efface plan)
-    #[arg(long, conflicts_with = "plan")]
+    /// Show what would be done, and stop (as efface plan)
+    #[arg(long, help_heading = "Plan and confirmation", conflicts_with = "plan")]
     dry_run: bool,
 
     #[command(flatten)]
     transfer: IoArgs,
 
-    /// Go on where an earlier wipe of this disk ended early
-    #[arg(long)]
+    /// Resume an interrupted wipe of this disk from its checkpoint
+    #[arg(long, help_heading = "Resume")]
     resume: bool,
 
     #[command(flatten)]
@@ -57,16 +57,16 @@ pub struct WipeArgs {
     #[command(flatten)]
     many: ConcurrencyArgs,
 
-    /// Wait this many seconds for a device that another efface, or a closing one, still holds
+    /// Wait this long for a device that another process is closing or efface has locked
     #[arg(long, default_value_t = 10, value_name = "SECONDS", conflicts_with = "no_wait")]
     wait: u32,
 
-    /// Wait neither for a device nor for a slot: that is code 7
+    /// Do not wait for a busy device or a slot (exit code 7)
     #[arg(long)]
     no_wait: bool,
 
-    /// Do not ask
-    #[arg(long)]
+    /// Do not ask for confirmation
+    #[arg(long, help_heading = "Plan and confirmation")]
     yes: bool,
 
     #[command(flatten)]
@@ -76,18 +76,19 @@ pub struct WipeArgs {
     output: OutputArgs,
 }
 
-/// How many at once.
+/// Limits on concurrent jobs.
 #[derive(Args)]
+#[command(next_help_heading = "Concurrency")]
 struct ConcurrencyArgs {
-    /// Wipe so many devices at once [default: all]
+    /// Limit concurrent devices of this command [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel: Option<u16>,
 
-    /// Wipe so many devices at once on one controller or USB bus [default: all]
+    /// Limit concurrent devices on one controller or USB bus [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     parallel_per_bus: Option<u16>,
 
-    /// Let so many efface processes work at once on this host; the others wait in their order
+    /// Limit concurrent efface processes on this host; others queue in FIFO order
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
 }
@@ -99,59 +100,60 @@ impl ConcurrencyArgs {
     }
 }
 
-/// How the I/O is done.
+/// I/O parameters and limits.
 #[derive(Args)]
+#[command(next_help_heading = "Limits")]
 pub struct IoArgs {
-    /// Bytes of one I/O
-    #[arg(long, default_value = "1MiB", value_parser = some_size, value_name = "BYTES")]
+    /// Set the size of one I/O
+    #[arg(long, help_heading = "I/O", default_value = "1MiB", value_parser = some_size, value_name = "BYTES")]
     block_size: u64,
 
-    /// I/Os in flight on each device
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    /// Set the number of I/Os in flight per device
+    #[arg(long, help_heading = "I/O", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
     queue_depth: u16,
 
-    /// Flush, and keep how far it is, after so many bytes
-    #[arg(long, default_value = "4GiB", value_parser = some_size, value_name = "BYTES")]
+    /// Flush and write a checkpoint every BYTES
+    #[arg(long, help_heading = "I/O", default_value = "4GiB", value_parser = some_size, value_name = "BYTES")]
     epoch_size: u64,
 
-    /// At most this much a second on each device (200MiB/s)
+    /// Limit the rate on each device (200MiB/s)
     #[arg(long, value_parser = rate, value_name = "BYTES/s")]
     rate: Option<u64>,
 
-    /// Use only what others leave of the disk
+    /// Back off while other processes use the disk
     #[arg(long = "yield")]
     yields: bool,
 
-    /// Give a device up after so many failed I/Os
+    /// Give up a device after this many failed I/Os
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     max_errors: u64,
 
-    /// Say so when the device takes longer than this for an I/O, and wait on
+    /// Report an I/O that takes longer than this, and keep waiting
     #[arg(long, default_value = "1m", value_name = "TIME", value_parser = duration)]
     io_timeout: Duration,
 
-    /// Give a device up that has not answered for so long, or has only failed
+    /// Give up a device after this time without an answer, or with failures only
     #[arg(long, default_value = "30m", value_name = "TIME", value_parser = duration)]
     give_up_after: Duration,
 
-    /// Give a device up that does less than this in a minute [default: 0]
+    /// Give up a device that is slower than this over a minute [default: no limit]
     #[arg(long, value_parser = rate, value_name = "BYTES/s", conflicts_with = "yields")]
     min_rate: Option<u64>,
 
-    /// I/O priority: idle, best-effort:N, realtime:N
-    #[arg(long, value_name = "CLASS")]
+    /// Set the I/O priority: idle, best-effort:N, realtime:N
+    #[arg(long, help_heading = "I/O", value_name = "CLASS")]
     ionice: Option<IoNice>,
 
-    /// When the read-back finds something else than it should
-    #[arg(long, default_value = "map", value_name = "ACTION")]
+    /// Choose what to do when the read-back finds a mismatch
+    #[arg(long, help_heading = "Verification", default_value = "map", value_name = "ACTION")]
     on_mismatch: MismatchAction,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum MismatchAction {
-    /// Read everything, and list what survives
+    /// Read everything and map the surviving data
     Map,
-    /// The verdict is enough
+    /// Stop with the verdict
     Stop,
 }
 
@@ -165,20 +167,21 @@ impl From<MismatchAction> for OnMismatch {
 }
 
 #[derive(Args)]
+#[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Events and the result as JSON lines on stdout
+    /// Print events and the result as JSON lines on stdout
     #[arg(long)]
     json: bool,
 
-    /// The same lines on this open descriptor
+    /// Write the JSON lines to this open file descriptor
     #[arg(long, value_name = "N")]
     progress_fd: Option<i32>,
 
-    /// Keep a textfile for node_exporter here
+    /// Maintain a metrics textfile for node_exporter
     #[arg(long, value_name = "FILE")]
     metrics: Option<PathBuf>,
 
-    /// Only errors
+    /// Print only errors
     #[arg(short, long)]
     quiet: bool,
 }
@@ -212,13 +215,13 @@ impl IoArgs {
         })
     }
 
-    /// Before any thread is started, since threads inherit it.
+    /// Call before any thread is started: threads inherit the priority.
     pub fn set_priority(&self) -> Result<()> {
         self.ionice.map_or(Ok(()), IoNice::set)
     }
 }
 
-/// Of buffers, for one device.
+/// Largest total size of the buffers of one device.
 const MEMORY_MAX: u64 = 1 << 30;
 
 impl OutputArgs {
@@ -237,7 +240,7 @@ impl OutputArgs {
     }
 }
 
-/// Shows a session on the terminal, or as it was asked for.
+/// Reports a session on the terminal, or as JSON.
 pub struct TerminalObserver {
     options: Option<OutputOptions>,
     report: Option<Report>,
@@ -267,7 +270,7 @@ impl Observer for TerminalObserver {
 
     fn queued(&mut self, before: usize, slots: u16) {
         stderr_line(format_args!(
-            "efface: waiting: {before} others came before, and {slots} may work at once"
+            "efface: waiting: {before} processes are queued before this one, and {slots} may work at once"
         ));
     }
 

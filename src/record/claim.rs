@@ -1,4 +1,4 @@
-//! What may be said after a job, in words and numbers, and what may not.
+//! The sentences of a record: the claim of a job, its limitations and its NIST SP 800-88 category.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::range::Extent;
 use crate::units::{bytes, percent, share};
 use crate::verdict::Verdict;
 
-/// What the job did, and what its verification proves.
+/// The claim: what the job did, and what its verification proves.
 pub fn claim(job: &JobReport, copies: &[String]) -> String {
     let area = format!("bytes {} ({})", job.plan.area, bytes(job.plan.area.len()));
     let verified =
@@ -25,23 +25,23 @@ pub fn claim(job: &JobReport, copies: &[String]) -> String {
     }
     match job.verdict {
         Verdict::Surviving if job.unchanged_key_bytes > Some(0) => format!(
-            "Of the key material in {area}, {} is what it was before.",
+            "{} of the key material in {area} is unchanged.",
             bytes(job.unchanged_key_bytes.unwrap_or_default())
         ),
         Verdict::Wiped if !copies.is_empty() => format!(
-            "{} {verified} But layers below keep copies, which may hold old data: on {}.",
+            "{} {verified} Layers below keep copies, which may hold old data, on {}.",
             technique(job, &area),
             copies.join(", ")
         ),
         Verdict::Wiped => format!("{} {verified}", technique(job, &area)),
         Verdict::Verified if job.plan.steps.iter().any(|step| step.earlier_check().is_some()) => format!(
-            "Of {area}: what the certificate's check had read was read again, and is what it should be. Then, \
-             drawn anew: {verified}"
+            "{area}: the blocks that the certificate's check had read were read again and match. New sample: \
+             {verified}"
         ),
-        Verdict::Verified => format!("Of {area}: {verified}"),
+        Verdict::Verified => format!("{area}: {verified}"),
         Verdict::Residue => format!(
             "Of {area}, {} could not be written ({} of it cannot be read either) and {} could not be read \
-             back: they may hold old data. What else there is was done. {verified}",
+             back; these ranges may hold old data. All other blocks were processed. {verified}",
             bytes(job.residue.bytes()),
             bytes(job.residue_unreadable.bytes()),
             bytes(job.unreadable.bytes())
@@ -49,16 +49,16 @@ pub fn claim(job: &JobReport, copies: &[String]) -> String {
         Verdict::Surviving => {
             let kinds: Vec<&str> = job.surviving.kinds().into_iter().map(|(kind, _)| kind).collect();
             format!(
-                "Of what was read of {area}, {} does not hold what it should, but {}.",
+                "Of what was read in {area}, {} does not match the expected pattern and holds {}.",
                 bytes(job.surviving.bytes),
                 kinds.join(", ")
             )
         }
-        _ => format!("Nothing is claimed of {area}.{}", reached(job)),
+        _ => format!("Nothing is claimed for {area}.{}", reached(job)),
     }
 }
 
-/// How far the passes came of a job that did not come to its end.
+/// What the passes of an unfinished job covered.
 fn reached(job: &JobReport) -> String {
     let passes = job.steps.iter().filter(|report| report.step.writes() && report.bytes > 0);
     let pass = |report: &StepReport| {
@@ -67,8 +67,8 @@ fn reached(job: &JobReport) -> String {
         let places = first.zip(last).map_or(String::new(), |(first, last)| {
             format!(" in bytes {}", Extent::new(first.start, last.end))
         });
-        let more = if report.covered.more { ", and more that is not listed" } else { "" };
-        let flushed = if report.flushed { "" } else { ", and was not flushed" };
+        let more = if report.covered.more { " (list truncated)" } else { "" };
+        let flushed = if report.flushed { "" } else { ", not flushed" };
         format!("{} reached {}{places}{more}{flushed}", report.step, bytes(done.bytes()))
     };
     let passes: Vec<String> = passes.map(pass).collect();
@@ -86,9 +86,9 @@ fn destroyed(keys: &KeyPlan, area: &str) -> String {
     };
     let material = if found.version.is_some() { slots } else { "whatever keyslots there were".into() };
     format!(
-        "The keys of {version} volume{uuid}{of} were destroyed: {area} with {material} and every header were \
-         overwritten and flushed, and no block of key material is what it was. Without a copy of the header \
-         what was encrypted with them cannot be decrypted."
+        "The keys of {version} volume{uuid}{of} were destroyed: {area}, with {material} and every header, was \
+         overwritten and flushed, and every block of key material has changed. Without a copy of the header, \
+         data encrypted with these keys cannot be decrypted."
     )
 }
 
@@ -100,14 +100,14 @@ fn technique(job: &JobReport, area: &str) -> String {
     let verb = if passes.iter().all(|step| step.written().is_some()) {
         "overwritten and flushed"
     } else {
-        "treated and flushed"
+        "processed and flushed"
     };
     let times = if passes.len() == 1 { "once".into() } else { format!("{} times", passes.len()) };
     let fewer = job.resumed.iter().fold(0u64, |sum, each| sum.saturating_add(each.fewer_passes_bytes));
     let but = match fewer.min(job.plan.area.len()) {
         0 => String::new(),
         fewer => format!(
-            ", but {} of it, for all that is known, only by the passes since it went on",
+            ", but {} of it is only known to have had the passes since the job was resumed",
             bytes(fewer)
         ),
     };
@@ -115,22 +115,23 @@ fn technique(job: &JobReport, area: &str) -> String {
     format!("All of {area} was {verb} {times}{but}: {}.", passes.join(", "))
 }
 
-/// Only what was found was written; the discard behind the check is no technique.
+/// For thin volumes only non-zero data is written; the discard after the check is not part of the claim.
 fn on_thin(job: &JobReport, area: &str, found_bytes: u64) -> String {
     let patterns: Vec<String> =
         job.plan.steps.iter().filter_map(Step::written).map(ToString::to_string).collect();
     let returned =
-        if job.plan.steps.iter().any(Step::discards) { ", and all of it was discarded then" } else { "" };
+        if job.plan.steps.iter().any(Step::discards) { ", and the area was then discarded" } else { "" };
     format!(
-        "Of {area}, all that was not zero ({}) was overwritten through the volume and flushed: {}{returned}. Blocks \
-         that it once shared with a snapshot got new places by that, and are not among what was overwritten.",
+        "In {area}, all data that was not zero ({}) was overwritten through the volume and flushed: \
+         {}{returned}. A write to a block shared with a snapshot allocates a new block; the shared block is not \
+         overwritten.",
         bytes(found_bytes),
         patterns.join(", ")
     )
 }
 
-/// What a thin volume's pool held before and after. What it did not give back, although the volume
-/// did, is held by somebody else too.
+/// The use of a thin pool before and after. Blocks that the volume returned and the pool still counts are
+/// referenced by a snapshot or were allocated to other volumes.
 pub fn pool(before: &Thin, after: &Thin) -> String {
     let returned = before.mapped_bytes.saturating_sub(after.mapped_bytes);
     let kept = after.pool_used_bytes.saturating_add(returned).saturating_sub(before.pool_used_bytes);
@@ -138,13 +139,14 @@ pub fn pool(before: &Thin, after: &Thin) -> String {
         String::new()
     } else {
         format!(
-            " Of this volume's old blocks {} are held by a snapshot too, where they are as they were, or others \
-             took as much of the pool meanwhile.",
+            " {} of this volume's old blocks are still referenced by a snapshot, or the pool allocated as much to \
+             other volumes meanwhile.",
             bytes(kept)
         )
     };
     format!(
-        "The pool {} held {} before and {} after, of {}: what the rest of it once held is out of reach.{shared}",
+        "The pool {} had {} in use before and {} after, of {}; old data in its other blocks cannot be reached \
+         through this volume.{shared}",
         before.pool,
         bytes(before.pool_used_bytes),
         bytes(after.pool_used_bytes),
@@ -156,25 +158,24 @@ fn verified(job: &JobReport, check: &Verification) -> String {
     let read = bytes(check.bytes_read);
     match (check.sample, check.probes, check.bound) {
         (None, ..) if job.unreadable.is_empty() && job.residue.is_empty() => {
-            format!("All of it was read ({read}), and every byte is what it should be.")
+            format!("All bytes were read ({read}) and match the expected pattern.")
         }
         (Some(Sample { block_bytes, .. }), Some(probes), Some(bound)) => format!(
-            "{probes} blocks of {} drawn at random and the fixed places were read ({read}), and all are \
-             what they should be: with {} confidence at most {} of the blocks differ.",
+            "{probes} blocks of {} drawn at random and the fixed places were read ({read}), and all match the \
+             expected pattern: with {} confidence at most {} of the blocks differ.",
             bytes(block_bytes),
             percent(bound.confidence_ppm * 1_000),
             percent(bound.differ_per_billion)
         ),
-        _ => format!("{read} were read, and what could be read is what it should be."),
+        _ => format!("{read} were read, and all readable blocks match the expected pattern."),
     }
 }
 
 /// What the claim does not cover. Never empty: no software sees everything.
 pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct: bool) -> Vec<String> {
-    const ALWAYS: &str =
-        "A device that lies about its cache or hides blocks cannot be found out by reading it.";
+    const ALWAYS: &str = "Reading cannot reveal a device that lies about its cache or hides blocks.";
     let part = plan.partial && plan.keys.is_none();
-    let part = part.then_some("Only a part of the device: the rest is as it was.");
+    let part = part.then_some("Only a part of the device was selected: the rest is unchanged.");
     let keys = plan.keys.iter().flat_map(outside_of_keys);
     let found = of_layers(&findings.layers).chain(of_unseen(findings));
     let sentences = part
@@ -190,7 +191,7 @@ fn applicable<const N: usize>(all: [(bool, &'static str); N]) -> impl Iterator<I
     all.into_iter().filter_map(|(applies, text)| applies.then_some(text))
 }
 
-/// What kind of device it is, and what that leaves open.
+/// Limitations that follow from the kind of device.
 fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
     let kind = |kinds: &[DeviceKind]| kinds.contains(&identity.kind);
     applicable([
@@ -199,85 +200,85 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
             "An image file: the file system below it may keep copies (journal, snapshots, moved blocks).",
         ),
         (kind(&[DeviceKind::Loop]), "A loop device: what is below its backing file may keep copies."),
-        (kind(&[DeviceKind::Partition]), "A partition: the rest of its disk is as it was."),
+        (kind(&[DeviceKind::Partition]), "A partition: the rest of its disk is unchanged."),
         (
             kind(&[DeviceKind::DeviceMapper, DeviceKind::Md]),
             "A mapping over other devices: snapshots, mirrors, thin pools and moved extents may keep copies.",
         ),
         (
             identity.thin.is_some(),
-            "A thin volume: blocks that it ever shared with a snapshot are replaced, not overwritten; they, and \
-             those that it gave back before (by a discard), may hold old data in the pool until that gives \
-             them out again.",
+            "A thin volume: blocks that it ever shared with a snapshot are replaced, not overwritten. These, and \
+             blocks that it returned earlier (by a discard), may hold old data until the pool reallocates \
+             them.",
         ),
         (
             kind(&[DeviceKind::Disk, DeviceKind::Partition]) && !identity.physical,
-            "No drive of this machine that is known as one: of the media behind it nothing is known.",
+            "Not known to be a physical drive of this machine: nothing is known about the media behind it.",
         ),
         (
             kind(&[DeviceKind::Disk, DeviceKind::Partition]) && identity.physical,
-            "What the drive hides from the host (HPA, DCO, AMA) was not looked for, and is as it was.",
+            "Areas that the drive hides from the host (HPA, DCO, AMA) were not searched for and are unchanged.",
         ),
         (
             !identity.has_name(),
-            "It has no name of its own: this record fits any device of its size that holds the same.",
+            "It has no serial number, WWN or UUID: this record fits any device of the same size and content.",
         ),
         (
             !kind(&[DeviceKind::Loop, DeviceKind::Image]) && identity.rotational == Some(false),
-            "Flash: cells that the drive keeps aside are out of reach of any write from the host.",
+            "Flash: the host cannot address the drive's spare cells.",
         ),
         (
             identity.zoned.is_some(),
-            "Shingled zones: the drive writes elsewhere first, and may keep copies in its cache zones.",
+            "Shingled zones: the drive writes to cache zones first and may keep copies there.",
         ),
     ])
 }
 
-/// What the user overrode.
+/// Limitations that follow from overridden refusals.
 fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
     let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
     applicable([
         (forced(Force::SharedFs), "Other hosts may have written to it at the same time."),
         (
             forced(Force::SameSerial),
-            "Another disk has the same serial number: whether the two are one disk is not known.",
+            "Another disk has the same serial number: whether both are the same disk is not known.",
         ),
         (
             forced(Force::Unprobed),
-            "What was on it before could not be read: whether other hosts use it is not known.",
+            "Its previous content could not be probed: whether other hosts use it is not known.",
         ),
         (
             forced(Force::SnapshotCow),
-            "A snapshot's exception store: what was written to the origin during the wipe may have \
-             landed behind it.",
+            "A snapshot's exception store: data written to the origin during the wipe may have been stored \
+             where the wipe had already passed.",
         ),
     ])
 }
 
-/// What the work itself leaves open.
+/// Limitations that follow from the plan's steps.
 fn of_steps(plan: &Plan, direct: bool) -> impl Iterator<Item = &'static str> {
     let any = |is: fn(&Step) -> bool| plan.steps.iter().any(is);
     let checks = |is: fn(&Step) -> bool| plan.steps.iter().any(|step| step.expected().is_some() && is(step));
     applicable([
         (
             any(Step::writes_zeroes),
-            "Write-zeroes is a command to the device: the media need not have been written.",
+            "Write-zeroes is a command: the device may complete it without writing the media.",
         ),
         (
             any(Step::discards) && !any(Step::covers_nonzero),
-            "Discard guarantees nothing: the old data may still lie on the media.",
+            "Discard guarantees nothing: old data may still be on the media.",
         ),
-        (!direct, "Direct I/O was refused: what was read back may have come from the page cache."),
-        (checks(|step| step.sample().is_some()), "A sample: a single stray block can go unseen."),
+        (!direct, "Direct I/O was refused: the data read back may have come from the page cache."),
+        (checks(|step| step.sample().is_some()), "A sample: a single stray block can be missed."),
         (!checks(|_| true), "Nothing is read back."),
         (
             checks(|step| step.expected() == Some(&Pattern::zero())),
-            "Zeroes look alike everywhere: aliased addresses cannot be seen, as a random pass would show them.",
+            "All blocks of zeroes are alike: a read-back cannot detect aliased addresses, as after a random pass.",
         ),
     ])
 }
 
-/// The devices below that keep old data where a write does not reach.
+/// Devices below that keep old data which a write does not reach.
 pub fn copies(layers: &[Layer]) -> Vec<String> {
     let keeper = |layer: &Layer| match &layer.effect {
         Effect::KeepsCopies { on, .. } => Some(on.clone()),
@@ -292,10 +293,10 @@ fn of_layers(layers: &[Layer]) -> impl Iterator<Item = String> {
         let effect = match effect {
             Effect::PassesThrough => None,
             Effect::KeepsCopies { on, drain } => {
-                Some(format!("{device} ({kind}) keeps copies of its data on {on}, which may be old: {drain}."))
+                Some(format!("{device} ({kind}) keeps copies of its data on {on}, which may be old data: {drain}."))
             }
             Effect::Unknown => Some(format!(
-                "{device} is a layer that efface does not know ({kind}): what it keeps elsewhere is not known."
+                "{device} is a layer that efface does not know ({kind}): whether it keeps copies is not known."
             )),
         };
         let limitations = limitations.iter().map(move |each| format!("{device} ({kind}): {each}."));
@@ -303,105 +304,106 @@ fn of_layers(layers: &[Layer]) -> impl Iterator<Item = String> {
     })
 }
 
-/// Where a user, or a cache, could not be looked into.
+/// Limitations where a process, namespace or cache could not be examined.
 fn of_unseen(findings: &Findings) -> impl Iterator<Item = String> {
-    let unseen = findings.unseen.iter().map(|what| format!("Not all that may use it could be seen: {what}."));
+    let unseen =
+        findings.unseen.iter().map(|what| format!("Not all possible users could be examined: {what}."));
     let indirect = findings.indirect.iter().map(|what| {
-        format!("What was read back may have come from a page cache below, and not from the storage: {what}.")
+        format!("The data read back may have come from a page cache below instead of the storage: {what}.")
     });
     unseen.chain(indirect)
 }
 
-/// What the layers below said afterwards and not before: a leg that was lost in the middle.
+/// Limitations that layers below have after the job and did not have before, such as a lost mirror leg.
 pub fn changed_layers(after: Option<&[Layer]>, findings: &Findings) -> Vec<String> {
     let before: Vec<String> = of_layers(&findings.layers).collect();
     let after = of_layers(after.unwrap_or_default()).filter(|sentences| !before.contains(sentences));
     after.map(|sentences| format!("Since the job began: {sentences}")).collect()
 }
 
-/// What is known of the data whose keys are gone.
+/// What is known about the data whose keys were destroyed.
 fn data(keys: &KeyPlan) -> String {
     match keys.data {
         Some(_) if keys.found.detached && keys.data_device.is_none() => {
-            "The header stood alone: its data is elsewhere and as it was, and was not looked at.".into()
+            "The header is detached: its data is on another device, unchanged, and was not examined.".into()
         }
-        Some(DataSample { blocks: 0, .. }) => "No data lies behind the header.".into(),
+        Some(DataSample { blocks: 0, .. }) => "There is no data behind the header.".into(),
         Some(DataSample { blocks, random, uniform, unreadable }) => {
             let unreadable = match unreadable {
                 0 => String::new(),
                 some => format!(", {some} could not be read"),
             };
             format!(
-                "The data itself is as it was. Of {blocks} blocks of 4 KiB that were looked at in it {random} look \
-                 random, as encrypted and compressed data does, and {uniform} hold one byte over and \
-                 over{unreadable}: that the rest is encrypted is not known."
+                "The data itself is unchanged. Of {blocks} blocks of 4 KiB sampled in it, {random} look random, as \
+                 encrypted and compressed data does, and {uniform} repeat a single byte{unreadable}: whether the \
+                 rest is encrypted is not known."
             )
         }
         None => {
-            "The data itself is as it was, and was not looked at: that it is encrypted is not known.".into()
+            "The data itself is unchanged and was not examined: whether it is encrypted is not known.".into()
         }
     }
 }
 
-/// What destroying the keys on a device does not reach, and what to do about it.
+/// What destroying the keys on a device does not cover, and what to do about it.
 fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
     let mut sentences: Vec<String> = keys.found.notes.iter().map(|note| format!("Found: {note}.")).collect();
     sentences.push(data(keys));
     sentences.push(
-        "Copies of the header open it still: backups (luksHeaderBackup), clones, snapshots, an old RAID \
-         member, a key that was read from memory. Find them and destroy them too."
+        "Copies of the header still open it: backups (luksHeaderBackup), clones, snapshots, a former RAID \
+         member, a key read from memory. Find and destroy these too."
             .into(),
     );
     sentences.push(match keys.encrypted_since_provisioning {
-        true => "That nothing was ever stored on it unencrypted is what somebody said.".into(),
+        true => "The operator states that nothing was ever stored on it unencrypted.".into(),
         false => {
-            "Whether anything was stored on it before it was encrypted is not known: that would still be \
-                  there. Overwrite it where that may be (efface wipe)."
+            "Whether anything was stored on it before it was encrypted is not known: such data would still be \
+                  there. If that is possible, overwrite it (efface wipe)."
                 .into()
         }
     });
     if let Some(key) = &keys.external_key {
         sentences.push(format!(
-            "The secret {key} is kept elsewhere and was not touched: with a copy of the header it opens the \
+            "The secret {key} is kept elsewhere and was not deleted: with a copy of the header it opens the \
              data. Delete it there (openstack secret delete)."
         ));
     }
     sentences
 }
 
-/// That the work was done by more than one process, and what that means.
+/// The limitation of a job that several processes did.
 fn resumption_limitation(each: &Resumption, steps: usize) -> String {
     let below = match (each.believed, each.lost_flushed) {
-        (true, true) => "nobody had written since, and yet of what had been flushed last some was lost: the \
-                         device does not keep what it says that it has. All that was done before was read again"
+        (true, true) => "no foreign write was detected, yet flushed data was lost: the device does not keep \
+                         what it reports as flushed. All earlier work was read again"
             .into(),
         (true, false) => format!(
-            "nobody had written since, and the last {} of what was done before were read again",
+            "no foreign write was detected, and the last {} of the earlier work were read again",
             bytes(each.reread_bytes)
         ),
         (false, _) if each.reread_bytes == 0 => {
-            "whether anybody had written since is not known, so that step began again".into()
+            "whether there were foreign writes in between is not known, so the step was restarted".into()
         }
         (false, _) => {
-            "whether anybody had written since is not known, so all that this step had done was read again; \
-                what others wrote in between went through no earlier step"
+            "whether there were foreign writes in between is not known, so all earlier work of this step was \
+             read again; data written by others in between was not covered by the earlier passes"
                 .into()
         }
     };
     let differing = match each.differing_bytes {
-        0 => "nothing of it differed".into(),
-        some => format!("{} differed and were done anew", bytes(some)),
+        0 => "no difference was found".into(),
+        some => format!("{} differed and were written again", bytes(some)),
     };
     let fewer = match each.fewer_passes_bytes {
         0 => String::new(),
-        some => format!("; {} did not hold what the passes before had left", bytes(some)),
+        some => format!("; {} did not hold the pattern of the previous passes", bytes(some)),
     };
     let process = |process: &Option<JobProcess>| match process {
         Some(JobProcess { pid, boot_id }) => format!(" (process {pid} of boot {boot_id})"),
         None => String::new(),
     };
     format!(
-        "The job ended early in step {} of {steps}{}, and went on from byte {}{}: {below}; {differing}{fewer}.",
+        "The job was interrupted in step {} of {steps}{}, and resumed at byte {}{}: {below}; {differing}{fewer}.",
         each.step + 1,
         process(&each.earlier),
         each.upto,
@@ -409,22 +411,24 @@ fn resumption_limitation(each: &Resumption, steps: usize) -> String {
     )
 }
 
-/// What was measured and weakens the claim.
+/// Limitations that follow from measurements.
 pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<String> {
-    // Of keys every block of the material is compared with what it was.
+    // Key material is compared block by block with what it was, so a match before proves nothing there.
     let before = job.before.filter(|before| before.expected_bytes > 0 && job.plan.keys.is_none());
     let before = before.map(|before| {
         let share = share(before.expected_bytes, before.read_bytes);
         format!(
-            "Before the first pass {share} of what was read already was what the read-back expects: of that \
-             it proves nothing."
+            "Before the first pass, {share} of the blocks sampled already matched what the read-back expects: for \
+             these it proves nothing."
         )
     });
     let resumed = job.resumed.iter().map(|each| resumption_limitation(each, job.plan.steps.len()));
     let foreign = match foreign_writes_bytes {
         Some(0) => None,
-        Some(count) => Some(format!("Others wrote {} to the device during the job.", bytes(count))),
-        None if job.plan.writes() => Some("Whether others wrote to it during the job is not known.".into()),
+        Some(count) => Some(format!("Foreign writes during the job: {}.", bytes(count))),
+        None if job.plan.writes() => {
+            Some("Whether there were foreign writes during the job is not known.".into())
+        }
         None => None,
     };
     before.into_iter().chain(resumed).chain(foreign).collect()
@@ -434,9 +438,9 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
-    /// All that the user can address is overwritten; no overwrite by the host is more.
+    /// All user-addressable blocks are overwritten, the most that a write by the host can reach.
     Clear,
-    /// A part of it is: by order, or since some blocks cannot be written.
+    /// A part of them: as requested, or since some blocks cannot be written.
     Partial,
     None,
 }
@@ -448,7 +452,7 @@ impl Category {
         let mut passes = plan.steps.iter().filter(|step| step.writes()).peekable();
         let whole = |step: &Step| step.written().is_some() && step.covers_area();
         let overwritten = passes.peek().is_some() && passes.all(whole);
-        // That a destroyed key is a purge takes more than can be known here.
+        // Whether a destroyed key is a purge depends on facts that are not known here.
         match media && overwritten && checked && plan.keys.is_none() {
             false => Category::None,
             true if plan.partial || identity.kind == DeviceKind::Partition => Category::Partial,
@@ -475,9 +479,9 @@ impl Category {
 
     pub fn describe(self) -> &'static str {
         match self {
-            Category::Clear => "clear (NIST SP 800-88 Rev. 2), where every pass ends well",
-            Category::Partial => "partial: a part of the media, where every pass ends well",
-            Category::None => "none of NIST SP 800-88's categories, for the media behind it",
+            Category::Clear => "clear (NIST SP 800-88 Rev. 2), if every pass succeeds",
+            Category::Partial => "partial: a part of the media, if every pass succeeds",
+            Category::None => "none of the NIST SP 800-88 categories for the underlying media",
         }
     }
 }

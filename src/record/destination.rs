@@ -1,4 +1,4 @@
-//! Where certificates are to appear: tried before the work begins, and then there whole or not at all.
+//! Destinations of certificates: reserved before the work starts, written completely or not at all.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,28 +9,28 @@ use super::Record;
 use crate::directory::{Directory, Draft};
 use crate::error::{Error, Result};
 
-/// Room for a long record.
+/// Space reserved for a record.
 pub const RESERVED_BYTES: u64 = 1 << 20;
-/// Whoever may look into its directory may read a record.
+/// Records are readable by everyone who can search their directory.
 pub const MODE: u32 = 0o644;
 
-/// Where the certificates of a command go: into a folder, or, of one device, to a file. The folder is the
-/// one that was tried, whatever its path leads to later.
+/// Where the certificates of a command go: a directory, or for one device a file. The directory stays the
+/// one that was opened, wherever its path leads later.
 #[derive(Debug)]
 pub struct Destination {
     directory: Directory,
-    /// None in a folder, where each has a name of its own.
+    /// `None` for a directory, where each certificate gets its own name.
     file: Option<OsString>,
     reserved: Vec<Draft>,
 }
 
 impl Destination {
-    /// Finds out now whether so many certificates can be written.
+    /// Checks that `count` certificates can be written, and reserves their space.
     pub fn reserve(path: &Path, count: usize) -> Result<Destination> {
         let unwritable = |error| {
             Error::usage("the certificate could not be written")
                 .because(error)
-                .way_out("give a folder that this user may write to, on a file system with room")
+                .way_out("give a folder that this user may write to, on a file system with free space")
                 .on(path)
         };
         let (directory, file) = match Directory::open(path) {
@@ -66,7 +66,7 @@ impl Destination {
         Ok(Destination { directory, file, reserved })
     }
 
-    /// Writes the file of one record; says where.
+    /// Writes the file of one record; returns its path.
     pub fn write(&mut self, record: &Record, bytes: &[u8]) -> Result<PathBuf> {
         let name = self.file.clone().unwrap_or_else(|| file_name(record).into());
         let path = self.directory.path_of(&name);

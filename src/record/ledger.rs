@@ -1,9 +1,9 @@
-//! A folder with one record a job, each naming the hash of the one before.
+//! The ledger: a directory with one record per job, each with the hash of the previous one.
 //!
 //! `00000001.json` is the first; `head` names the last one and its hash. A writer holds the lock `.lock`
-//! while it appends, so many may do so at once. Before the work and before each record head and files are
-//! compared: a ledger that is not whole takes no record. What a chain cannot show is that its end was cut
-//! off together with the head: for that the head's hash is noted elsewhere, and asked for later.
+//! while it appends, so several processes can append. Before the work and before each record head and files are
+//! compared: a damaged ledger accepts no record. A chain cannot show that its end was cut off together with
+//! the head: for that, note the head's hash elsewhere and pass it to `verify --noted`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,17 +23,17 @@ use crate::printable::printable_path;
 
 const HEAD: &str = "head";
 const HEAD_BYTES_MAX: u64 = 4096;
-/// Not the directory itself: a lock on that could be had by whoever may read it.
+/// A file of its own: any reader of the directory could lock the directory itself.
 const LOCK: &str = ".lock";
 const MODE_OF_DIRECTORY: u32 = 0o755;
-/// All records of a command together wait so long for other processes, behind the work.
+/// How long all records of a command together wait for other processes, after the work.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// So often a reader looks for a moment between two records.
+/// Attempts of a reader to see the ledger between two records.
 const ATTEMPTS_MAX: usize = 100;
-/// A wait that is shorter is not worth a line.
+/// A shorter wait is not reported.
 const SILENT_WAIT: Duration = Duration::from_secs(1);
 
-/// Or what does not hold, in words.
+/// A value, or a message that says what is wrong.
 type Readable<T> = std::result::Result<T, String>;
 
 /// The last record, and SHA-256 of its file.
@@ -44,7 +44,7 @@ pub struct Head {
     pub sha256: String,
 }
 
-/// A ledger that records can be added to.
+/// A ledger opened for appending.
 #[derive(Debug)]
 pub struct Ledger {
     directory: Directory,
@@ -52,8 +52,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Makes the folder where there is none yet, and finds out whether it can be written to and whether
-    /// head and records agree.
+    /// Creates the directory if needed, and checks that it is writable and that head and records agree.
     pub fn open(folder: &Path, deadline: Instant) -> Result<Ledger> {
         let open = || {
             let directory = Directory::make(folder, MODE_OF_DIRECTORY)?;
@@ -64,7 +63,7 @@ impl Ledger {
         let (directory, lock) = open().map_err(|error: io::Error| {
             Error::usage("the ledger cannot be written to")
                 .because(error)
-                .way_out("give a folder that this user alone may write to, on a file system with room")
+                .way_out("give a folder that this user alone may write to, on a file system with free space")
                 .on(folder)
         })?;
         let _lock = lock.ok_or_else(|| held().on(folder))?;
@@ -76,7 +75,7 @@ impl Ledger {
         Ok(Ledger { directory, wait_left: WAIT_MAX })
     }
 
-    /// Gives the record its place in the chain, and writes it; returns its file's bytes.
+    /// Links the record into the chain and writes it; returns the bytes of its file.
     pub fn append(&mut self, record: &mut Record, key: Option<&SecretKey>, stop: &Stop) -> Result<Vec<u8>> {
         let what = "the record cannot be added to the ledger";
         let folder = self.directory.path().to_path_buf();
@@ -96,8 +95,8 @@ impl Ledger {
         Ok(bytes)
     }
 
-    /// Waits for other writers, but not longer than is left, nor beyond the next signal: one that ended
-    /// the work does not count, since its record is wanted too.
+    /// Waits for other writers, up to the remaining time or the next signal (not counting the one that
+    /// stopped the work, whose record is wanted too).
     fn lock(&mut self, stop: &Stop) -> io::Result<Option<Lock>> {
         let (begun, stopped) = (Instant::now(), stop.verdict());
         let called_off = || stop.verdict() != stopped;
@@ -121,8 +120,8 @@ fn file_name(sequence: u64) -> String {
     format!("{sequence:08}.json")
 }
 
-/// The last record, where head and files agree on it. A writer that died between the record and the
-/// head left the head behind by one: then that record is the last.
+/// The last record, if head and files agree. If a writer died between writing the record and the head, the
+/// head is one record behind: then that record is the last.
 fn last(directory: &Directory) -> Result<Option<Head>> {
     let damaged = |what: String| {
         Error::failed(format!("the ledger is not whole: {what}"))
@@ -181,18 +180,18 @@ fn read_record(directory: &Directory, sequence: u64) -> Readable<Vec<u8>> {
     bytes.ok_or_else(|| format!("{} has gone", file_name(sequence)))
 }
 
-/// What reading a whole ledger came to.
+/// The result of verifying a ledger.
 #[derive(Debug)]
 pub struct Review {
     pub records: u64,
     pub signed: u64,
     pub head: Option<Head>,
-    /// What does not hold, record by record.
+    /// Problems, record by record.
     pub problems: Vec<String>,
 }
 
 /// Reads every record: its form, its claims, its signature where there are keys, its place in the
-/// chain. `noted` is the hash of a head of some earlier day, which must be in it.
+/// chain. `noted` is the hash of an earlier head, which must be in the chain.
 pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<Review> {
     let unreadable = |error| Error::usage("the ledger cannot be read").because(error).on(folder);
     let directory = Directory::open(folder).map_err(unreadable)?;
@@ -241,14 +240,14 @@ pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<R
     Ok(review)
 }
 
-/// Says whether it is signed.
+/// Returns whether the record is signed.
 fn check(bytes: &[u8], sequence: u64, before: Option<&Head>, keys: &PublicKeys) -> Readable<bool> {
     let certificate = Certificate::parse(bytes, keys).map_err(|error| error.to_string())?;
     let chain = certificate.record.chain.as_ref().ok_or("it was not written for a ledger")?;
     if chain.sequence != sequence {
         return Err(format!("it was written as record {}", chain.sequence));
     }
-    // After a gap nothing is known of the one before.
+    // After a gap the previous record is unknown.
     if (sequence == 1 || before.is_some()) && chain.previous.as_ref() != before.map(|head| &head.sha256) {
         return Err("the record before it is not the one that it follows".into());
     }
@@ -262,7 +261,7 @@ fn missing(first: u64, last: u64) -> String {
     }
 }
 
-/// Of one moment, although writers go on: a head that is the same before and after the look at the names.
+/// A consistent snapshot while others write: the head is the same before and after reading the names.
 fn head_and_numbers(directory: &Directory) -> io::Result<(Readable<Option<Head>>, BTreeSet<u64>)> {
     let mut head = read_head(directory);
     let mut found = numbers(directory)?;

@@ -1,8 +1,8 @@
-//! What is kept of one device: asked for, it is wiped, refused or failed, and never left out.
+//! The record of one device, whether it was wiped, refused or failed.
 //!
-//! A record is a document: it goes as a line to machines, as text to people, and as a certificate to
-//! a file. Everything that it concludes follows from what it reports, so that a stranger can compute
-//! it again ([`Record::check`]). Numbers are integers.
+//! A record is a document: a line for programs, text for people, and a certificate as a file. Its
+//! conclusions follow from its numbers, so that anyone can recompute them ([`Record::check`]). Numbers are
+//! integers.
 
 pub mod certificate;
 pub mod claim;
@@ -37,20 +37,20 @@ use crate::verdict::Verdict;
 
 /// The version of the form: a field that is added, or changes its meaning, raises it.
 pub const VERSION: u32 = 3;
-/// Records from this version on are read: what they do not have yet is optional.
+/// The oldest version that can be read: fields added since are optional.
 pub const VERSION_MIN: u32 = 2;
 
-/// What a job is about.
+/// The device of a job.
 pub struct Subject {
     /// As the user gave it.
     pub device: std::path::PathBuf,
     pub identity: Identity,
     pub findings: Findings,
-    /// Of a device that is written.
+    /// `Some` for a device that is written.
     pub counter: Option<WriteCounter>,
 }
 
-/// What is the same for all devices of a command.
+/// What all devices of a command have in common.
 #[derive(Clone, Default, Debug)]
 pub struct Assignment {
     pub method: String,
@@ -67,14 +67,14 @@ pub struct Record {
     pub device: String,
     pub verdict: Verdict,
     pub exit_code: u8,
-    /// What is said of the device, in words.
+    /// The claim about the device, as a sentence.
     pub claim: String,
-    /// What is not said, or not known. Never empty.
+    /// What is not claimed or not known. Never empty.
     pub limitations: Vec<String>,
     pub error: Option<String>,
-    /// The scheme that was carried out, or asked for; `verify` where nothing was to be written.
+    /// The method executed or requested; `verify` if nothing was to be written.
     pub method: String,
-    /// The category that the plan could reach; none where nothing was planned.
+    /// The category that the plan could reach; `None` if nothing was planned.
     pub asked: Option<Category>,
     pub achieved: Category,
     pub started: Timestamp,
@@ -83,16 +83,16 @@ pub struct Record {
     /// What was on it before, and which refusals were overridden.
     pub findings: Option<Findings>,
     pub job: Option<JobReport>,
-    /// What the device's counter saw written during the job beyond the job's own writes; `None` if that
-    /// is not known: where writes can go past the counter, or failed ones make it uncertain.
+    /// Bytes that the device's counter saw written during the job beyond the job's own writes; `None` if
+    /// not known: writes can bypass the counter, or failed writes make it uncertain.
     pub foreign_writes_bytes: Option<u64>,
-    /// Of a thin volume, as it was afterwards.
+    /// The state of a thin volume after the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thin_after: Option<Thin>,
-    /// The layers below as they were afterwards, where they were not what they had been before.
+    /// The layers below after the job, if they had changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers_after: Option<Vec<Layer>>,
-    /// The devices below that may keep copies of the old data: by `--force copies`.
+    /// The devices below that may keep copies of old data (`--force copies`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<String>,
     pub details: Details,
@@ -107,7 +107,7 @@ pub struct Record {
 pub struct Link {
     /// From 1.
     pub sequence: u64,
-    /// SHA-256 of the file of the record before; none of the first.
+    /// SHA-256 of the previous record's file; `None` for the first.
     pub previous: Option<String>,
 }
 
@@ -164,7 +164,7 @@ fn fits(identity: &Identity, geometry: &Geometry) -> bool {
     (identity.size_bytes, block) == (geometry.size, geometry.logical_block)
 }
 
-/// What follows from the rest of a record.
+/// The fields of a record that are computed from its other fields.
 #[derive(PartialEq)]
 struct Conclusions {
     exit_code: u8,
@@ -184,7 +184,7 @@ fn verdict(job: &JobReport, findings: &Findings) -> Verdict {
     }
 }
 
-/// What others wrote, as far as the device's own counter can show it.
+/// Foreign writes, as far as the device's own counter can show them.
 fn foreign_writes(job: &JobReport, identity: &Identity, counter: &WriteCounter, written: u64) -> Option<u64> {
     let failed = job.error.is_some() || job.steps.iter().any(|report| report.errors > 0);
     if failed || !job.resumed.is_empty() {
@@ -205,8 +205,8 @@ fn layers_after(identity: &Identity, findings: &Findings, ended: Instant) -> Opt
 }
 
 impl Record {
-    /// A job that ran, to whatever end; `written` is what the device saw written during it, and after
-    /// `ended` what lies below it is looked at once more.
+    /// The record of a job that ran, however it ended; `written` is what the device's counter saw, and the
+    /// layers below are examined again after `ended`.
     pub fn of_job(
         assignment: &Assignment,
         subject: Subject,
@@ -237,7 +237,7 @@ impl Record {
         .concluded()
     }
 
-    /// A job that never started, or broke; of its device as much as is known.
+    /// The record of a job that never started or crashed, with what is known about its device.
     pub fn of_error(
         assignment: &Assignment,
         device: &Path,
@@ -294,11 +294,11 @@ impl Record {
         let exit_code = self.verdict.exit_code();
         let (Some(job), Some(identity), Some(findings)) = (&self.job, &self.identity, &self.findings) else {
             let written = matches!(self.verdict, Verdict::Failed);
-            let claim = if written { "Nothing is claimed of this device." } else { "Nothing was written." };
+            let claim = if written { "Nothing is claimed for this device." } else { "Nothing was written." };
             return Conclusions {
                 exit_code,
                 claim: claim.into(),
-                limitations: vec!["No work was done: what the device holds is not known.".into()],
+                limitations: vec!["No work was done: the content of the device is not known.".into()],
                 copies: Vec::new(),
                 asked: None,
                 achieved: Category::None,
@@ -323,18 +323,18 @@ impl Record {
         }
     }
 
-    /// What of it cannot be computed again: an earlier version's words follow earlier rules.
+    /// What cannot be recomputed: the sentences of earlier versions follow earlier rules.
     pub fn unchecked(&self) -> Option<String> {
         (self.efface_record < VERSION).then(|| {
             format!(
-                "A record of version {}: its numbers and its verdict were computed again; its sentences and \
-                 categories are those of efface {}, which wrote it.",
+                "A record of version {}: its numbers and its verdict were recomputed; its sentences and categories \
+                 are those of efface {}, which wrote it.",
                 self.efface_record, self.tool.version
             )
         })
     }
 
-    /// Computes again what the record concludes, and says what does not hold.
+    /// Recomputes the conclusions, and returns what does not hold.
     pub fn check(&self) -> std::result::Result<(), String> {
         let hex =
             |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());

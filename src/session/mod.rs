@@ -1,7 +1,7 @@
 //! A command from its targets to its records, without a terminal: claim, plan, confirm, run, record, keep.
 //!
-//! [`Wipe::run`] is the program's main job in one call. What it has to ask and to tell goes through an
-//! [`Observer`]; what came of it is an [`Outcome`].
+//! [`Wipe::run`] is the program's main job in one call. Questions and progress go through an
+//! [`Observer`]; the result is an [`Outcome`].
 
 mod order;
 pub mod outline;
@@ -35,19 +35,19 @@ use crate::record::evidence::Evidence;
 use crate::record::{Assignment, Record, Subject};
 use crate::verdict::Verdict;
 
-/// What a device is, and what would be done to it.
+/// A claimed device and its plan, to be confirmed.
 pub struct Question<'a> {
     pub identity: &'a Identity,
     pub findings: &'a Findings,
     pub plan: &'a Plan,
 }
 
-/// Whoever started the session, on its thread. The methods that it leaves out agree, and do nothing.
+/// Callbacks of a session, on the thread that started it. The default methods agree and do nothing.
 pub trait Observer {
-    /// Asked of each device that was claimed, before anything is written.
+    /// Confirms one claimed device, before anything is written.
     ///
     /// # Errors
-    /// An error leaves this device as it is; its record holds the error.
+    /// An error leaves this device unchanged; its record contains the error.
     fn confirm(&mut self, _question: &Question) -> Result<()> {
         Ok(())
     }
@@ -57,40 +57,40 @@ pub trait Observer {
         Stop::default()
     }
 
-    /// So many processes are before this one, where only `slots` may work at once.
+    /// `before` processes are queued before this one, and `slots` may work at once.
     fn queued(&mut self, _before: usize, _slots: u16) {}
 
     /// The jobs that are about to run, by their devices' names.
     fn started(&mut self, _devices: &[String]) {}
 
-    /// An event of the job with this number, or, several times a second, none.
+    /// An event of the job with this number; `None` several times a second.
     fn watch(&mut self, _event: Option<(usize, &Event)>) {}
 }
 
-/// Agrees to everything: for programs that have made sure themselves.
+/// Confirms everything, for programs that have checked by other means.
 pub struct Unattended;
 
 impl Observer for Unattended {}
 
-/// What came of a session.
+/// The result of a session.
 pub struct Outcome {
-    /// Of every device that was asked for, in that order.
+    /// One record per requested device, in that order.
     pub records: Vec<Record>,
-    /// A record could not be kept: the session has failed, whatever was wiped.
+    /// An error if a record could not be kept: the session has failed, whatever was wiped.
     pub lost: Option<Error>,
-    /// Devices of which it is kept how far they are.
+    /// Devices whose journal can be resumed.
     pub resumable: Vec<PathBuf>,
 }
 
 impl Outcome {
-    /// The worst of all.
+    /// The most severe verdict.
     pub fn verdict(&self) -> Verdict {
         let verdicts = self.records.iter().map(|record| record.verdict);
         Verdict::worst(verdicts.chain(self.lost.as_ref().map(|_| Verdict::Failed)))
     }
 }
 
-/// A target that may be worked on: what it is, how it is opened, and what is to be done.
+/// A job to run: the device, how to open it, and the plan.
 pub struct SessionJob {
     pub subject: Subject,
     pub open: OpenDisk,
@@ -116,8 +116,8 @@ impl SessionJob {
         }
     }
 
-    /// The same, or what another process left of it.
-    fn journaled(self, journals: &Journals, outline: Vec<String>, resume: bool) -> Result<SessionJob> {
+    /// With a journal, and the checkpoint of an earlier process if `resume`.
+    fn journaled(self, folder: &JournalStore, outline: Vec<String>, resume: bool) -> Result<SessionJob> {
         let Subject { device, identity, counter, .. } = &self.subject;
         let subject = journal::JournalSubject { device, identity, counter: counter.clone(), outline };
         let begun = journals.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
@@ -129,7 +129,7 @@ impl SessionJob {
         })
     }
 
-    /// The record of a job that is not begun.
+    /// The record of a job that was not started.
     fn refused(self, assignment: &Assignment, started: Timestamp, error: Error) -> (PathBuf, Record) {
         let Subject { device, identity, findings, .. } = self.subject;
         let record = Record::of_error(assignment, &device, (Some(identity), Some(findings)), started, error);
@@ -212,7 +212,7 @@ fn counted(subject: &Subject) -> Option<u64> {
     subject.counter.as_ref().and_then(WriteCounter::bytes)
 }
 
-/// Writes where each job is for `efface jobs`, once a second.
+/// Writes the status of each job for `efface jobs`, once a second.
 #[derive(Default)]
 struct JournalTicker(Option<Instant>);
 

@@ -1,4 +1,4 @@
-//! What is ordered of a device: the same for a wipe and for its plan, and kept in a plan's file.
+//! The order: what the user requests for a device. Wipes and plans share it, and plan files contain it.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +13,12 @@ use crate::plan::{Device, KeyPlan, Method, Plan, Policy};
 #[serde(deny_unknown_fields)]
 pub struct Order {
     pub passes: Passes,
-    /// Adds a pass of zeroes, so that the next owner reads zeroes.
+    /// Adds a final pass of zeroes.
     pub final_zero: bool,
-    /// The kernel makes the zeroes (write-zeroes) in place of writing them.
+    /// Uses the kernel's write-zeroes command instead of writing zeroes.
     pub offload_zeroes: bool,
     pub policy: Policy,
-    /// Destroys the keys where the device is a LUKS volume.
+    /// Destroys the keys if the device is a LUKS volume.
     pub prefer_key: bool,
     /// The first byte, and how many; `None` is the device's beginning, and its end.
     pub offset: Option<u64>,
@@ -28,7 +28,7 @@ pub struct Order {
     pub force: Vec<Force>,
 }
 
-/// Which passes are written.
+/// The passes: a named method or a list.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Passes {
@@ -56,7 +56,7 @@ impl Default for Order {
 }
 
 impl Order {
-    /// Whether an order can be carried out at all; one that was read from a file is believed no further.
+    /// Checks that an order is valid, as one read from a file may not be.
     ///
     /// # Errors
     /// A usage error that names what excludes what.

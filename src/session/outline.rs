@@ -1,4 +1,4 @@
-//! What would be done to a device, before anything is: for the person who approves it.
+//! The outline of a planned wipe, for the person who approves it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! A plan's file: what is approved, and carried out only where all is as it was planned.
+//! Plan files: approved plans, executed only if disk and work are unchanged.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -182,7 +182,7 @@ impl PlanFile {
                 .way_out("give the file that efface plan --json wrote")
         };
         let text = read_own(path).map_err(|error| unreadable(error).on(path))?;
-        let wrong = |what: String| Error::usage(what).way_out("make it anew: efface plan --json").on(path);
+        let wrong = |what: String| Error::usage(what).way_out("create it again: efface plan --json").on(path);
         let file: PlanFile = serde_json::from_str(&text)
             .map_err(|error| wrong(format!("this is no plan: {}", excerpt(&error.to_string()))))?;
         if file.efface_plan != VERSION {
@@ -252,7 +252,7 @@ impl PlanFile {
         match difference(&planned.must_hold, &now, ["planned", "found"]) {
             None => Ok((claim, plan)),
             Some(difference) => Err(Error::refused(format!("it is not what was planned: {difference}"))
-                .way_out("see which disk is which (efface list), and plan anew")
+                .way_out("see which disk is which (efface list), and plan again")
                 .on(path)),
         }
     }

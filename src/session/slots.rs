@@ -1,9 +1,8 @@
-//! `--slots N`: so many efface processes at work on a host, and the others wait in the order in which
-//! they came.
+//! The host-wide queue of `--slots N`: at most N efface processes work, the others wait in FIFO order.
 //!
 //! Each takes a ticket: a file with the next number, locked by its holder, so that the lock dies with
-//! it. Whoever has fewer than N living tickets before its own may go. A ticket appears locked, so that
-//! nothing else has to be, and no process waits for another's look.
+//! it. A process with fewer than N live tickets before its own may work. A ticket is locked when it appears,
+//! so that no other lock is needed.
 
 use std::io;
 use std::path::PathBuf;
@@ -31,7 +30,7 @@ impl Drop for Ticket {
     }
 }
 
-/// Waits until fewer than so many others are at work; `None` where the stop ended the wait.
+/// Waits for a slot; `None` if a stop ended the wait.
 pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Option<Ticket>> {
     let Slots { count: slots, wait } = slots;
     let folder = folder();

@@ -1,5 +1,4 @@
-//! The devices of a session: found by what the user wrote, none of them twice, and a record of each
-//! that is not taken.
+//! The targets of a session: resolved from what the user wrote, each once, with a record of each refusal.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::record::{Assignment, Record};
 
-/// One device that is to be wiped: claimed, or not to be had, with the record of that.
+/// One target: claimed with its plan, or the record of its refusal.
 pub type Claimed = (PathBuf, std::result::Result<(Claim, Plan), Box<Record>>);
 
-/// The paths of the targets, none of them twice.
+/// The paths of the targets.
 ///
 /// # Errors
 /// A usage error where a target names no device, or two of them name one disk.
@@ -25,7 +24,7 @@ pub fn paths(tree: &Tree, targets: &[OsString]) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Makes the records of devices that are not taken, at the time that they are not.
+/// Makes the records of refused devices.
 pub struct Refusals<'a> {
     pub tree: &'a Tree,
     pub assignment: &'a Assignment,

@@ -1,4 +1,4 @@
-//! The main job: devices, or a plan of them, are claimed, confirmed, wiped and recorded.
+//! The main job: devices or a plan file, claimed, confirmed, wiped and recorded.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,21 +21,21 @@ use crate::record::Assignment;
 use crate::record::details::Details;
 use crate::record::evidence::Evidence;
 
-/// What is to be wiped, and how.
+/// The targets and the order, or a plan file.
 pub enum Targets {
     Devices {
         /// By path, `serial:…` or `wwn:…`.
         devices: Vec<OsString>,
         order: Order,
-        /// What each of them has to be.
+        /// The identity that each must have.
         expected: Expected,
     },
-    /// What was approved, and only that.
+    /// An approved plan, executed exactly.
     Plan(PlanFile),
 }
 
 impl Targets {
-    /// How many devices.
+    /// The number of devices.
     pub fn count(&self) -> usize {
         match self {
             Targets::Devices { devices, .. } => devices.len(),
@@ -60,15 +60,15 @@ impl Targets {
     }
 }
 
-/// A wipe as it was ordered.
+/// A wipe session and its settings.
 pub struct Wipe {
     pub targets: Targets,
     pub settings: Settings,
-    /// Until when a device that another efface, or a closing one, still holds is waited for.
+    /// Until when to wait for a busy device.
     pub deadline: Instant,
     /// Where journals are kept.
     pub journals: Option<JournalStore>,
-    /// Goes on where an earlier wipe of the same disk ended.
+    /// Resumes an interrupted wipe of the same disk.
     pub resume: bool,
     pub parallel: Parallel,
     pub slots: Option<Slots>,
@@ -79,14 +79,14 @@ pub struct Wipe {
 /// A place in the queue of all processes of this host.
 #[derive(Clone, Copy)]
 pub struct Slots {
-    /// So many may work at once.
+    /// How many may work at once.
     pub count: u16,
-    /// Waits for its turn; else every device is busy.
+    /// Whether to wait; otherwise every device is reported busy.
     pub wait: bool,
 }
 
 impl Wipe {
-    /// Of these devices, in the usual way: nothing is kept but what the outcome holds.
+    /// A wipe of these devices with default settings, without journals or evidence.
     pub fn new(devices: impl IntoIterator<Item = impl Into<OsString>>, order: Order) -> Wipe {
         let devices = devices.into_iter().map(Into::into).collect();
         Wipe {
@@ -102,10 +102,10 @@ impl Wipe {
         }
     }
 
-    /// Wipes them all. A device that is refused, busy or failing stops no other: its record says so.
+    /// Wipes all devices. A refused, busy or failing device does not stop the others; its record says so.
     ///
     /// # Errors
-    /// Only what is wrong with the order itself; then nothing was written.
+    /// An invalid order; nothing was written then.
     pub fn run(self, observer: &mut dyn Observer) -> Result<Outcome> {
         let Wipe { targets, settings, deadline, journals, resume, parallel, slots, details, evidence } = self;
         let tree = Tree::real();
@@ -158,8 +158,7 @@ impl Wipe {
     }
 }
 
-/// Claims every device. What is wrong with the order stops all of them; what is wrong with a device
-/// stops that one.
+/// Claims every device. An invalid order is an error for all; a refusal concerns one device.
 fn claim(
     devices: &[OsString],
     order: &Order,

@@ -1,6 +1,6 @@
-//! Records as a page for people: complete in itself, read without scripts, printed on A4.
+//! Records as a self-contained HTML page, without scripts, printable on A4.
 //!
-//! All text from disks and people is escaped by maud where it is put in.
+//! All text from disks and people is escaped by maud where it is inserted.
 
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -48,7 +48,7 @@ fn overview(records: &[(Record, Signed)]) -> Markup {
     html! {
         article.overview {
             header class=(if wiped == all { "good" } else { "bad" }) {
-                h1 { (wiped) " of " (all) " devices as they should be" }
+                h1 { (wiped) " of " (all) " devices successful" }
                 p { (when(records.iter().map(|(record, _)| record.ended).max().unwrap_or_default())) }
             }
             table.list {
@@ -96,7 +96,7 @@ fn certificate(record: &Record, signed: &Signed) -> Markup {
                 (verification(job))
             }
             section.not {
-                h2 { "What this does not say" }
+                h2 { "Limitations" }
                 ul { @for limitation in &record.limitations { li { (limitation) } } }
             }
             div.columns {
@@ -109,18 +109,18 @@ fn certificate(record: &Record, signed: &Signed) -> Markup {
     }
 }
 
-/// The verdict as one would say it aloud.
+/// The verdict as a heading.
 fn plain_words(record: &Record) -> String {
     let unusable = |job: &JobReport| bytes(job.residue.bytes() + job.unreadable.bytes());
     match (record.verdict, &record.job) {
         (Verdict::Wiped, Some(job)) if job.verification.is_some() => {
-            "Wiped, and what was read back is what was written".into()
+            "Wiped, and the data read back matches".into()
         }
         (Verdict::Wiped, _) => "Wiped; nothing was read back".into(),
-        (Verdict::Verified, _) => "It holds what was expected".into(),
+        (Verdict::Verified, _) => "The expected data was found".into(),
         (Verdict::Residue, Some(job)) => format!("Wiped but for {} that may hold old data", unusable(job)),
         (Verdict::Surviving, Some(job)) => {
-            format!("DATA SURVIVES: {} is not what was written", bytes(job.surviving.bytes))
+            format!("DATA SURVIVES: {} does not match", bytes(job.surviving.bytes))
         }
         (Verdict::Interrupted | Verdict::Terminated, _) => "Interrupted: nothing is claimed".into(),
         (Verdict::Refused | Verdict::Unsupported | Verdict::Busy | Verdict::Usage, _) => {
@@ -178,7 +178,7 @@ fn verification(job: &JobReport) -> Markup {
     facts("Verification", rows.collect())
 }
 
-/// A heading and its rows; what is not known is left out.
+/// A heading and its rows; unknown values are left out.
 fn facts(title: &str, rows: Vec<(&str, Option<String>)>) -> Markup {
     html! {
         section {
@@ -292,7 +292,7 @@ fn signature(record: &Record, signed: &Signed) -> Markup {
     }
 }
 
-/// Of a step: its date without the year, since the job's stands beside it.
+/// The time of a step: without the year, which the job shows.
 fn time(time: Timestamp) -> String {
     time.strftime("%m-%d %H:%M:%S").to_string()
 }

@@ -1,4 +1,4 @@
-//! Devices as a table: a tree of names, as wide as the terminal.
+//! The table of devices: a tree of names, as wide as the terminal.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table};
@@ -9,11 +9,11 @@ use crate::device::inventory::InventoryEntry;
 use crate::printable::printable_path;
 use crate::units::bytes;
 
-/// From this width on there is room for what identifies a drive.
+/// The width from which columns that identify a drive are shown.
 const WIDE: u16 = 150;
 const WIDTH_UNKNOWN: u16 = 80;
 
-/// One row a device; below a disk what stands on it.
+/// One row per device; below a disk the devices on it.
 pub fn inventory_table(entries: &[InventoryEntry]) -> String {
     let width = console::Term::stdout().size_checked().map_or(WIDTH_UNKNOWN, |(_, columns)| columns);
     render(entries, width)
@@ -34,7 +34,7 @@ fn render(entries: &[InventoryEntry], width: u16) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    // A tree cannot be read where its lines are broken.
+    // Names are never wrapped: a broken tree is unreadable.
     table.column_mut(0).expect("the names").set_constraint(ColumnConstraint::ContentWidth);
     table.lines().map(|line| line.trim_end().to_string() + "\n").collect()
 }
@@ -64,7 +64,7 @@ fn rows(table: &mut Table, entry: &InventoryEntry, branch: &str, stem: &str, wid
     }
 }
 
-/// Model, serial and transport of a drive; of all else what it is.
+/// Model, serial and transport of a drive; the kind of other devices.
 fn what(entry: &InventoryEntry) -> String {
     let identity = &entry.identity;
     let partition = identity.partition_start.is_some();

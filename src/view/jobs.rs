@@ -1,4 +1,4 @@
-//! The wipes of a host as a table.
+//! The table of a host's wipes.
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table};
@@ -7,14 +7,14 @@ use jiff::tz::TimeZone;
 use crate::journal::{ListedJob, LiveStatus, Summary};
 use crate::printable::printable_path;
 
-/// One row a wipe.
+/// One row per wipe.
 pub fn jobs_table(jobs: &[ListedJob]) -> String {
     if jobs.is_empty() {
-        return "No wipe is known here.\n".into();
+        return "No wipes found.\n".into();
     }
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    let head = ["DEVICE", "STATE", "HOW FAR", "BEGUN"];
+    let head = ["DEVICE", "STATE", "PROGRESS", "STARTED"];
     table.set_header(head.into_iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     for job in jobs {
         table.add_row(match job {
@@ -31,7 +31,7 @@ pub fn jobs_table(jobs: &[ListedJob]) -> String {
             ListedJob::Damaged { file } => [
                 Cell::new(printable_path(file)),
                 Cell::new("damaged").fg(Color::Red),
-                Cell::new("starts over"),
+                Cell::new("will restart"),
                 Cell::new(""),
             ],
         });

@@ -1,4 +1,4 @@
-//! Pictures of a job as inline SVG: what was done and found over the device's addresses, and how fast.
+//! Inline SVG of a job: a map of the device, and the speed over its addresses.
 
 use maud::{Markup, html};
 
@@ -14,7 +14,7 @@ const ROW: u64 = 16;
 const LABELS: u64 = 96;
 const PLOT_HEIGHT: f64 = 110.0;
 
-/// A row of the map: what is marked on it, in which colour.
+/// A row of the map: its extents and colour.
 struct Row<'a> {
     name: &'a str,
     class: &'a str,
@@ -45,7 +45,7 @@ pub fn device(job: &JobReport) -> Markup {
         row("misplaced", "survives", &mut survivors(|holds| matches!(holds, Holds::Elsewhere { .. }))),
         row("unknown", "survives", &mut survivors(|holds| matches!(holds, Holds::Unknown))),
     ];
-    // What there always is, and what was found.
+    // The rows that are always drawn, and those with findings.
     let always = 2;
     let shown: Vec<&Row> = rows
         .iter()
@@ -95,7 +95,7 @@ fn path(columns: &[bool], y: u64, height: u64) -> String {
     path
 }
 
-/// How fast each pass was, over the addresses; nothing where no step went through them in order.
+/// The speed of each pass over the addresses; empty if no step was sequential.
 pub fn throughput(job: &JobReport) -> Markup {
     let curves = job.steps.iter().enumerate().map(|(number, report)| (number, report, speeds(report)));
     let curves: Vec<_> = curves.filter(|(_, _, speeds)| speeds.len() > 1).collect();
@@ -122,7 +122,7 @@ pub fn throughput(job: &JobReport) -> Markup {
     }
 }
 
-/// Bytes a second in each part of the step.
+/// Bytes per second in each part of the step.
 fn speeds(step: &StepReport) -> Vec<f64> {
     let part_bytes = step.bytes as f64 / step.course.len().max(1) as f64;
     let mut before = 0;

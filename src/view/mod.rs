@@ -1,4 +1,4 @@
-//! What people read: records, plans and lists as text, tables, pages and pictures.
+//! Rendering of records, plans and lists as text, tables, HTML and SVG.
 
 pub mod html;
 mod inventory;

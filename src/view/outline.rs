@@ -1,4 +1,4 @@
-//! What would be done to a device, for the person who approves it.
+//! The outline of a planned wipe as text.
 
 use std::fmt::Write;
 

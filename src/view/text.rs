@@ -1,4 +1,4 @@
-//! The record as a person reads it, in 80 columns.
+//! A record as text in 80 columns.
 
 use std::fmt::{Display, Write};
 
@@ -16,7 +16,7 @@ use crate::verdict::Verdict;
 
 const WIDTH: usize = 80;
 const LABEL: usize = 12;
-/// Longer lists go to the JSON.
+/// Longer lists are in the JSON only.
 const RANGES_SHOWN: usize = 8;
 
 pub fn render(record: &Record) -> String {
@@ -133,7 +133,7 @@ fn places(set: &ExtentSet) -> String {
     format!("{} in bytes {}{}", bytes(set.bytes()), shown.join(", "), rest(set.len(), false))
 }
 
-/// What a job that met no fatal error left undone, in a line, for those who asked for errors alone.
+/// A line with the residue, unreadable blocks and survivors of a job, for `--quiet`.
 pub fn shortfall(record: &Record) -> Option<String> {
     let job = record.job.as_ref()?;
     let sets = [("residue", &job.residue), ("unreadable", &job.unreadable)];

@@ -1,5 +1,5 @@
-//! What is kept of a job holds: a stranger with the public key, the certificate and the disk finds
-//! every change of the one or the other.
+//! Evidence: with the public key, the certificate and the disk, every change of a certificate or of the disk
+//! is detected.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -344,7 +344,7 @@ fn many_writers_make_one_chain_and_every_hole_in_it_is_found() {
     fs::write(file(11), eleven).unwrap();
     verify(&["--noted", &last]).expect(0);
 
-    // A cut end is told by the head; cut off with its head, only by a hash that was noted.
+    // The head shows a cut end; if the head was cut too, only a noted hash does.
     fs::remove_file(file(32)).unwrap();
     verify(&[]).expect(1).says(&["the head names record 32, and the last one is 31"]);
     let head =
@@ -633,7 +633,7 @@ fn every_record_keeps_to_the_schema() {
     if std::env::var_os("EFFACE_SCHEMA_OVERWRITE").is_some() {
         fs::write(kept, &schema).unwrap();
     }
-    assert!(fs::read_to_string(kept).unwrap() == schema, "EFFACE_SCHEMA_OVERWRITE=1 writes the schema anew");
+    assert!(fs::read_to_string(kept).unwrap() == schema, "EFFACE_SCHEMA_OVERWRITE=1 rewrites the schema");
     let validator = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
     let wiped = record(&workspace.certificate(MIB));
     workspace.run(&["wipe", "disk.img", "--yes", "--certificate-to", "refused.json"]).expect(3);
@@ -651,8 +651,7 @@ fn every_record_keeps_to_the_schema() {
 
 /// A record of a device with this serial number, as if it had been written so.
 pub fn named(plain: &str, serial: &str) -> String {
-    let nameless =
-        "\n    \"It has no name of its own: this record fits any device of its size that holds the same.\",";
+    let nameless = "\n    \"It has no serial number, WWN or UUID: this record fits any device of the same size and content.\",";
     assert!(plain.contains(nameless), "{plain}");
     plain.replacen("\"serial\": null", &format!("\"serial\": {serial}"), 1).replacen(nameless, "", 1)
 }
@@ -683,5 +682,5 @@ fn foreign_writes_are_counted() {
     let record = record(&workspace.path("beside.json"));
     assert_eq!(record["foreign_writes_bytes"], 3 * 65536);
     let context = record["limitations"].as_array().unwrap().iter().filter_map(Value::as_str);
-    assert!(context.into_iter().any(|line| line.contains("Others wrote 192.00 KiB")));
+    assert!(context.into_iter().any(|line| line.contains("Foreign writes during the job: 192.00 KiB")));
 }

@@ -344,7 +344,7 @@ fn a_nearly_empty_luks_volume_is_accepted() {
     workspace
         .run(&["certificate", "verify", "--unsigned-ok", "c.json"])
         .expect(0)
-        .says(&["what was encrypted with them"]);
+        .says(&["data encrypted with these keys"]);
 }
 
 /// Zeroes before, and zeroes now: that is what is left where a header was, and no key.

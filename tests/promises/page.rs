@@ -1,4 +1,4 @@
-//! The page for people, as a browser shows it.
+//! The HTML page, as a browser shows it.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -13,7 +13,7 @@ const WRITTEN: [u8; 3] = [0x1c, 0x7c, 0x3f];
 const READ: [u8; 3] = [0x2b, 0x6c, 0xb0];
 const SURVIVES: [u8; 3] = [0xb3, 0x26, 0x1e];
 
-/// A wipe that went well, told by people who mean ill; and a check that found other data.
+/// A successful wipe with hostile details, and a check that found other data.
 fn pages(workspace: &Workspace) -> [String; 4] {
     workspace.image("disk.img", 96 << 20);
     let hostile =
@@ -29,7 +29,7 @@ fn pages(workspace: &Workspace) -> [String; 4] {
     };
     let [good, bad, batch] = [&["good.json"][..], &["bad.json"], &["good.json", "bad.json"]].map(render);
 
-    // A drive that calls itself so; nobody signs that.
+    // The name that a hostile drive reports.
     workspace.wipe("disk.img", &["--certificate-to", "plain.json"]).expect(0);
     let plain = fs::read_to_string(workspace.path("plain.json")).unwrap();
     let serial = serde_json::Value::from(HOSTILE).to_string();
@@ -60,17 +60,17 @@ fn a_browser_shows_the_verdict_and_the_map() {
         (
             "good",
             good,
-            &["Wiped, and what was read back", "unchanged since", "&lt;script&gt;"][..],
+            &["Wiped, and the data read back matches", "unchanged since", "&lt;script&gt;"][..],
             [true, true, false],
         ),
-        ("bad", bad, &["DATA SURVIVES: 16.00 MiB", "What this does not say"], [false, true, true]),
+        ("bad", bad, &["DATA SURVIVES: 16.00 MiB", "Limitations"], [false, true, true]),
         (
             "serial",
             serial,
-            &["Wiped, and what was read back", "NOT SIGNED", "&lt;script&gt;"],
+            &["Wiped, and the data read back matches", "NOT SIGNED", "&lt;script&gt;"],
             [true, true, false],
         ),
-        ("batch", batch, &["1 of 2 devices as they should be", "DATA SURVIVES"], [true, true, true]),
+        ("batch", batch, &["1 of 2 devices successful", "DATA SURVIVES"], [true, true, true]),
     ] {
         let path = workspace.path(&format!("{name}.html"));
         fs::write(&path, page).unwrap();

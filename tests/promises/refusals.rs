@@ -1,4 +1,4 @@
-//! What efface refuses: the exit code, the words, and every byte as it was.
+//! Refusals: the exit code, the message, and every byte unchanged.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -13,7 +13,7 @@ fn refuse(arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
 }
 
-/// The command lines whose answers are read like a text. `TRYCMD=overwrite` writes them anew.
+/// Transcripts of command lines. `TRYCMD=overwrite` rewrites them.
 #[test]
 fn command_line_transcripts() {
     trycmd::TestCases::new().case("tests/promises/*.trycmd").run();
@@ -26,7 +26,7 @@ fn a_wrong_command_leaves_the_device_as_it_was() {
     let Some(device) = Loop::new(&content, &[]) else { return };
     let node = device.node.to_str().unwrap();
     let cases: [(&[&str], i32, &str); 20] = [
-        (&[], 3, "nobody confirmed"),
+        (&[], 3, "was not confirmed"),
         (&["--yes", "--size", "2MiB"], 2, "beyond the end"),
         (&["--yes", "--offset", "100"], 2, "logical blocks"),
         (&["--yes", "--offset", "512", "--size", "100"], 2, "logical blocks"),
@@ -160,7 +160,7 @@ fn only_the_typed_device_name_confirms() {
         assert_eq!(device.content() == content, code == 3, "{answer:?}");
         drop(terminal.slave);
         let (mut seen, mut part) = (Vec::new(), [0; 4096]);
-        // A terminal that nobody has open any more answers EIO at its end.
+        // The master side of a terminal without open slaves returns EIO.
         while let Ok(count @ 1..) = nix::unistd::read(&terminal.master, &mut part) {
             seen.extend_from_slice(&part[..count]);
         }

@@ -541,7 +541,7 @@ fn what_a_counter_cannot_show_is_not_known() {
     let record = &result["devices"][0];
     // A process that writes to the backing file goes past the loop device.
     assert_eq!(record["foreign_writes_bytes"], Value::Null, "{record}");
-    assert!(record["limitations"].to_string().contains("Whether others wrote to it"), "{record}");
+    assert!(record["limitations"].to_string().contains("Whether there were foreign writes"), "{record}");
 }
 
 const SIZE: usize = 1 << 20;

@@ -1,4 +1,4 @@
-//! Real kills, hangs and quarrels on loop devices: no progress is lost beyond an epoch, and nothing is
+//! Kills, hangs and concurrent wipes on loop devices: no progress is lost beyond an epoch, and nothing is
 //! claimed that is not there.
 
 use std::fs;
@@ -151,7 +151,7 @@ fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() 
     assert!(job(&result)["resumed"].as_array().unwrap().is_empty());
 }
 
-/// A second SIGINT ends it at once, and the journal is as true as it was.
+/// A second SIGINT ends it at once, and leaves the journal valid.
 #[test]
 fn a_second_signal_ends_the_process_and_leaves_a_true_journal() {
     let Some(frozen) = Frozen::new() else { return };
@@ -177,8 +177,7 @@ fn a_second_signal_ends_the_process_and_leaves_a_true_journal() {
     assert!(frozen.device.content().iter().all(|byte| *byte == 0));
 }
 
-/// As of a logical volume that had another user in between: nothing is believed, and what differs is
-/// written again.
+/// As of a logical volume that another tenant had in between: nothing is trusted, and differences are rewritten.
 #[test]
 fn what_another_process_wrote_in_between_is_found() {
     let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
@@ -212,7 +211,7 @@ fn what_another_process_wrote_in_between_is_found() {
         "{resumed}"
     );
     let said = result["devices"][0]["limitations"].to_string();
-    assert!(said.contains("whether anybody had written since is not known"), "{said}");
+    assert!(said.contains("whether there were foreign writes in between is not known"), "{said}");
     assert!(device.content().iter().all(|byte| *byte == 0));
 }
 
@@ -443,7 +442,7 @@ fn a_killed_wipe_leaves_the_device_free() {
     }
 }
 
-/// The highest number of a ticket that a process holds.
+/// The highest number of a held ticket.
 fn last_ticket() -> u64 {
     let names = fs::read_dir("/run/efface").into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());

@@ -1,4 +1,4 @@
-//! Which lies of a disk does a full read-back catch, and which can none catch?
+//! Simulated disk faults, and which of them a full read-back detects.
 
 use std::sync::mpsc::channel;
 
@@ -12,7 +12,7 @@ use crate::verdict::Verdict;
 
 const DISK: Device = Device { size: 4 << 20, logical_block: 512, physical_block: 4096 };
 
-/// A lie, and what is true of it: found out with a pass of zeroes, and with a random one.
+/// A disk fault, and whether the read-back of a zero pass and of a random pass detects it.
 struct FaultCase {
     what: &'static str,
     faults: Faults,
@@ -31,45 +31,50 @@ fn fault_cases() -> [FaultCase; 8] {
         why,
     };
     [
-        case("none: an honest disk", good(), (false, false), "wiped, and said so"),
+        case("none: an honest disk", good(), (false, false), "wiped, and reported so"),
         case("drops writes", Faults { lose: 50, ..good() }, (true, true), "old data reads back"),
-        case("tears writes", Faults { tear: 50, ..good() }, (true, true), "their ends read back old"),
+        case(
+            "tears writes",
+            Faults { tear: 50, ..good() },
+            (true, true),
+            "the end of a write reads back old",
+        ),
         case(
             "misdirects writes",
             Faults { misdirect: 50, ..good() },
             (true, true),
-            "a hole where it should be",
+            "the intended block keeps old data",
         ),
         case(
             "gives stale reads",
             Faults { stale: 50, ..good() },
             (true, true),
-            "it shows what it said is gone",
+            "overwritten data reads back",
         ),
         case(
             "aliases addresses",
             Faults { alias: Some(AliasFault::StuckBit { bit: 1 << 20 }), ..good() },
             (false, true),
-            "zeroes look alike everywhere",
+            "all blocks of zeroes are alike",
         ),
         case(
             "fakes its capacity",
             Faults { alias: Some(AliasFault::Wrap { capacity: 3 << 20 }), ..good() },
             (false, true),
-            "zeroes look alike everywhere",
+            "all blocks of zeroes are alike",
         ),
         case(
             "lies about its flush",
             Faults { lying_flush: true, ..good() },
             (false, false),
-            "no reading can: only a power cut tells",
+            "only a power cut reveals it",
         ),
     ]
 }
 
-/// Wipes each liar with each method, prints the table, and fails where it is not as it must be.
+/// Wipes each faulty disk with both methods, prints the table, and fails on an unexpected result.
 pub fn run() -> Result<Verdict> {
-    println!("  {:22} {:10} {:10} why", "the disk's lie", "zero", "random");
+    println!("  {:22} {:10} {:10} why", "disk fault", "zero", "random");
     let mut wrong = None;
     for case in fault_cases() {
         let (zero, random) = (wipe(&case, "zero")?, wipe(&case, "random")?);
@@ -82,16 +87,16 @@ pub fn run() -> Result<Verdict> {
     println!();
     match wrong {
         None => Ok(Verdict::Wiped),
-        Some(what) => Err(Error::failed(format!("the verification does not do what it should ({what})"))
+        Some(what) => Err(Error::failed(format!("the verification gave an unexpected result ({what})"))
             .way_out("do not use this build; please report it")),
     }
 }
 
 fn word(case: &FaultCase, verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Surviving => "caught",
+        Verdict::Surviving => "detected",
         Verdict::Wiped if case.what.starts_with("none") => "wiped",
-        Verdict::Wiped => "not seen",
+        Verdict::Wiped => "undetected",
         _ => "FAILED",
     }
 }

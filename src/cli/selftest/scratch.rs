@@ -1,4 +1,4 @@
-//! A device to wipe that nobody else can mean: a loop device of our own, or an image file.
+//! The scratch target of the self-test: a loop device made for it, or an image file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -23,8 +23,8 @@ pub struct Scratch {
 }
 
 enum ScratchKind {
-    /// The image has no name any more, and the kernel detaches the device when its last descriptor
-    /// goes: nothing is left, at a kill -9 either.
+    /// The image is unlinked, and the kernel detaches the device with its last descriptor: nothing is left
+    /// behind, even after SIGKILL.
     Loop {
         node: PathBuf,
         _held: File,
@@ -34,8 +34,9 @@ enum ScratchKind {
 
 impl Scratch {
     pub fn new(size: u64) -> Result<Scratch> {
-        let failed =
-            |error| Error::failed("no scratch image").because(error).way_out("see that TMPDIR has room");
+        let failed = |error| {
+            Error::failed("no scratch image").because(error).way_out("check that TMPDIR has free space")
+        };
         let image = NamedTempFile::with_prefix("efface-selftest-").map_err(failed)?;
         let mut writer = BufWriter::with_capacity(READ_BYTES as usize, image.as_file());
         for _ in 0..size / DATA.len() as u64 {
@@ -47,7 +48,7 @@ impl Scratch {
         let at = match attach(&path) {
             Some((node, held)) => ScratchKind::Loop { node, _held: held },
             None => {
-                println!("(No loop device to be had: an image file stands in. Root gets a loop device.)\n");
+                println!("(No loop device available: an image file is used. Root gets a loop device.)\n");
                 ScratchKind::Image(path)
             }
         };
@@ -65,7 +66,7 @@ impl Scratch {
         matches!(self.at, ScratchKind::Image(_))
     }
 
-    /// Reads the image itself, by another way than the wipe took: each byte is the pattern's.
+    /// Reads the image file directly and compares every byte with the pattern.
     pub fn compare(&self, pattern: &Pattern) -> Result<()> {
         let failed = |error| Error::failed("the scratch image cannot be read").because(error);
         let (mut found, mut wanted) = (vec![0; READ_BYTES as usize], vec![0; READ_BYTES as usize]);
@@ -80,7 +81,7 @@ impl Scratch {
     }
 }
 
-/// A loop device over the image, by the node that losetup names; `None` if there is no losetup.
+/// A loop device over the image, named by losetup; `None` without losetup.
 fn attach(image: &Path) -> Option<(PathBuf, File)> {
     if !geteuid().is_root() {
         return None;
@@ -91,7 +92,7 @@ fn attach(image: &Path) -> Option<(PathBuf, File)> {
     }
     let node = PathBuf::from(String::from_utf8(losetup.stdout).ok()?.trim());
     let held = File::open(&node);
-    // While a descriptor is open this only tells the kernel to detach after the last one.
+    // While a descriptor is open this only makes the kernel detach after the last one is closed.
     let detached = Command::new("losetup").arg("--detach").arg(&node).status();
     if !detached.is_ok_and(|status| status.success()) {
         tracing::warn!("losetup --detach {} failed: detach it by hand", node.display());

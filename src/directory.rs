@@ -1,6 +1,6 @@
-//! Directories in which files are kept. One is opened once, and everything in it is reached by that
-//! descriptor (openat(2)), so that nothing that becomes of its path leads elsewhere. Its files are regular
-//! ones, and nothing else is opened; modes do not depend on the umask.
+//! Directories of kept files. A directory is opened once, and its files are reached by that descriptor
+//! (openat(2)), so that a changed path cannot lead elsewhere. Only regular files are opened; modes do not
+//! depend on the umask.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, Permissions};
@@ -48,7 +48,7 @@ impl Directory {
         Directory::open_as(path, OFlag::empty())
     }
 
-    /// One that nobody but this user and root may change.
+    /// A directory that only this user and root can change.
     pub fn trusted(path: &Path) -> io::Result<Directory> {
         if path.is_symlink() {
             return Err(io::Error::other("it is a symbolic link: name the directory that it leads to"));
@@ -239,7 +239,7 @@ impl Directory {
         }
     }
 
-    /// Takes the lock that is a file of this name, readable by nobody else; None where another has it.
+    /// Takes the lock file of this name (mode 0600); `None` if another process has it.
     /// It ends with its descriptor, and so with its process.
     pub fn lock(&self, name: impl AsRef<OsStr>) -> io::Result<Option<Lock>> {
         let name = name.as_ref();
@@ -261,7 +261,7 @@ impl Directory {
             if !take_lock(&file)? {
                 return Ok(None);
             }
-            // Where it was given back, and removed, before it was taken, it would exclude nobody.
+            // A lock on a file that was removed before it was locked would exclude no process.
             if file.metadata()?.nlink() > 0 {
                 return Ok(Some(Lock(file)));
             }
@@ -346,7 +346,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Finds out now whether the file system has room.
+    /// Reserves space on the file system.
     pub fn reserve(&self, bytes: u64) -> io::Result<()> {
         Ok(posix_fallocate(&self.file, 0, bytes as i64)?)
     }
@@ -390,7 +390,7 @@ impl Drop for Draft {
 
 fn fill(mut file: &File, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)?;
-    // There may have been more room than is needed.
+    // More space than needed may have been reserved.
     file.set_len(bytes.len() as u64)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.sync_all()

@@ -1,4 +1,4 @@
-//! What failed, on which device, where, why, and what the person can do about it.
+//! Errors: what failed, on which device, where, why, and what the user can do about it.
 
 use std::fmt;
 use std::io;
@@ -25,7 +25,7 @@ pub enum Kind {
 /// What failed can repeat what a file holds, and files of others can be long.
 const WHAT_CHARS_MAX: usize = 1000;
 
-/// One failure, told once: `device: what at range: why; way out`.
+/// One failure, printed as `device: what at range: why; way out`.
 #[derive(Debug, thiserror::Error)]
 pub struct Error {
     pub kind: Kind,

@@ -1,7 +1,7 @@
-//! efface wipes Linux block devices at their own speed, and proves what it did.
+//! efface wipes Linux block devices at full device speed, and proves what it did.
 //!
-//! Data flow: a device is claimed ([`Claim`]), an [`Order`] becomes a [`Plan`], one job a device runs it
-//! over a [`Disk`], a [`Record`] says what may be claimed, and its [`Verdict`] becomes the exit code.
+//! Data flow: a device is claimed ([`Claim`]), an [`Order`] becomes a [`Plan`], one job per device runs it
+//! over a [`Disk`], a [`Record`] holds the claim, and its [`Verdict`] becomes the exit code.
 //! [`Wipe`] is all of this in one call:
 //!
 //! ```

@@ -1,4 +1,4 @@
-//! The program: starts the signals and the log, runs the command line, and exits with its verdict's code.
+//! The executable: starts signal handling and logging, runs the command line, and exits with the verdict's code.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,7 @@
-//! A pattern is a pure function of the absolute byte offset.
+//! Patterns: pure functions of the absolute byte offset.
 //!
 //! So resume, retry, reordering and the check of any single block need no state, and a random
-//! pattern tells where a block belongs: it catches misdirected writes and aliased addresses,
+//! pattern identifies a block's offset: it detects misdirected writes and aliased addresses,
 //! which a constant cannot.
 
 mod chacha;

@@ -1,4 +1,4 @@
-//! What will be done: methods are data, a plan is a list of steps, and planning is pure.
+//! Plans: a pure function from method, policy and geometry to a list of steps.
 
 mod method;
 mod sample;
@@ -31,23 +31,23 @@ pub struct Plan {
     pub keys: Option<KeyPlan>,
 }
 
-/// A volume's keys, and what people say of them.
+/// A volume's keys, and the operator's statements about them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeyPlan {
     pub found: KeyArea,
-    /// What lies behind the header, or on the data device; none in records of before it was looked at.
+    /// A sample of the data; `None` in records from before data was sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataSample>,
     /// Of a detached header: the device with the data.
     pub data_device: Option<String>,
     /// The name of a secret that is kept elsewhere and opens the volume.
     pub external_key: Option<String>,
-    /// Somebody said so: nothing was ever stored on it unencrypted.
+    /// The operator stated that nothing was ever stored on it unencrypted.
     pub encrypted_since_provisioning: bool,
 }
 
 impl KeyPlan {
-    /// Of which nobody said more.
+    /// Without statements of the operator.
     pub fn of(found: KeyArea) -> KeyPlan {
         KeyPlan {
             found,
@@ -64,7 +64,7 @@ impl KeyPlan {
     }
 }
 
-/// What planning has to know of a device, in bytes.
+/// The geometry that planning needs, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Device {
     pub size: u64,
@@ -73,7 +73,7 @@ pub struct Device {
 }
 
 impl Device {
-    /// The part of the device that `--offset` and `--size` name.
+    /// The part of the device given by `--offset` and `--size`.
     pub fn area(&self, offset: Option<u64>, size: Option<u64>) -> Result<Extent> {
         let start = offset.unwrap_or(0);
         let device = format!("the device has {} bytes", self.size);
@@ -97,7 +97,7 @@ impl Device {
 }
 
 impl Plan {
-    /// `draw` gives the random seeds; all else follows from the arguments.
+    /// `draw` supplies the random seeds; everything else follows from the arguments.
     pub fn new(
         method: &Method,
         policy: Policy,
@@ -120,7 +120,7 @@ impl Plan {
         Ok(Plan { method: method.name.clone(), area, partial, steps, keys: None })
     }
 
-    /// The same for a thin volume, where a write to a block that was never written takes room from
+    /// The same for a thin volume, where a write to an unmapped block allocates one from
     /// its pool: only what is not zero is overwritten, at last with zeroes, so that all of it reads
     /// alike; and when all of that was read back, it is given back to the pool.
     pub fn on_thin(mut self, discards: bool) -> Result<Plan> {
@@ -158,7 +158,7 @@ impl Plan {
         self.steps.iter().any(Step::writes)
     }
 
-    /// The steps without what is drawn for each run: the same method gives the same outline.
+    /// The steps without their seeds: the same method gives the same outline.
     pub fn outline(&self, method: &Method) -> Vec<String> {
         if self.keys.is_some() {
             return self.steps.iter().map(ToString::to_string).collect();

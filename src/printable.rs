@@ -1,5 +1,5 @@
-//! The one door for text that a device, a file, a tenant, another process or a plan chose: whatever
-//! steers a terminal or a page, or hides in one, is replaced where it enters.
+//! Sanitizing of untrusted text (from devices, files, tenants, processes, plans): characters that control or
+//! hide in a terminal or a page are replaced where the text enters.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub fn excerpt(text: &str) -> String {
     shortened(text, EXCERPT_CHARS)
 }
 
-/// The text, or the half of so many characters from its beginning and from its end.
+/// The text, or its beginning and end, `chars_max` characters in all.
 pub fn shortened(text: &str, chars_max: usize) -> String {
     if text.chars().nth(chars_max).is_none() {
         return printable(text);

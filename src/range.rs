@@ -1,4 +1,4 @@
-//! Byte ranges, sets of them, and alignment. All offsets are absolute, in bytes.
+//! Byte ranges, sets of ranges, and alignment. All offsets are absolute, in bytes.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct Extent {
     pub end: u64,
 }
 
-/// An extent as somebody wrote it down: `start` is not above `end`.
+/// A serialized extent: `start` is not above `end`.
 #[derive(Deserialize, JsonSchema)]
 struct Bounds {
     start: u64,

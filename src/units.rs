@@ -1,4 +1,4 @@
-//! Bytes, rates and shares as people read them.
+//! Human-readable bytes, rates and shares.
 
 use unit_prefix::NumberPrefix;
 

@@ -1,4 +1,4 @@
-//! What was found of a target before anything was written.
+//! Findings: what was on a target and around it before anything was written.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The guard: the only maker of a writable disk over a real target. It never writes anything.
+//! The guard: the only constructor of a writable disk over a real target. It never writes anything.
 //!
 //! Every reason not to write is looked for before the targets are opened, and again afterwards: O_EXCL
 //! keeps mounts, dm and md away from then on. One look at the machine's storage and processes serves all

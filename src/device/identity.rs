@@ -1,4 +1,4 @@
-//! Which disk it is: what the kernel knows of it, for the person, the report and the comparison.
+//! The identity of a disk, as the kernel reports it.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +51,7 @@ impl DeviceKind {
     }
 }
 
-/// What a target is. What the kernel does not tell is none.
+/// The identity of a target. `None` for what the kernel does not report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Identity {
     /// As the user gave it.
@@ -72,7 +72,7 @@ pub struct Identity {
     pub partition_start: Option<u64>,
     pub logical_block: Option<u64>,
     pub physical_block: Option<u64>,
-    /// Who made it, where the transport tells (SCSI).
+    /// The manufacturer, if the transport reports it (SCSI).
     pub vendor: Option<String>,
     pub model: Option<String>,
     pub serial: Option<String>,
@@ -343,7 +343,7 @@ fn kind(block: &Block) -> DeviceKind {
     }
 }
 
-/// What two disks are told apart by. An error is a question that was not answered: another thing than a
+/// What distinguishes two disks. An error is a question that was not answered: another thing than a
 /// disk without that name.
 #[derive(Debug)]
 pub(super) struct Names {

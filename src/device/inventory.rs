@@ -1,4 +1,4 @@
-//! What disks there are, what stands on them, and which of them the guard would give.
+//! The inventory: all disks, what is on them, and whether the guard would accept them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! What a layer of the storage stack does with what is written to it.
+//! Layers of the storage stack: what each does with a write.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Whether a disk is a drive of this very machine. An allow-list: of a disk behind a network, a hypervisor
+//! Detection of physical drives of this machine. An allow-list: of a disk behind a network, a hypervisor
 //! or another kernel driver nothing is known of the media.
 
 use std::fs::{self, File};

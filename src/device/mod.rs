@@ -1,4 +1,4 @@
-//! Block devices as the kernel shows them, and the guard that stands before them.
+//! Block devices as the kernel shows them, and the guard in front of them.
 
 use std::fmt;
 use std::fs;

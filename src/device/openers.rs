@@ -1,4 +1,4 @@
-//! Who has devices and files open: one look at every process, for all targets of a command.
+//! Openers: processes that have devices or files open, found by one scan for all targets of a command.
 //!
 //! A process has a file open by a descriptor, by a shared mapping of it in memory, or by io_uring's
 //! table of fixed files, which the kernel shows by their paths alone. What cannot be looked into is

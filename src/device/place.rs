@@ -1,4 +1,4 @@
-//! What a path leads to, whatever it is called: a block device by its number, a file by its inode.
+//! Places: what a path leads to, a block device by its number or a file by its inode.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -1,4 +1,4 @@
-//! Why a device is not taken, and the words for it.
+//! Refusals: why a device is not accepted, and how to resolve it.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ pub enum Force {
     Unseen,
     /// A layer below keeps another copy of the data.
     Copies,
-    /// Another disk has the same serial number, and nothing better to tell the two by.
+    /// Another disk has the same serial number, and there is no better identification.
     SameSerial,
 }
 

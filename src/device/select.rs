@@ -1,4 +1,4 @@
-//! Targets that are named by what they are: `serial:…` and `wwn:…` instead of a path.
+//! Selection of targets by identity: `serial:…` and `wwn:…` instead of a path.
 
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! Who uses the bytes of a device or an image: asked of everything that shares them, by the graph.
+//! Users of a device's or image's bytes, found over everything that shares these in the graph.
 //!
 //! A use is a mount, swap, a member of a mounted file system, an export, an external journal. Whatever
 //! stands on the bytes, and is no plain view of them, is a use by itself. What only shares a disk with
@@ -436,12 +436,12 @@ fn hidden_by_lvm(target: &Block) -> io::Result<Option<Refusal>> {
     }))
 }
 
-/// Two disks that nothing tells apart, one of which is in use or holds the same.
+/// Two disks without a known difference, one of which is in use or has the same content.
 fn may_be_one(disk: &Block, twin: &Block, unread: Option<&str>, why: &str) -> Refusal {
     let (disk, twin) = (disk.name(), twin.name());
     let (reason, force) = match unread {
         None => ("they have one serial number".to_string(), Force::SameSerial),
-        Some(unread) => (format!("what would tell them apart is not known ({unread})"), Force::Unseen),
+        Some(unread) => (format!("what would distinguish them is not known ({unread})"), Force::Unseen),
     };
     let what = format!("{disk} and {twin} may be one disk, since {reason}: {why}");
     let way_out = format!("free {twin} first, or take it away");

@@ -1,4 +1,4 @@
-//! The encrypted volume on a target: where its keys are, or why destroying them would not do.
+//! The encrypted volume on a target: where its keys are, or why destroying them is not sufficient.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -56,7 +56,7 @@ fn header(target: &Target, findings: &Findings, detached: bool) -> Result<KeyAre
         (Some(_), false) => unsupported(format!("it holds {others} beside a LUKS header")),
         (None, false) => unsupported(format!("it holds {others}, and no LUKS header")),
         (None, true) => Err(Error::unsupported(
-            "it holds no LUKS header (plain dm-crypt and VeraCrypt cannot be told from random bytes)",
+            "it holds no LUKS header (plain dm-crypt and VeraCrypt cannot be distinguished from random bytes)",
         )
         .way_out("give a detached header with --header, or overwrite it: efface wipe")),
     }

@@ -1,4 +1,4 @@
-//! What the data behind a header looks like: a header is believed no further than its data.
+//! Samples of the data behind a header: whether it looks encrypted.
 //!
 //! Encrypted data is random bytes, sector by sector, and so a block that is far from random is not
 //! encrypted. How far: n random bytes have a relative entropy D to the uniform distribution (in nats)

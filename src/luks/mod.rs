@@ -1,5 +1,4 @@
-//! Where a LUKS volume keeps its keys: header bytes in, ranges out. Nothing here writes, and nothing
-//! that is read is believed.
+//! Key locations of LUKS volumes: header bytes in, ranges out. Nothing here writes, and no input is trusted.
 //!
 //! LUKS1: the "LUKS On-Disk Format Specification" 1.2.3. LUKS2: "LUKS2 On-Disk Format
 //! Specification" 1.1.2, and lib/luks2 of cryptsetup.

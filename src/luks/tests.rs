@@ -1,4 +1,4 @@
-//! Against the headers that Debian's cryptsetup makes, and against any bytes.
+//! Tests against headers made by cryptsetup, and against arbitrary bytes.
 
 use std::fs;
 use std::process::Command;
@@ -101,18 +101,18 @@ fn luks1_headers_have_eight_slots_before_the_data() {
         assert_eq!((found.version, found.keyslots.len(), found.area.start), (Some(1), 8, 0));
         let dump = Command::new("cryptsetup").arg("luksDump").arg(&image).output().unwrap().stdout;
         let dump = String::from_utf8(dump).unwrap();
-        let told = |name: &str| -> Vec<u64> {
+        let dumped = |name: &str| -> Vec<u64> {
             let lines = dump.lines().filter_map(|line| line.trim().strip_prefix(name));
             lines.map(|rest| rest.trim().parse::<u64>().unwrap() * 512).collect()
         };
-        assert_eq!(found.area.end, told("Payload offset:")[0]);
+        assert_eq!(found.area.end, dumped("Payload offset:")[0]);
         let active: Vec<u64> = found
             .keyslots
             .iter()
             .filter(|slot| slot.kind == KeyslotKind::Active)
             .map(|slot| slot.at.start)
             .collect();
-        assert_eq!(active, told("Key material offset:"));
+        assert_eq!(active, dumped("Key material offset:"));
     }
 }
 

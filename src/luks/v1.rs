@@ -1,4 +1,4 @@
-//! LUKS1: a header of 592 bytes, eight slots, their material between it and the data.
+//! The LUKS1 format: a header of 592 bytes, eight slots, their material between it and the data.
 
 use super::{Content, Keyslot, KeyslotKind, big_endian_32, text};
 use crate::range::{Extent, align_up};

@@ -1,4 +1,4 @@
-//! LUKS2: two headers with JSON, each with a checksum; keyslots behind both of them.
+//! The LUKS2 format: two headers with JSON, each with a checksum; keyslots behind both of them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -92,14 +92,14 @@ pub fn parse(header: &[u8], at: u64, size: u64, read: Read) -> io::Result<Result
 /// The checksum over all of it, its own place taken as zeroes.
 fn check(whole: &[u8]) -> Result<(), String> {
     let algorithm = text(&whole[72..104]);
-    let told = &whole[CHECKSUM_AT..][..CHECKSUM_BYTES];
+    let stored = &whole[CHECKSUM_AT..][..CHECKSUM_BYTES];
     let parts = [&whole[..CHECKSUM_AT], &[0; CHECKSUM_BYTES], &whole[CHECKSUM_AT + CHECKSUM_BYTES..]];
     let found = match algorithm.as_str() {
         "sha256" => digest::<Sha256>(&parts),
         "sha512" => digest::<Sha512>(&parts),
         other => return Err(format!("its checksum is of an unknown kind: {other}")),
     };
-    if told.starts_with(&found) { Ok(()) } else { Err("its checksum does not fit".into()) }
+    if stored.starts_with(&found) { Ok(()) } else { Err("its checksum does not fit".into()) }
 }
 
 fn digest<D: Digest>(parts: &[&[u8]]) -> Vec<u8> {

@@ -1,8 +1,8 @@
-//! The ChaCha8 stream of a seed at any offset, as fast as memory takes it.
+//! The ChaCha8 stream of a seed at any offset, at the speed of memory.
 //!
 //! Where the processor has AVX-512, sixteen blocks are computed side by side, one in each lane:
-//! four times what rand_chacha makes of AVX2, which is faster than disks are. rand_chacha does the
-//! rest: other processors, the ends that are no whole group, and the word of reference in the tests.
+//! four times the rate of rand_chacha with AVX2, and faster than disks. rand_chacha does the rest: other
+//! processors, incomplete groups at both ends, and the reference in the tests.
 //! Both follow D. J. Bernstein's ChaCha with 8 rounds, a 64-bit block counter and nonce 0.
 
 use rand_chacha::rand_core::Rng;

@@ -1,4 +1,4 @@
-//! What to overwrite with: the named methods as data, and one's own.
+//! Overwrite methods: the named schemes as data, and custom lists of passes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::pattern::parse_constant;
 /// One pass of a method, before its seeds are drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Pass {
-    /// These bytes, repeated from the device's first byte.
+    /// These bytes, repeated from the first byte of the device.
     Constant(Cow<'static, [u8]>),
     /// A random stream with a seed of its own.
     Random,
@@ -20,7 +20,7 @@ pub enum Pass {
     /// The kernel's write-zeroes command.
     Zero,
     Discard,
-    /// What the pass before it left is read back.
+    /// Reads back the previous pass.
     Check,
 }
 
@@ -141,7 +141,7 @@ const GUTMANN: &[Pass] = &[
     Random,
 ];
 
-/// What to do, as somebody ordered it.
+/// A named method or a custom list of passes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Method {
     pub name: String,
@@ -157,7 +157,7 @@ impl Method {
         Ok(Method { name: name.into(), passes: scheme.passes.to_vec() })
     }
 
-    /// One's own passes: `0x00,0xff,0x55aa,random`.
+    /// A custom list of passes: `0x00,0xff,0x55aa,random`.
     pub fn from_list(list: &str) -> Result<Method> {
         let passes = list
             .split(',')
@@ -172,13 +172,13 @@ impl Method {
         Ok(Method { name: "custom".into(), passes })
     }
 
-    /// Adds a pass of zeroes, so that the next owner reads zeroes.
+    /// Adds a final pass of zeroes.
     pub fn then_zero(mut self) -> Method {
         self.passes.push(bytes(&[0]));
         self
     }
 
-    /// Hands the zeroes to the kernel's write-zeroes command instead of writing them.
+    /// Uses the kernel's write-zeroes command instead of writing zeroes.
     pub fn offload_zeroes(mut self) -> Result<Method> {
         let zero = bytes(&[0]);
         if !self.passes.contains(&zero) {
@@ -192,7 +192,7 @@ impl Method {
         Ok(self)
     }
 
-    /// A method that includes a check cannot go without one.
+    /// An error if the method includes a check and the policy reads nothing.
     pub fn allows(&self, policy: Policy) -> Result<()> {
         if policy == Policy::None && self.passes.contains(&Check) {
             return Err(Error::usage(format!("--verify none: the method '{}' includes a check", self.name))

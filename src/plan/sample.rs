@@ -1,4 +1,4 @@
-//! How much is read back.
+//! Verification policies and samples.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub enum Policy {
     Full,
     /// The sample of NIST SP 800-88 Rev. 1 (withdrawn in 2025): a tenth of the media.
     NistR1,
-    /// As many probes as this claim takes: at this confidence at most this share differs.
+    /// As many probes as this claim needs: at this confidence at most this share differs.
     Claim {
         confidence_ppm: u64,
         unwiped_ppb: u64,
@@ -40,10 +40,10 @@ impl fmt::Display for Sample {
     }
 }
 
-/// Below this many blocks a stratum says little more than reading it all.
+/// With fewer blocks per stratum, everything is read.
 const STRATUM_BLOCKS_MIN: u64 = 8;
 const PROBE_BYTES_MIN: u64 = 4096;
-/// More single blocks than this take a disk longer than reading all of it in order.
+/// More probes take longer than reading everything in order.
 pub const PROBES_MAX: u64 = 1 << 22;
 
 impl Policy {
@@ -51,7 +51,7 @@ impl Policy {
         self == Policy::None
     }
 
-    /// The sample that it draws in this area; `None` where it reads all, or nothing.
+    /// The sample of this policy in an area; `None` to read everything or nothing.
     pub fn sample(self, area: Extent, physical_block: u64) -> Option<Sample> {
         let (strata, confidence_ppm) = match self {
             Policy::None | Policy::Full => return None,

@@ -1,4 +1,4 @@
-//! What a step does, and where: an operation over a scope.
+//! Steps: an operation over a scope.
 
 use std::fmt;
 
@@ -237,7 +237,7 @@ impl Step {
         self.written().cloned().or(zeroes).filter(|_| self.covers_area())
     }
 
-    /// At most so many bytes of an area of `area_bytes` are visited.
+    /// The most bytes that the step visits in an area of `area_bytes`.
     pub fn bytes_max(&self, area_bytes: u64) -> u64 {
         match &self.scope {
             Scope::Area | Scope::NonZero => area_bytes,

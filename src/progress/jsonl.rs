@@ -1,5 +1,5 @@
-//! Events and the result as JSON, one object a line. `v` is the version of the form: a field that
-//! changes its meaning raises it, a new field does not.
+//! Events and the result as JSON Lines. `v` is the version of the form: a changed meaning raises it, a new
+//! field does not.
 
 use serde::Serialize;
 
@@ -61,7 +61,7 @@ impl Lines {
         self.report_lost();
     }
 
-    /// A reader that has gone is no reason to stop a wipe.
+    /// A closed reader does not stop a wipe.
     fn report_lost(&self) {
         if let Some(error) = self.to.take_lost() {
             stderr_line(format_args!(

@@ -1,4 +1,4 @@
-//! A textfile for node_exporter's collector, replaced whole each time.
+//! Metrics textfile for node_exporter's collector, replaced atomically.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -24,7 +24,7 @@ pub struct Metrics {
     broken: bool,
 }
 
-/// What is told of a job that runs: a number by device.
+/// A metric of a running job, per device.
 type Metric = (&'static str, &'static str, fn(&JobStatus) -> f64);
 
 const GAUGES: [Metric; 6] = [
@@ -40,7 +40,7 @@ const GAUGES: [Metric; 6] = [
 ];
 
 impl Metrics {
-    /// Refuses what is there and is no regular file: a device's node would be gone when it is replaced.
+    /// Refuses an existing file that is not regular: replacing a device node would remove it.
     pub fn open(path: &Path) -> Result<Metrics> {
         let open = || {
             let (directory, name) = Directory::of_file(path)?;
@@ -65,7 +65,7 @@ impl Metrics {
         }
     }
 
-    /// The last word: how each job ended.
+    /// The final metrics: how each job ended.
     pub fn end(&mut self, states: &[JobStatus], records: &[Record]) {
         let mut text = running(states);
         let rows = |get: fn(&Record) -> f64| {
@@ -92,7 +92,7 @@ impl Metrics {
         self.write(&text);
     }
 
-    /// A file that cannot be written is said once, and is no reason to stop.
+    /// A write error is reported once, and does not stop the work.
     fn write(&mut self, text: &str) {
         if let Err(error) = self.directory.replace(&self.name, text.as_bytes(), MODE)
             && !std::mem::replace(&mut self.broken, true)

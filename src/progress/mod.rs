@@ -1,4 +1,4 @@
-//! What is told of the work: bars or plain lines while it runs, JSON for machines, a record at the end.
+//! Live output: bars or plain lines, JSON Lines, metrics, systemd notifications, and the final report.
 
 mod bars;
 mod jsonl;
@@ -30,7 +30,7 @@ use plain::Plain;
 use service::Service;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Writes to stdout; a reader that has gone away has seen enough.
+/// Writes to stdout; a closed reader is not an error.
 pub fn print(text: &str) -> crate::error::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -41,7 +41,7 @@ pub fn print(text: &str) -> crate::error::Result<()> {
     }
 }
 
-/// A line on stderr. A terminal that was closed or paused is no reason to stop a wipe.
+/// Prints a line on stderr. A closed or paused terminal does not stop a wipe.
 pub fn stderr_line(line: impl std::fmt::Display) {
     bars::above(format!("{line}\n"));
 }
@@ -68,7 +68,7 @@ impl MakeWriter<'_> for StderrLog {
     }
 }
 
-/// What the person asked to see.
+/// What the user asked to see.
 #[derive(Default)]
 pub struct OutputOptions {
     /// Events and result as JSON lines on stdout, instead of the text.
@@ -88,7 +88,7 @@ enum LiveView {
     Nothing,
 }
 
-/// Everything that watches the jobs.
+/// All live views of the jobs.
 pub struct Report {
     show: LiveView,
     lines: Vec<Lines>,
@@ -128,7 +128,7 @@ impl Report {
         }
     }
 
-    /// Where every job is, on stderr.
+    /// Prints the status of every job on stderr.
     pub fn print_status(&self) {
         self.states.iter().map(JobStatus::describe).for_each(stderr_line);
     }
@@ -148,8 +148,8 @@ impl Report {
         self.service.update_if_due(&self.states);
     }
 
-    /// The last word: what each device's job came to, and all of them together. All that is kept was
-    /// written before: only here the readers are waited for, for a while.
+    /// The final report: the result of each device, and of all. The records are already kept; only here the
+    /// readers are waited for.
     pub fn end(mut self, outcome: &Outcome) -> Verdict {
         let until = Instant::now() + READER_MAX;
         let Outcome { records, lost, resumable } = outcome;
@@ -161,7 +161,7 @@ impl Report {
         self.service.end();
         if let LiveView::Bars(bars) = &self.show {
             bars.end();
-            // They are gone before the report is written to the same terminal.
+            // The bars are removed before the report is written to the same terminal.
             output::stderr().wait_drained(drain_deadline());
         }
         if self.text {
@@ -197,12 +197,12 @@ impl Report {
     }
 }
 
-/// What has taken too long.
+/// The message about a late I/O.
 fn late(at: Extent, operation: &str, seconds: u64) -> String {
     format!("bytes {at}: no answer to a {operation} for {seconds} s; waiting")
 }
 
-/// Time enough for a reader that reads.
+/// The deadline for draining output.
 fn drain_deadline() -> Instant {
     Instant::now() + Duration::from_secs(1)
 }

@@ -1,5 +1,5 @@
-//! What a command writes while it works: a queue and a thread for each reader, so that a pipe that is
-//! full or a terminal that is paused stops nothing but its own thread.
+//! Non-blocking output: a queue and a thread per reader, so that a full pipe or a paused terminal stops only
+//! its own thread.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 /// How long the last lines wait for their reader.
 pub const READER_MAX: Duration = Duration::from_secs(30);
 
-/// What is left out where the reader is behind, from the least.
+/// Priorities of lines, lowest first: lower ones are dropped when the reader is slow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Priority {
     /// The next one says more.
     Progress,
     Event,
-    /// Never left out.
+    /// Never dropped.
     Result,
 }
 
 impl Priority {
-    /// How many may wait for it to be taken still.
+    /// The queue length up to which a line is accepted.
     fn waiting_max(self) -> usize {
         match self {
             Priority::Progress => 64,
@@ -45,7 +45,7 @@ struct Queue {
 struct QueueState {
     waiting: VecDeque<String>,
     writing: bool,
-    /// Nothing more is written: the reader is gone, or counts as gone.
+    /// The reader is closed or counts as closed: nothing more is written.
     closed: bool,
     lost: Option<io::Error>,
 }
@@ -66,7 +66,7 @@ impl Output {
         Output(queue)
     }
 
-    /// Never waits.
+    /// Never blocks.
     pub fn send(&self, text: String, priority: Priority) {
         let mut state = self.0.lock();
         if !state.closed && state.waiting.len() < priority.waiting_max() {
@@ -75,7 +75,7 @@ impl Output {
         }
     }
 
-    /// Waits until all is written, but no longer than this; then the reader counts as gone.
+    /// Waits until all is written, but no longer than this; then the reader counts as closed.
     pub fn finish(&self, until: Instant) {
         if !self.wait_drained(until) {
             let seconds = READER_MAX.as_secs();
@@ -84,7 +84,7 @@ impl Output {
         }
     }
 
-    /// Waits until all is written, but no longer than this; says whether it is.
+    /// Waits until all is written, but no longer than this; returns whether it is.
     pub fn wait_drained(&self, until: Instant) -> bool {
         let left = until.saturating_duration_since(Instant::now());
         let busy = |state: &mut QueueState| !state.closed && (state.writing || !state.waiting.is_empty());
@@ -132,7 +132,7 @@ pub fn stderr() -> &'static Output {
     &STDERR
 }
 
-/// The last thing before the process ends.
+/// Call last before the process ends.
 pub fn end() {
     stderr().finish(Instant::now() + READER_MAX);
 }

@@ -1,15 +1,15 @@
-//! A device that is slow among its peers: one bad drive, cable or port drags a batch.
+//! Detection of devices that are slow among their peers, such as by a bad drive, cable or port.
 
 use std::time::{Duration, Instant};
 
 use crate::engine::status::JobStatus;
 use crate::units::rate;
 
-/// How often it is looked, and over which time.
+/// The interval of the comparison.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(30);
-/// Fewer than so many say nothing of what is usual.
+/// Fewer devices have no meaningful median.
 const PEERS_MIN: usize = 3;
-/// Slow is less than such a part of the median.
+/// Slow is a rate below the median divided by this.
 const SLOW: u64 = 2;
 
 pub struct Peers {
@@ -23,7 +23,7 @@ impl Peers {
         Peers { checked_at: Instant::now(), done: vec![0; devices], reported: vec![false; devices] }
     }
 
-    /// Each slow one is named once.
+    /// Each slow device is reported once.
     pub fn update_if_due(&mut self, states: &[JobStatus]) -> Vec<String> {
         let took = self.checked_at.elapsed();
         if took < UPDATE_INTERVAL {

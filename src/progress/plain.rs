@@ -1,4 +1,4 @@
-//! Progress where there is no terminal: a line at each step, and one now and then between.
+//! Progress lines without a terminal: one per step, and one per interval.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What systemd is told where it asks (sd_notify(3)): how far it is, and that it lives.
+//! systemd notifications (sd_notify(3)): status line and watchdog.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crate::engine::status::JobStatus;
 /// Well within any watchdog's time.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Does nothing where there is no NOTIFY_SOCKET.
+/// Does nothing without `NOTIFY_SOCKET`.
 pub struct Service {
     to: Option<Output>,
     reported_at: Option<Instant>,
@@ -40,7 +40,7 @@ impl Service {
     }
 }
 
-/// Sends each status, and that it lives.
+/// Sends the status and a watchdog notification.
 struct Socket {
     ready: bool,
 }
@@ -53,7 +53,7 @@ impl Write for Socket {
             states.push(NotifyState::Ready);
         }
         if let Err(error) = sd_notify::notify(&states) {
-            tracing::debug!("systemd is not told: {error}");
+            tracing::debug!("systemd cannot be notified: {error}");
         }
         Ok(status.len())
     }

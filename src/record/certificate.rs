@@ -1,9 +1,9 @@
-//! A record as a file: canonical JSON, signed or not.
+//! Certificates: records as canonical JSON files, signed or not.
 //!
 //! There is one form of a record: the JSON that this program writes, field by field in their order,
 //! indented by two spaces, with a newline at the end. Reading writes it again and compares, so that
-//! nothing can be added, doubled, reordered or spelled otherwise. Of an earlier version only the
-//! spelling can be compared: its fields are those of the efface that wrote it.
+//! nothing can be added, duplicated, reordered or formatted differently. For an earlier version only the
+//! formatting is compared: its fields are those of the efface that wrote it.
 
 use std::fmt;
 use std::fs::File;
@@ -21,14 +21,14 @@ use super::{VERSION, VERSION_MIN};
 use crate::error::{Error, Result};
 use crate::printable::{excerpt, is_printable, printable};
 
-/// Ours are below 1 MiB.
+/// Certificates that efface writes are below 1 MiB.
 pub const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// What is known of the signature.
+/// The state of the signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Signed {
     No,
-    /// By a key of this id, and nobody gave the key to check it with.
+    /// Signed by the key with this id, not checked: no key was given.
     Unchecked(String),
     By(String),
 }
@@ -45,16 +45,15 @@ impl fmt::Display for Signed {
     }
 }
 
-/// A file that was read, and holds: its signature where there was a key to check it with, its form,
-/// and what it claims.
+/// A certificate that was read and checked: the signature if a key was given, the form, and the claims.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     pub record: Record,
     pub signed: Signed,
 }
 
-/// The bytes of a record's file, which were read as a stranger will read them: what would not hold
-/// then is not written.
+/// The bytes of a record's file. They are read back and checked like any certificate: an invalid one is
+/// never written.
 pub fn encode(record: &Record, key: Option<&SecretKey>) -> Result<Vec<u8>> {
     let payload = canonical(record);
     let bytes = key.map_or(payload.clone(), |key| canonical(&key.seal(&payload)));
@@ -88,7 +87,7 @@ impl Certificate {
         read().map_err(|error: Error| error.on(path))
     }
 
-    /// First the signature, then what was signed, then what it claims: computed again.
+    /// Checks the signature first, then the form, then recomputes the claims.
     pub fn parse(bytes: &[u8], keys: &PublicKeys) -> Result<Certificate> {
         let (payload, signed) = opened(bytes, keys)?;
         let record = record(&payload)?;
@@ -101,16 +100,15 @@ impl Certificate {
     }
 }
 
-/// The record's bytes, out of the envelope where they are in one. Nothing of the envelope is read but
-/// what its signature needs.
+/// The record's bytes, unwrapped from the envelope if there is one, after its signature was checked.
 fn opened(bytes: &[u8], keys: &PublicKeys) -> Result<(Vec<u8>, Signed)> {
     #[derive(Deserialize)]
-    struct Form {
+    struct EnvelopeType {
         #[serde(rename = "payloadType")]
         payload_type: Option<String>,
     }
-    let form: Form = serde_json::from_slice(bytes).map_err(not_json)?;
-    if form.payload_type.is_none() {
+    let envelope: EnvelopeType = serde_json::from_slice(bytes).map_err(not_json)?;
+    if envelope.payload_type.is_none() {
         return if keys.is_empty() { Ok((bytes.to_vec(), Signed::No)) } else { Err(bad("it is not signed")) };
     }
     let envelope: Envelope = in_one_form(bytes)?;
@@ -128,11 +126,11 @@ fn opened(bytes: &[u8], keys: &PublicKeys) -> Result<(Vec<u8>, Signed)> {
 
 fn record(payload: &[u8]) -> Result<Record> {
     #[derive(Deserialize)]
-    struct Form {
+    struct RecordVersion {
         efface_record: Option<u32>,
     }
-    let form: Form = serde_json::from_slice(payload).map_err(not_json)?;
-    let version = form.efface_record.ok_or_else(|| bad("it is no record of efface"))?;
+    let versioned: RecordVersion = serde_json::from_slice(payload).map_err(not_json)?;
+    let version = versioned.efface_record.ok_or_else(|| bad("it is no record of efface"))?;
     if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(Error::unsupported(format!(
             "it is a record of version {version}, and this efface reads versions {VERSION_MIN} to {VERSION}"
@@ -152,7 +150,7 @@ fn record(payload: &[u8]) -> Result<Record> {
     }
 }
 
-/// Reads a document, and refuses any other spelling of it than ours.
+/// Parses a document, and refuses any form but the canonical one.
 fn in_one_form<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T> {
     let value: T = serde_json::from_slice(bytes).map_err(not_json)?;
     if canonical(&value) == bytes {
@@ -161,7 +159,7 @@ fn in_one_form<T: Serialize + for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result
     Err(bad("it is not in the form that efface writes: it was changed"))
 }
 
-/// Text that somebody wrote must not steer the terminal of whoever reads it.
+/// Text in a record must not contain terminal control characters.
 fn steers_nothing(value: &Value) -> bool {
     match value {
         Value::String(text) => is_printable(text),
@@ -181,7 +179,7 @@ fn not_json(error: serde_json::Error) -> Error {
     }
 }
 
-/// A certificate that must not be believed.
+/// An error for a certificate that is not valid.
 fn bad(what: impl Into<String>) -> Error {
     Error::failed(what).way_out("do not rely on this certificate; ask for the original")
 }

@@ -1,4 +1,4 @@
-//! What only people know of a job: for whom, of which asset, by whom. It goes into the record as given.
+//! Details that only people know: customer, asset, operator. They are recorded as given.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use crate::error::{Error, Result};
 use crate::printable::is_printable;
 
-/// The fields that NIST SP 800-88 Rev. 2's sample form and R2v3 ask for beyond what a drive tells.
+/// Fields of NIST SP 800-88 Rev. 2's sample form and of R2v3 that a drive cannot report.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Details {
@@ -74,7 +74,7 @@ impl Details {
         })
     }
 
-    /// A number of one asset cannot be that of several.
+    /// One asset number cannot apply to several devices.
     pub fn check_device_count(&self, devices: usize) -> Result<()> {
         if devices > 1 && self.media.property_number.is_some() {
             return Err(Error::usage("one property number for several devices")

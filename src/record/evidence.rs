@@ -1,4 +1,4 @@
-//! What is kept of a command: a certificate of each device, and a record of each in a ledger.
+//! Evidence of a command: a certificate per device, and its record in a ledger.
 
 use super::Record;
 use super::certificate::encode;
@@ -8,7 +8,7 @@ use super::sign::SecretKey;
 use crate::engine::Stop;
 use crate::error::Result;
 
-/// Where records go, all of it tried before the work began.
+/// Where records are kept; opened and checked before the work starts.
 #[derive(Default)]
 pub struct Evidence {
     pub destination: Option<Destination>,
@@ -17,7 +17,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Writes a record, durably. One whose place in the ledger is lost still gets its certificate.
+    /// Writes a record durably. If the ledger fails, the certificate is still written.
     pub fn keep(&mut self, record: &mut Record, stop: &Stop) -> Result<()> {
         let entry = self.ledger.as_mut().map(|ledger| ledger.append(record, self.key.as_ref(), stop));
         let (bytes, entered) = match entry {

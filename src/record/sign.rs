@@ -1,4 +1,4 @@
-//! Keys and signatures: Ed25519 in a DSSE envelope (github.com/secure-systems-lab/dsse, protocol.md).
+//! Signing keys and signatures: Ed25519 in a DSSE envelope (github.com/secure-systems-lab/dsse, protocol.md).
 //!
 //! Keys are PEM files as openssl reads and writes them: PKCS #8 for the secret one, SPKI for the public.
 
@@ -22,13 +22,13 @@ use crate::error::{Error, Result};
 use crate::pattern::Seed;
 use crate::printable::printable_path;
 
-/// What the payload of our envelopes is.
+/// The payload type of envelopes.
 pub const PAYLOAD_TYPE: &str = "application/vnd.efface.record+json";
 
 /// A PEM file of one key is far smaller.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// The DSSE envelope, its names as the specification has them.
+/// The DSSE envelope, with the field names of the specification.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
@@ -47,7 +47,7 @@ pub struct EnvelopeSignature {
 }
 
 impl Envelope {
-    /// The id of the one key that it says to be signed by.
+    /// The id of the one key named as signer.
     pub fn signer(&self) -> std::result::Result<&str, String> {
         match &self.signatures[..] {
             [signature] => Ok(&signature.keyid),
@@ -67,7 +67,7 @@ fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 pub struct SecretKey(Box<SigningKey>);
 
 impl SecretKey {
-    /// Makes a new pair: `path`, readable by its owner alone, and `path.pub`.
+    /// Creates a key pair: `path`, readable by its owner alone, and `path.pub`.
     pub fn create(path: &Path) -> Result<PublicKey> {
         let key = SecretKey(Box::new(SigningKey::from_bytes(&Seed::from_kernel()?.0)));
         let public = key.public();
@@ -92,7 +92,7 @@ impl SecretKey {
     /// one (a mounted secret): all that counts is checked on the file that was opened.
     pub fn read(path: &Path) -> Result<SecretKey> {
         let unreadable = |error| Error::usage("the signing key cannot be read").because(error).on(path);
-        // Of a FIFO nothing is waited for.
+        // Opening a FIFO must not block.
         let file =
             File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
@@ -180,12 +180,12 @@ impl PublicKey {
     }
 }
 
-/// The keys that a signature may be by: an old key stays in a folder beside the one that followed it.
+/// Accepted public keys: an old key stays in a directory beside its successor.
 #[derive(Clone, Debug, Default)]
 pub struct PublicKeys(Vec<PublicKey>);
 
 impl PublicKeys {
-    /// Each path is a key, or a folder with keys of the name `*.pub`.
+    /// Each path is a key, or a directory with keys named `*.pub`.
     pub fn read(paths: &[PathBuf]) -> Result<PublicKeys> {
         let mut keys = Vec::new();
         for path in paths {
@@ -250,7 +250,7 @@ fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
 }
 
 fn read_pem(file: File) -> std::io::Result<Zeroizing<String>> {
-    // In one place from the start: a text that grows leaves copies behind.
+    // Allocated once: a growing string leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(2 * FILE_BYTES_MAX as usize));
     file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
     Ok(text)

@@ -1,12 +1,11 @@
-//! A record of version 2 in the form of today's, so that an old signed certificate stays verifiable.
+//! Conversion of version 2 records to the current form, so that old signed certificates stay verifiable.
 //!
-//! Version 2 had one word for what a step does and where (`act`), and did not say what it had
-//! covered: that is known only of a step that did all of its area.
+//! Version 2 had one field for operation and scope (`act`), and did not record what a step covered: that is
+//! known only for a step that did its whole area.
 
 use serde_json::{Map, Value, json};
 
-/// Rewrites the parts whose form has changed. What it does not know it leaves to the reader, who
-/// refuses it.
+/// Rewrites the parts whose form has changed. Unknown parts are left for the parser to refuse.
 pub fn upgrade(record: &mut Value) {
     let area = record.pointer("/job/plan/area").cloned().unwrap_or_default();
     let area_bytes = length(&area);
@@ -72,7 +71,7 @@ fn step_of(act: &Value) -> Value {
     json!({ "operation": operation, "scope": scope })
 }
 
-/// `{"kind":"full"}` is no sample any more.
+/// `{"kind":"full"}` is now `None`.
 fn sample_of(sample: &Value) -> Value {
     match sample["kind"].as_str() {
         Some("stratified") => {

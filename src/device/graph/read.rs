@@ -1,4 +1,4 @@
-//! Fills the graph from the kernel: sysfs, LOOP_GET_STATUS64, device-mapper's tables.
+//! Construction of the graph from the kernel: sysfs, LOOP_GET_STATUS64, device-mapper's tables.
 //!
 //! What cannot be read is kept as a guess (the devices may share any of their bytes), as a layer of an
 //! unknown kind, or as a question without an answer: never as nothing.
@@ -35,7 +35,7 @@ impl Twins {
 #[derive(Clone, Debug, Default)]
 pub(in crate::device) struct Stack {
     pub graph: Graph,
-    /// Disks that may be one: nothing that could be read of them tells them apart.
+    /// Disks that may be the same one: no difference could be read.
     pub twins: Vec<Twins>,
 }
 

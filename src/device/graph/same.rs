@@ -1,4 +1,4 @@
-//! Whether two nodes lead to one disk: two paths of one SCSI unit, or of one NVMe namespace.
+//! Detection of two nodes of one disk: two paths of one SCSI unit, or of one NVMe namespace.
 
 use std::io;
 
@@ -7,9 +7,9 @@ use super::super::identity::{Names, same_name};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::device) enum Sameness {
     Same,
-    /// One serial number, model and size, and nothing better to tell them by.
+    /// Same serial number, model and size, and no better identification.
     Perhaps,
-    /// Nothing that was read tells them apart, and this was not read.
+    /// No difference was found, and this could not be read.
     Unknown(String),
     Different,
 }
@@ -93,7 +93,7 @@ mod tests {
             (disk(Some("S1"), None, 4096), without_serial(), unknown.clone()),
             (known(None), Names { model: Err(silent()), ..disk(None, None, 4096) }, unknown.clone()),
             (known(None), Names { size_bytes: Err(silent()), ..disk(None, None, 4096) }, unknown),
-            // What can be read tells these apart.
+            // They differ in what can be read.
             (known(Some("S1")), without_wwn(Some("S2")), Sameness::Different),
             (disk(Some("S1"), None, 8192), without_serial(), Sameness::Different),
             (known(None), Names { serial: Err(silent()), ..known(None) }, Sameness::Same),

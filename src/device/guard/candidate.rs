@@ -1,4 +1,4 @@
-//! One target before it is known if it may be written: what it is, who uses it, and how it is opened.
+//! A target before it is accepted: its identity, its users, and how it is opened.
 
 use std::fs::{self, File, FileType};
 use std::os::unix::fs::FileTypeExt;

@@ -1,4 +1,4 @@
-//! What keeps others away for the time of a claim: locks, and exclusive opens below loop devices.
+//! Exclusion of others during a claim: locks, and exclusive opens below loop devices.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,3 +1,5 @@
+//! Tests of the guard, on loop devices and images.
+
 use std::env;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

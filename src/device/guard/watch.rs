@@ -1,4 +1,4 @@
-//! Whether a claimed target is still what it was: asked before each pass and at the end.
+//! Detection of changes of a claimed target, before each pass and at the end.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What is on a device, as libblkid recognises it (libblkid(3)): file systems, RAID and volume
+//! The content of a device, as libblkid recognises it (libblkid(3)): file systems, RAID and volume
 //! manager members, crypto headers, partition tables, and the same in each partition.
 //!
 //! The library is loaded when the first device is probed: the build needs no package, and every

@@ -1,4 +1,4 @@
-//! What a disk, and what it stands on, have to do for all who use them
+//! I/O counters of a disk and of the devices below it, over all users
 //! (Documentation/admin-guide/iostats.rst).
 
 use std::fs;

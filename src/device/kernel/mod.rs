@@ -1,4 +1,4 @@
-//! What only reads the kernel: its file systems, libblkid, device-mapper, and its counters.
+//! Read-only access to the kernel: its file systems, libblkid, device-mapper, and its counters.
 
 pub mod blkid;
 pub mod io_stats;

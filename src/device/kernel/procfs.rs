@@ -1,4 +1,4 @@
-//! What /proc shows of who uses a device: mounts, swap, locks, processes (proc(5)).
+//! Users of devices in /proc: mounts, swap, locks, processes (proc(5)).
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};

@@ -1,4 +1,4 @@
-//! What sysfs shows of a block device (Documentation/ABI/testing/sysfs-block, stable/sysfs-block).
+//! Block devices in sysfs (Documentation/ABI/testing/sysfs-block, stable/sysfs-block).
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Thin volumes of device-mapper: what of one is mapped, and what its pool holds
+//! Thin volumes of device-mapper: the mapped blocks, and what the pool holds
 //! (Documentation/admin-guide/device-mapper/thin-provisioning.rst).
 
 use std::io;

@@ -1,3 +1,5 @@
+//! Tests of the scan for openers.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 

@@ -1,4 +1,4 @@
-//! What the kernel's SCSI and NVMe targets export, as configfs shows it (Documentation/target,
+//! Exports of the kernel's SCSI and NVMe targets, as configfs shows them (Documentation/target,
 //! Documentation/nvme). nvmet does not claim what it exports.
 
 use std::fs;

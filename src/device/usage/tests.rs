@@ -1,3 +1,5 @@
+//! Tests of uses, on a fake tree.
+
 use std::os::unix::fs::symlink;
 
 use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
@@ -385,10 +387,10 @@ fn a_suspended_mapping_at_or_below_a_target_answers_nothing() {
         assert_eq!([lower, upper].map(|device| suspended(device).is_some()), [refused; 2], "{state}");
         assert_eq!(suspended(disk), None, "the disk below it answers");
     }
-    let told = crate::error::Error::from(suspended(upper).unwrap()).to_string();
+    let text = crate::error::Error::from(suspended(upper).unwrap()).to_string();
     assert!(
-        told.contains("the mapping lower is suspended") && told.contains("dmsetup resume lower"),
-        "{told}"
+        text.contains("the mapping lower is suspended") && text.contains("dmsetup resume lower"),
+        "{text}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The walk over everything that shares bytes with a target: which of it uses them, in words.
+//! The walk over everything that shares bytes with a target: its users, as refusals.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The rules of ARCHITECTURE.md, read off the tree: who may import whom, and where `unsafe` lives.
+//! The rules of ARCHITECTURE.md, checked on the source tree: imports, `unsafe`, function length, words.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,12 @@ const NOT_IN_THE_ENGINE: [&str; 7] =
     ["uring", "sys::", "SyncDisk", "clap", "indicatif", "std::path", "Path::new"];
 
 const FUNCTION_LINES_MAX: usize = 70;
+
+/// Words of a private dialect, in comments, names and texts of src; docs/glossary.md has the terms.
+const DIALECT: [&str; 13] = [
+    "house", "room", "rooms", "told", "tell", "tells", "nobody", "somebody", "anew", "manners", "patience",
+    "so many", "his",
+];
 
 /// Every branch on these names all variants, so that the compiler finds the places that a new one is
 /// to be thought of; only their own module may ask for a single one.
@@ -260,6 +266,20 @@ fn matches(text: &str) -> Vec<(usize, Vec<&str>)> {
     (0..lines.len()).filter(|number| opens(lines[*number])).map(|number| (number + 1, arms(number))).collect()
 }
 
+/// Lines with a word of the dialect, parts of names (`told_at`) among them.
+fn dialect(text: &str) -> Vec<String> {
+    let spaced = |line: &str| -> String {
+        let words = line.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        format!(" {} ", words.collect::<Vec<_>>().join(" ").to_lowercase())
+    };
+    let word = |line: &str| {
+        let line = spaced(line);
+        DIALECT.into_iter().find(|word| line.contains(&format!(" {word} ")))
+    };
+    let found = text.lines().enumerate().filter_map(|(number, line)| Some((number, word(line)?)));
+    found.map(|(number, word)| format!("{}: '{word}' is dialect", number + 1)).collect()
+}
+
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         match entry.path() {
@@ -281,12 +301,13 @@ fn the_source_tree_keeps_the_rules() {
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let name = file.strip_prefix(&src).unwrap().to_str().unwrap();
-        let room = name.split(['/', '.']).next().unwrap();
+        let layer = name.split(['/', '.']).next().unwrap();
         modules.push((module(name), text.clone()));
         let mut found = Vec::new();
         found.extend(bad_unsafe(&text, MAY_BE_UNSAFE.contains(&name)));
         found.extend(long_functions(&text));
-        if room == "engine" {
+        found.extend(dialect(&text));
+        if layer == "engine" {
             let known =
                 NOT_IN_THE_ENGINE.iter().filter(|word| text.lines().any(|line| code(line).contains(**word)));
             found.extend(known.map(|word| format!("the engine names {word}")));
@@ -342,6 +363,7 @@ fn the_rules_can_be_broken() {
     let all =
         "    match step.scope() {\n        Scope::Area if x == y => 1,\n        Scope::Area => 2,\n    }";
     assert!(not_exhaustive(all).is_empty());
+    assert_eq!(dialect("/// Nobody was\nlet told_at = 1;\nlet folder = \"nobodys\";").len(), 2);
     let long = format!("fn long() {{\n{}}}\n", "    step();\n".repeat(FUNCTION_LINES_MAX));
     assert_eq!(long_functions(&long).len(), 1);
 }

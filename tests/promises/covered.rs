@@ -1,4 +1,4 @@
-//! What a record says was written ends where the writing ended: its sentence, its map, its numbers.
+//! Coverage: the claim, the map and the numbers of a record end where the writing ended.
 
 use efface::internals::engine::job::JobReport;
 use efface::internals::engine::{Settings, Stop};
@@ -15,7 +15,7 @@ use crate::jobs::{LOGICAL, PHYSICAL, SECRET, plan, run, run_on};
 
 const SIZE: u64 = 768 << 10;
 const EPOCH: u64 = 192 << 10;
-/// The map is so many columns wide, and begins at this one.
+/// The width of the map in columns, and its first one.
 const WIDTH: u64 = 720;
 const LEFT: u64 = 96;
 

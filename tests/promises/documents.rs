@@ -1,5 +1,5 @@
-//! What `docs` claims is shown by tests: each row of a table with a column "test" names one at least,
-//! and every test that is named exists.
+//! Claims of `docs`: each row of a table with a column "test" names at least one, and every named test
+//! exists.
 
 use std::collections::BTreeSet;
 use std::fs;

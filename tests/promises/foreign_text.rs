@@ -1,5 +1,5 @@
-//! Text that a device, a file or a person chose steers no terminal and no page, voids no record, and
-//! is never repeated at length; a name is what the file system has, in UTF-8 or not.
+//! Untrusted text (of devices, files, people) never controls a terminal or a page, never invalidates a record,
+//! and is never repeated at length; file names need not be UTF-8.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Nothing that somebody hands us makes us panic, hang or believe it. `scripts/soak` gives it longer.
+//! Untrusted input never causes a panic, a hang or a false claim. `scripts/soak` runs these longer.
 
 use std::fs;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! Signals, and readers that go away: the disk's truth does not depend on who listens.
+//! Signals and closed readers: neither changes what happens to the disk.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -1,4 +1,4 @@
-//! A job on a simulated disk, and everything that it claimed.
+//! Helpers: a job on a simulated disk, and everything that it claimed.
 
 use std::sync::mpsc::channel;
 

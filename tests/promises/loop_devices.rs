@@ -1,4 +1,4 @@
-//! Real loop devices, wiped by the real program, and read again past it.
+//! Real loop devices, wiped by the real program, and checked by other means.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;

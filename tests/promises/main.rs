@@ -1,4 +1,4 @@
-//! What efface promises, a file each; `jobs`, `loops` and `program` are what the tests work with.
+//! Tests of efface's promises, a file each; `jobs`, `loops` and `program` are helpers.
 
 mod covered;
 mod documents;

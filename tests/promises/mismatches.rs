@@ -1,4 +1,4 @@
-//! A block that is not what it should be is found, mapped, and told for what it is.
+//! Mismatches: a block with unexpected content is found, mapped and classified.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The power goes at every single operation: nothing was ever claimed that the disk then lacks.
+//! Power cuts at every single operation: nothing was ever claimed that the disk then lacks.
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, settings};
 use efface::internals::engine::event::Event;

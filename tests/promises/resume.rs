@@ -1,4 +1,4 @@
-//! A wipe that ends early, at any operation of the disk or of the journal, goes on to the very same end,
+//! A wipe that ends early, at any operation of the disk or of the journal, is resumed to the same result,
 //! and never claims what the disk does not hold.
 
 use std::sync::atomic::Ordering;

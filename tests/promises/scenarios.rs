@@ -1,5 +1,5 @@
 //! The table of docs/refusals.md on real devices: what is in use is refused by its name with every
-//! byte as it was, and a bare signature that nobody uses is shown, recorded, and no reason.
+//! byte as it was, and an unused signature is shown, recorded, and no reason to refuse.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -38,7 +38,7 @@ pub fn tool(words: &[&str]) -> Option<String> {
     }
 }
 
-/// Writes a GPT with these partitions, of which the kernel is not told.
+/// Writes a GPT with these partitions, without notifying the kernel.
 pub fn partition(device: &Loop, partitions: &str) -> Option<()> {
     let script = format!("label: gpt\n{partitions}");
     let command = "printf '%s' \"$1\" | sfdisk --quiet --no-reread --no-tell-kernel \"$2\"";

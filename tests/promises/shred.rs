@@ -1,4 +1,4 @@
-//! By the name of shred: Nova's calls as it makes them, and those of people.
+//! The program invoked as `shred`: Nova's command lines, and those of people.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;

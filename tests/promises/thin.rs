@@ -1,4 +1,4 @@
-//! A thin volume: what is zero is not written, what is not is gone.
+//! Thin volumes: only data that is not zero is written, and none of it is left.
 
 use efface::internals::engine::Settings;
 use efface::internals::io::sim::{Faults, SimDisk};

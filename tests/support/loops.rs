@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::{NamedTempFile, TempPath};
 
 pub struct Loop {
-    /// Closed, since efface refuses what somebody may write to.
+    /// Closed, since efface refuses a device that is open for writing.
     pub image: TempPath,
     pub node: PathBuf,
 }

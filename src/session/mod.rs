@@ -117,7 +117,7 @@ impl SessionJob {
     }
 
     /// With a journal, and the checkpoint of an earlier process if `resume`.
-    fn journaled(self, folder: &JournalStore, outline: Vec<String>, resume: bool) -> Result<SessionJob> {
+    fn journaled(self, journals: &Journals, outline: Vec<String>, resume: bool) -> Result<SessionJob> {
         let Subject { device, identity, counter, .. } = &self.subject;
         let subject = journal::JournalSubject { device, identity, counter: counter.clone(), outline };
         let begun = journals.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;

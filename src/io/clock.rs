@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Tells the time, and waits.
+/// A time, and a way to wait for one.
 pub trait Clock: Send + Sync {
     fn now(&self) -> Instant;
 
-    /// Comes back at once where the time has come.
+    /// Returns at once if that time is past.
     fn sleep_until(&self, until: Instant);
 }
 

@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// A live state is one line.
 const LIVE_BYTES_MAX: u64 = 64 << 10;
 const MODE_OF_DIRECTORY: u32 = 0o700;
-/// So many ended wipes stay listed.
+/// The ended wipes that stay listed, the newest first.
 const ENDED_MAX: usize = 100;
 
 /// The folder with the journals. Its key is read once: where the file is replaced later, what this

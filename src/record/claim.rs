@@ -273,7 +273,7 @@ fn of_steps(plan: &Plan, direct: bool) -> impl Iterator<Item = &'static str> {
         (!checks(|_| true), "Nothing is read back."),
         (
             checks(|step| step.expected() == Some(&Pattern::zero())),
-            "All blocks of zeroes are alike: a read-back cannot detect aliased addresses, as after a random pass.",
+            "All blocks of zeroes are alike: a read-back of them cannot detect aliased addresses; a random pass would.",
         ),
     ])
 }

@@ -207,7 +207,7 @@ fn an_error_that_ends_a_job_says_what_it_means() {
     for (errno, words) in [
         (libc::ENODEV, "the device is gone"),
         (libc::ENXIO, "the device is gone"),
-        (libc::ENOSPC, "no room"),
+        (libc::ENOSPC, "found no space"),
         (libc::EROFS, "does not allow a write"),
         (libc::EPERM, "does not allow a write"),
         (libc::EINVAL, "of this shape"),

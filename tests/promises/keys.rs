@@ -241,7 +241,7 @@ fn prefer_key_destroys_the_key_of_a_luks_volume() {
     assert_eq!(destroyed["method"], "destroy-key");
     assert!(destroyed["limitations"].to_string().contains("stored on it before it was encrypted"));
     assert!(!opens("one", &image, &[]));
-    let said = "Of 288 blocks of 4 KiB that were looked at in it 288 look random";
+    let said = "Of 288 blocks of 4 KiB sampled in it, 288 look random";
     assert!(destroyed["limitations"].to_string().contains(said), "{}", destroyed["limitations"]);
     let data = 16 * MIB as usize..;
     assert!(fs::read(&image).unwrap()[data.clone()] == before[data], "the data is as it was");

@@ -303,11 +303,7 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
     }
     for (content, fewer, words) in [
         (own, 0, "overwritten and flushed 3 times: "),
-        (
-            changed,
-            4 * LOGICAL,
-            "3 times, but 2.00 KiB of it, for all that is known, only by the passes since",
-        ),
+        (changed, 4 * LOGICAL, "3 times, but 2.00 KiB of it is only known to have had the passes since"),
         (vec![b'X'; SIZE], SIZE as u64, "3 times, but 96.50 KiB of it"),
     ] {
         let end =

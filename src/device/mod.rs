@@ -235,10 +235,13 @@ mod fake {
         }
     }
 
-    /// `dm/table` and `dm/status` in the device's folder, as dmsetup prints them.
+    /// `dm/table`, `dm/next_table` and `dm/status` in the device's folder, as dmsetup prints them.
     fn mapping(_: &Tree, block: &Block, line: DmLine) -> io::Result<Vec<DmTarget>> {
-        let name = if line == DmLine::Table { "dm/table" } else { "dm/status" };
-        let text = fs::read_to_string(block.folder().join(name))?;
+        let text = match line {
+            DmLine::Table => fs::read_to_string(block.folder().join("dm/table"))?,
+            DmLine::NextTable => fs::read_to_string(block.folder().join("dm/next_table")).unwrap_or_default(),
+            DmLine::Status | DmLine::StatusInMemory => fs::read_to_string(block.folder().join("dm/status"))?,
+        };
         let target = |line: &str| {
             let mut words = line.splitn(4, ' ');
             let mut word = || words.next().unwrap_or_default();

@@ -296,11 +296,14 @@ const DM_BUFFER_BYTES_MAX: usize = 16 << 20;
 const DM_STATUS_TABLE: u32 = 1 << 4;
 const DM_BUFFER_FULL: u32 = 1 << 8;
 const DM_NOFLUSH: u32 = 1 << 11;
+const DM_QUERY_INACTIVE_TABLE: u32 = 1 << 12;
 
 /// What device-mapper is asked about a device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum DmLine {
     Table,
+    /// The table that is loaded and comes into force with the next resume; empty if there is none.
+    NextTable,
     /// After a thin pool has committed, so that its figures are of this moment.
     Status,
     /// As it is kept in memory: a pool that does not answer is not waited for.
@@ -334,6 +337,7 @@ pub(crate) fn dm_targets(control: &Path, device: u64, line: DmLine) -> io::Resul
             (*header).device = device;
             (*header).flags = match line {
                 DmLine::Table => DM_STATUS_TABLE,
+                DmLine::NextTable => DM_STATUS_TABLE | DM_QUERY_INACTIVE_TABLE,
                 DmLine::Status => 0,
                 DmLine::StatusInMemory => DM_NOFLUSH,
             };

@@ -156,8 +156,8 @@ impl GraphBuilder<'_> {
     fn add_mapping(&mut self, block: &Block) {
         let place = Place::Device(block.number());
         let ask = |line| (self.tree.kernel.mapping)(self.tree, block, line);
-        let lines = ask(DmLine::Table).and_then(|table| Ok((table, ask(DmLine::StatusInMemory)?)));
-        let (table, status) = match lines {
+        let lines = || Ok((ask(DmLine::Table)?, ask(DmLine::StatusInMemory)?, ask(DmLine::NextTable)?));
+        let (table, status, next_table) = match lines() {
             Ok(lines) => lines,
             Err(error) => return self.add_unread_mapping(block, &error),
         };
@@ -176,6 +176,10 @@ impl GraphBuilder<'_> {
             if layer.effect == Effect::PassesThrough {
                 layer.effect = target.effect.clone();
             }
+            edges.extend(target.lower.iter().map(|lower| self.mapped(place, target.at, lower)));
+        }
+        // The kernel shows what a mapping will stand on from the moment that its table is loaded.
+        for target in next_table.iter().map(|line| dm::target(line, "", &map, lookup)) {
             edges.extend(target.lower.iter().map(|lower| self.mapped(place, target.at, lower)));
         }
         edges.into_iter().for_each(|edge| self.graph.add(edge));

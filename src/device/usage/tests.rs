@@ -831,3 +831,20 @@ fn layers_that_cannot_be_looked_at_again_are_not_known() {
     fake.write("proc/self/mountinfo", "cut off");
     assert!(is_unknown(since(disk)));
 }
+
+/// LVM loads the table of a new volume, and resumes it a moment later.
+#[test]
+fn a_sibling_in_a_pool_is_no_use_before_its_table_is_in_force() {
+    let fake = FakeTree::new();
+    fake.device(SDA, "8:0");
+    map(&fake, "vg-pool-tpool", "253:0", &format!("{VOLUME}-tpool"), SDA);
+    table(&fake, "253:0", "0 2048 thin-pool 8:0 8:0 128 0 0\n");
+    let volume = map(&fake, "vg-thin", "253:1", VOLUME, "virtual/block/dm-0");
+    table(&fake, "253:1", "0 2048 thin 253:0 1\n");
+    map(&fake, "vg-snap", "253:2", VOLUME, "virtual/block/dm-0");
+    table(&fake, "253:2", "");
+    let held = |refusals: Vec<Refusal>| refusals.iter().any(|refusal| refusal.what.contains("vg-snap"));
+    assert!(held(refusals(&fake, volume)), "what it will share is not known");
+    fake.write("sys/devices/virtual/block/dm-2/dm/next_table", "0 2048 thin 253:0 2\n");
+    assert_eq!(refusals(&fake, volume), []);
+}

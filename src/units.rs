@@ -11,6 +11,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// `3.41 GB/s`
+#[cfg(feature = "cli")]
 pub fn rate(bytes: u64, milliseconds: u64) -> String {
     let per_second = bytes as f64 * 1000.0 / milliseconds.max(1) as f64;
     match per_second {

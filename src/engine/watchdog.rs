@@ -7,10 +7,10 @@
 //! | what | reported as late | given up | why |
 //! |---|---|---|---|
 //! | an I/O in flight, or a call | after `io_timeout` | after `give_up_after` | a drive's own recovery takes minutes |
-//! | an I/O, once a signal asked for an end | | at the age of [`STOP_IO_MAX`], or `io_timeout` if shorter | leaves time for the flush behind it |
-//! | a call, once a signal asked for an end | | [`STOP_MAX`], or `io_timeout` if shorter, after both the signal and its start | a flush may take long, and is worth a wait |
-//! | any call, once a signal asked for an end | | [`STOP_MAX`] after the signal | supervisors kill a process that takes longer |
-//! | the close of a disk whose result is there | | after [`STOP_MAX`] | nothing depends on it any more |
+//! | an I/O, once a signal asked for an end | | at the age of `STOP_IO_MAX`, or `io_timeout` if shorter | leaves time for the flush behind it |
+//! | a call, once a signal asked for an end | | `STOP_MAX`, or `io_timeout` if shorter, after both the signal and its start | a flush may take long, and is worth a wait |
+//! | any call, once a signal asked for an end | | `STOP_MAX` after the signal | supervisors kill a process that takes longer |
+//! | the close of a disk whose result is there | | after `STOP_MAX` | nothing depends on it any more |
 //! | a device that answers with errors alone | | after `give_up_after` | it only fails |
 //! | a device that is read or written in order | | at less than `rate_min` over `rate_window` | it would take too long |
 

@@ -49,7 +49,8 @@ def test_all_that_the_driver_says_passes(machine):
     devices = [f"/dev/mapper/{name}--{MAPPED}" for name in ("vg.1-_snapshot", "a--b-volume", "v_g+-volume")]
     wipes += [replace(WIPE, device=device) for device in devices]
     wipes += [replace(WIPE, method=method, verify="none") for method in ("shred", "random")]
-    wipes += [replace(WIPE, ionice="idle", wait="300", slots="99", tenant="a_project"), KEY]
+    wipes += [replace(WIPE, ionice="idle", wait="300", slots="99", tenant="a_project")]
+    wipes += [replace(KEY, **force) for force in forces]
     commands = [wipe.words() for wipe in wipes]
     commands += [jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
     refused = [words for words, passes in zip(commands, answers(commands), strict=True) if not passes]
@@ -126,10 +127,11 @@ def forces():
         yield [*words, f"--force={kind}"]
         yield [*words, "--force", "unseen", "--force", kind]
         yield [*KEY.words(), "--force", kind]
-    yield [*words, "--force", "unseen", "--force", "unseen"]
-    yield [*words, "--force", "unseen,copies"]
-    yield [*words, "--force"]
-    yield [*KEY.words(), "--force", "copies"]
+    for words in (WIPE.words(), KEY.words()):
+        yield [*words, "--force", "unseen", "--force", "unseen"]
+        yield [*words, "--force", "copies", "--force", "unseen"]
+        yield [*words, "--force", "unseen,copies"]
+        yield [*words, "--force"]
 
 
 def with_newlines():

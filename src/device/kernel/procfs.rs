@@ -61,8 +61,10 @@ pub(in crate::device) struct Unseen(Vec<Process>);
 impl Unseen {
     /// A process that has ended uses nothing, and a kernel thread has neither files nor memory.
     pub fn add(&mut self, tree: &Tree, id: u32, error: &io::Error) {
-        let gone = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
-        if !gone && !is_kernel_thread_or_ended(tree, id) && self.0.last().is_none_or(|last| last.id != id) {
+        if !is_gone(error)
+            && !is_kernel_thread_or_ended(tree, id)
+            && self.0.last().is_none_or(|last| last.id != id)
+        {
             self.0.push(Process::of(tree, id));
         }
     }
@@ -77,10 +79,19 @@ impl Unseen {
     }
 }
 
-/// From `/proc/PID/stat`: the flag PF_KTHREAD, the states Z and X.
+/// There is no such process, or it has no such file any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// From `/proc/PID/stat`: the flag PF_KTHREAD, the states Z and X. A process that was refused to us
+/// while it ended may be gone by now.
 fn is_kernel_thread_or_ended(tree: &Tree, id: u32) -> bool {
     const PF_KTHREAD: u32 = 0x0020_0000;
-    let Ok(stat) = fs::read_to_string(tree.proc.join(id.to_string()).join("stat")) else { return false };
+    let stat = match fs::read_to_string(tree.proc.join(id.to_string()).join("stat")) {
+        Ok(stat) => stat,
+        Err(error) => return is_gone(&error),
+    };
     // The command stands in parentheses, and may hold some itself.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let flags: Option<u32> = fields.get(6).and_then(|flags| flags.parse().ok());

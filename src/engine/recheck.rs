@@ -116,13 +116,16 @@ impl JobReport {
         Some(LastCheck { state, report, probes })
     }
 
-    /// The blocks that the last check was to read, or all that it was followed by; of a report that
-    /// was checked.
+    /// The blocks that the checks have read; of a report that was checked.
     pub fn places_read(&self) -> ExtentSet {
-        if self.steps.iter().any(|report| is_map(&report.step)) {
-            return self.plan.area.into();
-        }
-        self.last_check().map(|check| check.probes.extents).unwrap_or_default()
+        let checks = self.steps.iter().filter(|report| report.step.expected().is_some());
+        let listed = checks.flat_map(|report| report.done().iter().collect::<Vec<_>>());
+        // The places of a whole sample are not listed.
+        let drawn = self.last_check().and_then(|LastCheck { report, probes, .. }| {
+            let whole = report.covered.extents.is_empty() && report.covered.bytes == probes.extents.bytes();
+            whole.then(|| probes.extents.without(&report.unusable))
+        });
+        listed.chain(drawn.iter().flat_map(ExtentSet::iter)).collect()
     }
 
     fn check_verification(&self) -> CheckResult {
@@ -179,14 +182,19 @@ impl JobReport {
         let looked = self.plan.steps.iter().any(Step::finds_nonzero);
         ensure(looked == self.found_bytes.is_some(), "the non-zero bytes that it found are missing")?;
         let state = self.state_after(0);
-        for pass in self.steps.iter().filter(|report| report.step.writes()) {
-            ensure(pass.flushed, "it claims success with a pass that was not flushed")?;
-            let all = if pass.step.covers_nonzero() {
-                self.found_bytes == Some(pass.covered.bytes)
+        // What was not searched was not written either.
+        let whole = |report: &&StepReport| report.step.writes() || report.step.finds_nonzero();
+        for report in self.steps.iter().filter(whole) {
+            ensure(
+                report.flushed || !report.step.writes(),
+                "it claims success with a pass that was not flushed",
+            )?;
+            let all = if report.step.covers_nonzero() {
+                self.found_bytes == Some(report.covered.bytes)
             } else {
-                pass.covered == state.extents(&pass.step).into()
+                report.covered == state.extents(&report.step).into()
             };
-            ensure(all, "it claims success with a pass that did not cover its area")?;
+            ensure(all, "it claims success with a step that did not cover its area")?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use efface::internals::engine::job::JobReport;
 use efface::internals::engine::{Settings, Stop};
 use efface::internals::io::sim::{Faults, SimDisk};
-use efface::internals::plan::{Method, Plan, Policy};
+use efface::internals::plan::{Method, Plan, Policy, Step};
 use efface::internals::range::{Extent, ExtentSet};
 use efface::internals::record::claim::claim;
 use efface::internals::verdict::Verdict;
@@ -27,13 +27,13 @@ fn disk(content: Vec<u8>, faults: Faults) -> SimDisk {
     SimDisk::new(content, LOGICAL, PHYSICAL, 1, faults)
 }
 
-/// A wipe that is asked to end once its first pass has written one epoch.
-fn interrupted(plan: &Plan) -> JobReport {
+/// A wipe that is asked to end behind the first epoch of such a step.
+fn interrupted(plan: &Plan, in_step: fn(&Step) -> bool) -> JobReport {
     let (signal, mut disk) =
         (Arc::new(AtomicUsize::new(0)), disk(vec![SECRET; SIZE as usize], Faults::default()));
     let stop = Stop::new(signal.clone());
     let keep = &mut |progress: &efface::internals::engine::job::Checkpoint| {
-        if progress.running.as_ref().is_some_and(|report| report.step.writes()) {
+        if progress.running.as_ref().is_some_and(|report| in_step(&report.step)) {
             signal.store(2, Ordering::Relaxed);
         }
     };
@@ -42,8 +42,12 @@ fn interrupted(plan: &Plan) -> JobReport {
 
 /// The columns that the map marks as written, from its left edge.
 fn marked(report: &JobReport) -> ExtentSet {
+    marked_as("written", report)
+}
+
+fn marked_as(class: &str, report: &JobReport) -> ExtentSet {
     let svg = map::device(report).into_string();
-    let path = svg.split("<path class=\"written\" d=\"").nth(1).unwrap().split('"').next().unwrap();
+    let path = svg.split(&format!("<path class=\"{class}\" d=\"")).nth(1).unwrap().split('"').next().unwrap();
     let column = |rectangle: &str| {
         let (x, width) = (rectangle.split(' ').next().unwrap(), rectangle.split(['h', 'v']).nth(1).unwrap());
         Extent::at(x.parse::<u64>().unwrap() - LEFT, width.parse().unwrap())
@@ -53,7 +57,7 @@ fn marked(report: &JobReport) -> ExtentSet {
 
 #[test]
 fn the_record_of_an_interrupted_wipe_ends_at_what_was_covered() {
-    let report = interrupted(&plan(&Method::named("zero").unwrap(), Policy::Standard, SIZE));
+    let report = interrupted(&plan(&Method::named("zero").unwrap(), Policy::Standard, SIZE), Step::writes);
     assert_eq!((report.verdict, report.check()), (Verdict::Interrupted, Ok(())));
     let pass = report.steps.iter().find(|report| report.step.writes()).unwrap();
     assert_eq!(pass.covered, ExtentSet::from(Extent::new(0, EPOCH)).into());
@@ -90,6 +94,21 @@ fn the_map_of_a_thin_volume_shows_only_what_was_not_zero() {
             && passes.clone().all(|pass| pass.covered == ExtentSet::from(found).into())
     );
     assert_eq!(marked(&report), Extent::new(180, 240).into());
+
+    // What was not searched was not written.
+    let mut half = report;
+    let search = half.steps.iter().position(|report| report.step.finds_nonzero()).unwrap();
+    half.steps[search].covered = ExtentSet::from(Extent::new(0, SIZE / 2)).into();
+    assert!(half.check().unwrap_err().contains("did not cover its area"));
+}
+
+#[test]
+fn the_map_of_an_interrupted_check_ends_at_what_was_read() {
+    let compares = |step: &Step| step.expected().is_some();
+    let report = interrupted(&plan(&Method::named("zero").unwrap(), Policy::Full, SIZE), compares);
+    assert_eq!((report.verdict, report.check()), (Verdict::Interrupted, Ok(())));
+    assert_eq!(marked(&report), Extent::new(0, WIDTH).into());
+    assert_eq!(marked_as("read", &report), Extent::new(0, WIDTH / 4).into());
 }
 
 /// A record whose pass did not cover its area, and that says it did.

@@ -35,7 +35,7 @@ fn read(bytes: &[u8]) -> Option<Record> {
     Some(record)
 }
 
-/// What is believed of changed bytes concludes what the original does: nobody made the rest fit it.
+/// What is believed of changed bytes concludes what the original does: no other field was changed to fit.
 fn assert_concludes_the_same(bytes: &[u8], full: bool) {
     static ORIGINALS: OnceLock<[Record; 2]> = OnceLock::new();
     let originals = ORIGINALS.get_or_init(|| samples().each_ref().map(|sample| read(sample).unwrap()));

@@ -21,8 +21,9 @@ pub(super) struct Watch {
     /// The node or the image file.
     node: PathBuf,
     links: Vec<WatchedEdge>,
-    /// The kernel's number of the disk or medium behind each device of the chain.
-    sequences: Vec<(DeviceNumber, u64)>,
+    /// The kernel's number of the disk or medium behind each device of the chain that has one; `None` if it
+    /// could not be read, which no later number equals.
+    sequences: Vec<(DeviceNumber, Option<u64>)>,
     /// What the user overrode.
     force: Vec<Force>,
 }
@@ -40,7 +41,10 @@ impl Watch {
         let links = chain.iter().flat_map(|shared| links(tree, usage, shared)).collect();
         let sequence = |shared: &Shared| {
             let Place::Device(number) = shared.place else { return None };
-            Some((number, sequence(tree, number).ok()??))
+            match sequence(tree, number) {
+                Ok(before) => Some((number, Some(before?))),
+                Err(_) => Some((number, None)),
+            }
         };
         let sequences = chain.iter().filter_map(sequence).collect();
         Watch { tree: tree.clone(), place, node: node.to_path_buf(), links, sequences, force: force.to_vec() }
@@ -50,7 +54,7 @@ impl Watch {
     pub fn check(&self) -> io::Result<()> {
         let usage = Usage::since(&self.tree, Instant::now())?;
         for &(number, before) in &self.sequences {
-            if sequence(&self.tree, number)?.is_some_and(|now| now != before) {
+            if sequence(&self.tree, number)?.is_some_and(|now| Some(now) != before) {
                 let name = self.tree.block(number).map_or(number.to_string(), |block| block.name());
                 return Err(io::Error::other(format!(
                     "another disk or medium is behind {name} now (diskseq)"
@@ -157,5 +161,8 @@ mod tests {
         assert!(watch.check().unwrap_err().to_string().contains("another disk or medium is behind sda"));
         fake.make_unreadable(&diskseq);
         assert!(watch.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
+        // Nor is one that never said it.
+        let silent = Watch::new(&fake.tree, &usage, place, Path::new("/dev/sda"), &[]);
+        assert!(silent.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
     }
 }

@@ -168,8 +168,10 @@ def test_c7_progress_is_told(cinder):
     running = cinder.start(["delete_volume", volume.fields()], **SLOW)
     wait_for(writers)
     jobs = ["efface", "jobs", "--json", "--state-dir", "/var/lib/efface/jobs"]
-    [job] = wait_for(lambda: json.loads(run(*jobs).stdout)["jobs"])
-    assert (job["state"], job["device"]) == ("running", str(volume.node))
+    listed = lambda: json.loads(run(*jobs).stdout)["jobs"]
+    [job] = wait_for(listed)
+    assert (job["state"] in ("waiting", "running"), job["device"]) == (True, str(volume.node))
+    wait_for(lambda: [job for job in listed() if job["state"] == "running"])
     out, log = running.communicate(timeout=120)
     assert running.returncode == 0, out + log
     told = re.findall(rf"{volume.node}: step 1 of 1 .*, (\d+) % of all, about \d+ s left", out + log)

@@ -1,4 +1,4 @@
-//! `efface jobs`: running, resumable and finished wipes.
+//! `efface jobs`: running, waiting, resumable and finished wipes.
 
 use std::io;
 

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,7 @@ use crate::verdict::Verdict;
 
 /// It is written in place, and may be read while it is half written.
 const LIVE_READS_MAX: usize = 10;
+const LIVE_READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// The state of a running job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -59,8 +62,8 @@ impl LiveStatus {
 pub(super) fn write(running: &Running, state: &JobStatus) -> io::Result<()> {
     let text = serde_json::to_string(&LiveStatus::of(state)).map_err(io::Error::other)? + "\n";
     let file = running.lock().file();
-    file.set_len(0)?;
-    file.write_all_at(text.as_bytes(), 0)
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
 }
 
 /// What `efface jobs` shows of one disk.
@@ -68,12 +71,16 @@ pub(super) fn write(running: &Running, state: &JobStatus) -> io::Result<()> {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ListedJob {
     Running(LiveStatus),
+    /// A process has its lock, and has not begun with its first step.
+    Waiting(Summary),
     Resumable(Summary),
     Ended(Summary),
-    Damaged { file: PathBuf },
+    Damaged {
+        file: PathBuf,
+    },
 }
 
-/// A wipe that is not running.
+/// A wipe from its journal.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub device: String,
@@ -107,31 +114,90 @@ impl JournalStore {
     /// The folder cannot be read.
     pub fn jobs(&self) -> io::Result<Vec<ListedJob>> {
         let job = |name: &String| {
-            if let Some(live) = self.live(name) {
-                return Some(ListedJob::Running(live));
-            }
-            match self.read(name) {
-                StoredEntry::Nothing => None,
-                StoredEntry::Damaged(_) => Some(ListedJob::Damaged { file: self.path_of(name) }),
+            let waits = match self.lock_state(name) {
+                LockState::Working(live) => return Some(ListedJob::Running(live)),
+                LockState::Waiting => true,
+                LockState::Free => false,
+            };
+            Some(match self.read(name) {
+                StoredEntry::Nothing => return None,
+                StoredEntry::Damaged(_) => ListedJob::Damaged { file: self.path_of(name) },
+                StoredEntry::Entry(entry) if waits => ListedJob::Waiting(Summary::of(&entry)),
                 StoredEntry::Entry(entry) if entry.is_resumable() => {
-                    Some(ListedJob::Resumable(Summary::of(&entry)))
+                    ListedJob::Resumable(Summary::of(&entry))
                 }
-                StoredEntry::Entry(entry) => Some(ListedJob::Ended(Summary::of(&entry))),
-            }
+                StoredEntry::Entry(entry) => ListedJob::Ended(Summary::of(&entry)),
+            })
         };
         let mut jobs: Vec<ListedJob> = self.names()?.iter().filter_map(job).collect();
         jobs.sort_by_key(|job| match job {
             ListedJob::Running(live) => (0, live.device.clone()),
-            ListedJob::Resumable(summary) => (1, summary.device.clone()),
-            ListedJob::Damaged { file } => (2, printable_path(file)),
-            ListedJob::Ended(summary) => (3, summary.written.to_string()),
+            ListedJob::Waiting(summary) => (1, summary.device.clone()),
+            ListedJob::Resumable(summary) => (2, summary.device.clone()),
+            ListedJob::Damaged { file } => (3, printable_path(file)),
+            ListedJob::Ended(summary) => (4, summary.written.to_string()),
         });
         Ok(jobs)
     }
 
-    /// The state of a running job.
-    fn live(&self, name: &str) -> Option<LiveStatus> {
-        let mut reads = (0..LIVE_READS_MAX).map_while(|_| self.read_running(name));
-        reads.find_map(|bytes| serde_json::from_slice(&bytes).ok())
+    /// A lock whose status cannot be read is a lock: its process has not written one yet. What cannot be
+    /// seen free is not free.
+    fn lock_state(&self, name: &str) -> LockState {
+        for read in 0..LIVE_READS_MAX {
+            if read > 0 {
+                thread::sleep(LIVE_READ_AGAIN);
+            }
+            let status = match self.read_running(name) {
+                Ok(None) => return LockState::Free,
+                Ok(Some(bytes)) => serde_json::from_slice::<LiveStatus>(&bytes).ok(),
+                Err(_) => None,
+            };
+            match status {
+                Some(live) if live.step == 0 => return LockState::Waiting,
+                Some(live) => return LockState::Working(live),
+                None => {}
+            }
+        }
+        LockState::Waiting
+    }
+}
+
+/// What the lock of a disk's journal says.
+enum LockState {
+    Free,
+    Waiting,
+    Working(LiveStatus),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::tests::{begin, disk};
+    use super::*;
+
+    fn states(folder: &JournalStore) -> Vec<String> {
+        let jobs = serde_json::to_value(folder.jobs().unwrap()).unwrap();
+        jobs.as_array().unwrap().iter().map(|job| job["state"].as_str().unwrap().into()).collect()
+    }
+
+    #[test]
+    fn a_locked_journal_is_never_resumable_or_ended() {
+        let path = tempfile::tempdir().unwrap();
+        let folder = JournalStore::open(path.path()).unwrap();
+        let started = begin(&folder, &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
+        assert_eq!(states(&folder), ["waiting"], "its process has written no status yet");
+        let mut status = JobStatus::new("/dev/sda");
+        started.journal.show(&status);
+        assert_eq!(states(&folder), ["waiting"], "it waits for a slot");
+        status.step = 1;
+        started.journal.show(&status);
+        assert_eq!(states(&folder), ["running"]);
+        started.journal.end(Verdict::Interrupted);
+        assert_eq!(states(&folder), ["resumable"]);
+        let name = folder.names().unwrap().remove(0);
+        let lock = folder.lock(&name, Instant::now()).unwrap().unwrap();
+        lock.lock().file().write_all_at(b"{\"pid\": 1", 0).unwrap();
+        assert_eq!(states(&folder), ["waiting"], "its status is half written");
     }
 }

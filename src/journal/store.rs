@@ -121,8 +121,8 @@ impl JournalStore {
     }
 
     /// What the process that has locked this journal writes about its job.
-    pub(super) fn read_running(&self, name: &str) -> Option<Vec<u8>> {
-        self.directory.read_locked(&format!("{name}.running"), LIVE_BYTES_MAX).ok().flatten()
+    pub(super) fn read_running(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.directory.read_locked(&format!("{name}.running"), LIVE_BYTES_MAX)
     }
 
     /// All undamaged journals by name, each read once.

@@ -24,6 +24,7 @@ pub fn jobs_table(jobs: &[ListedJob]) -> String {
                 Cell::new(how_far(live)),
                 Cell::new(format!("{} s ago", live.seconds)),
             ],
+            ListedJob::Waiting(summary) => row(summary, Cell::new("waiting").fg(Color::Cyan)),
             ListedJob::Resumable(summary) => row(summary, Cell::new("resumable").fg(Color::Yellow)),
             ListedJob::Ended(summary) => {
                 row(summary, Cell::new(summary.verdict.map_or("ended", |verdict| verdict.word())))
@@ -43,9 +44,6 @@ pub fn jobs_table(jobs: &[ListedJob]) -> String {
 }
 
 fn how_far(live: &LiveStatus) -> String {
-    if live.step == 0 {
-        return "waits".into();
-    }
     let percent = u128::from(live.done_bytes) * 100 / u128::from(live.total_bytes.max(1));
     let left = live.seconds_left.map_or(String::new(), |seconds| format!(", {seconds} s left"));
     format!("step {} of {}, {}: {percent} % of all{left}", live.step, live.steps, live.act)

@@ -120,11 +120,10 @@ impl Usage {
     }
 
     fn bytes_of(&self, place: Place) -> Extent {
-        let size = match place {
-            Place::Device(number) => self.tree.block(number).map_or(0, |block| block.size_bytes()),
-            Place::File(_) => 0,
-        };
-        if size == 0 { ALL } else { Extent::new(0, size) }
+        match place {
+            Place::Device(number) => self.stack.areas.get(&number).copied().unwrap_or(ALL),
+            Place::File(_) => ALL,
+        }
     }
 
     /// The layers that its bytes go through, from the target down.

@@ -3,6 +3,7 @@
 //! What cannot be read is kept as a guess (the devices may share any of their bytes), as a layer of an
 //! unknown kind, or as a question without an answer: never as nothing.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::super::identity::{Inode, Names};
@@ -37,12 +38,15 @@ pub(in crate::device) struct Stack {
     pub graph: Graph,
     /// Disks that may be the same one: no difference could be read.
     pub twins: Vec<Twins>,
+    /// The bytes of each device.
+    pub areas: BTreeMap<DeviceNumber, Extent>,
 }
 
 impl Stack {
     pub fn read(tree: &Tree) -> io::Result<Stack> {
         let blocks = tree.blocks()?;
-        let mut reader = GraphBuilder { tree, graph: Graph::default() };
+        let areas = blocks.iter().map(|block| (block.number(), whole(block))).collect();
+        let mut reader = GraphBuilder { tree, graph: Graph::default(), areas };
         for block in &blocks {
             match reader.add(block) {
                 // A device can go while it is looked at.
@@ -53,7 +57,7 @@ impl Stack {
         for block in &blocks {
             reader.add_other_holders(block);
         }
-        let mut stack = Stack { graph: reader.graph, twins: Vec::new() };
+        let mut stack = Stack { graph: reader.graph, twins: Vec::new(), areas: reader.areas };
         stack.add_paths(tree, &blocks);
         Ok(stack)
     }
@@ -85,6 +89,7 @@ impl Stack {
 struct GraphBuilder<'a> {
     tree: &'a Tree,
     graph: Graph,
+    areas: BTreeMap<DeviceNumber, Extent>,
 }
 
 impl GraphBuilder<'_> {
@@ -111,7 +116,7 @@ impl GraphBuilder<'_> {
         for slave in self.or_unread(slaves, block, "what it stands on") {
             let lower = Place::Device(slave.number());
             if !known.contains(&lower) {
-                self.graph.add(Edge::somewhere(place, whole(block), lower, Share::Spread));
+                self.graph.add(Edge::somewhere(place, self.whole(block), lower, Share::Spread));
             }
         }
         Ok(())
@@ -125,8 +130,12 @@ impl GraphBuilder<'_> {
                 format!("where {} begins cannot be read", block.name()),
             )
         })?;
-        let edge =
-            Edge::exact(Place::Device(block.number()), whole(block), Place::Device(disk.number()), start);
+        let edge = Edge::exact(
+            Place::Device(block.number()),
+            self.whole(block),
+            Place::Device(disk.number()),
+            start,
+        );
         self.graph.add(Edge { view: true, ..edge });
         Ok(())
     }
@@ -140,7 +149,7 @@ impl GraphBuilder<'_> {
                     Backing::Device(number) => Place::Device(DeviceNumber(number)),
                     Backing::File { device, inode } => Place::File(Inode { device, inode }),
                 };
-                self.graph.add(Edge::exact(place, whole(block), lower, offset));
+                self.graph.add(Edge::exact(place, self.whole(block), lower, offset));
             }
             Err(_) if !block.has("loop/backing_file") => {}
             Err(_) => {
@@ -222,7 +231,8 @@ impl GraphBuilder<'_> {
         let place = Place::Device(block.number());
         // What it stands on is asked of every device once more: what is unread is kept there.
         for slave in block.slaves().unwrap_or_default() {
-            let edge = Edge::somewhere(place, whole(block), Place::Device(slave.number()), Share::Spread);
+            let edge =
+                Edge::somewhere(place, self.whole(block), Place::Device(slave.number()), Share::Spread);
             self.graph.add(Edge { guess: Some(why.clone()), ..edge });
         }
         self.graph.add_layer(place, Layer::unknown(block.name(), "dm, its table cannot be read"));
@@ -240,6 +250,10 @@ impl GraphBuilder<'_> {
         }
     }
 
+    fn whole(&self, block: &Block) -> Extent {
+        self.areas.get(&block.number()).copied().unwrap_or_else(|| whole(block))
+    }
+
     /// What holds a device without being known to stand on it, holds all of it.
     fn add_other_holders(&mut self, block: &Block) {
         let lower = Place::Device(block.number());
@@ -247,7 +261,7 @@ impl GraphBuilder<'_> {
         for holder in self.or_unread(holders, block, "what stands on it") {
             let upper = Place::Device(holder.number());
             if !self.graph.edges_below(upper).any(|edge| edge.lower == lower) {
-                self.graph.add(Edge::somewhere(upper, whole(&holder), lower, Share::Spread));
+                self.graph.add(Edge::somewhere(upper, self.whole(&holder), lower, Share::Spread));
             }
         }
     }
@@ -328,6 +342,7 @@ fn array(block: &Block) -> io::Result<Layer> {
     Ok(layer)
 }
 
+/// Larger than any device where its size cannot be read, or is 0.
 fn whole(block: &Block) -> Extent {
     match block.size_bytes() {
         0 => ALL,

@@ -1,8 +1,8 @@
 //! Block devices in sysfs (Documentation/ABI/testing/sysfs-block, stable/sysfs-block).
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
 
 use super::super::{DeviceNumber, Tree, printable};
 
@@ -11,15 +11,15 @@ pub(in crate::device) const SECTOR_BYTES: u64 = 512;
 
 impl Tree {
     pub(in crate::device) fn block(&self, number: DeviceNumber) -> io::Result<Block> {
-        let folder = self.sys.join("dev/block").join(number.to_string()).canonicalize()?;
-        Ok(Block { folder, number })
+        let link = self.sys.join("dev/block").join(number.to_string());
+        Ok(Block { folder: linked_folder(&link)?, number })
     }
 
     /// Everything that the kernel has a number for, in the order of its names.
     pub(in crate::device) fn blocks(&self) -> io::Result<Vec<Block>> {
         let mut blocks = Vec::new();
         for entry in fs::read_dir(self.sys.join("class/block"))? {
-            match Block::at(&entry?.path()) {
+            match linked_folder(&entry?.path()).and_then(Block::at) {
                 // A device can go while it is looked at.
                 Err(error) if is_gone(&error) => {}
                 block => blocks.push(block?),
@@ -28,6 +28,20 @@ impl Tree {
         blocks.sort_by_cached_key(|block| natural(&block.name()));
         Ok(blocks)
     }
+}
+
+/// The folder of a device that one of sysfs' links leads to. They are relative to where they lie, and lead
+/// to no other link: their words are enough, where canonicalize asks the kernel for each folder on the way.
+fn linked_folder(link: &Path) -> io::Result<PathBuf> {
+    let mut folder = link.to_path_buf();
+    folder.pop();
+    for word in fs::read_link(link)?.components() {
+        match word {
+            Component::ParentDir => drop(folder.pop()),
+            word => folder.push(word),
+        }
+    }
+    Ok(folder)
 }
 
 /// `sda10` after `sda9`: letters and numbers in turn.
@@ -107,10 +121,10 @@ pub(in crate::device) struct Block {
 }
 
 impl Block {
-    fn at(folder: &Path) -> io::Result<Block> {
-        let folder = folder.canonicalize()?;
-        let number = fs::read_to_string(folder.join("dev"))?;
-        let number = number.trim().parse().map_err(|()| io::Error::from(io::ErrorKind::InvalidData))?;
+    fn at(folder: PathBuf) -> io::Result<Block> {
+        let number = read_whole(&folder.join("dev"))?;
+        let number = String::from_utf8_lossy(&number).trim().parse();
+        let number = number.map_err(|()| io::Error::from(io::ErrorKind::InvalidData))?;
         Ok(Block { folder, number })
     }
 
@@ -215,7 +229,7 @@ impl Block {
     /// The whole disk: of a partition the one that it lies on, else itself.
     pub fn disk(&self) -> io::Result<Block> {
         match self.folder.parent() {
-            Some(parent) if self.is_partition() => Block::at(parent),
+            Some(parent) if self.is_partition() => Block::at(parent.to_path_buf()),
             _ => Ok(self.clone()),
         }
     }
@@ -223,9 +237,10 @@ impl Block {
     pub fn partitions(&self) -> io::Result<Vec<Block>> {
         let mut partitions = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
-            let folder = entry?.path();
-            if folder.join("partition").exists() {
-                partitions.push(Block::at(&folder)?);
+            let entry = entry?;
+            let folder = entry.path();
+            if entry.file_type()?.is_dir() && folder.join("partition").exists() {
+                partitions.push(Block::at(folder)?);
             }
         }
         partitions.sort_by_key(Block::number);
@@ -248,7 +263,7 @@ impl Block {
     fn linked(&self, folder: &str) -> io::Result<Vec<Block>> {
         let mut blocks = Vec::new();
         for entry in fs::read_dir(self.folder.join(folder))? {
-            match Block::at(&entry?.path()) {
+            match linked_folder(&entry?.path()).and_then(Block::at) {
                 // A disk that is gone keeps its link until what stands on it lets go.
                 Err(error) if is_gone(&error) => {}
                 block => blocks.push(block?),
@@ -290,7 +305,7 @@ pub(in crate::device) fn read_attribute_but(
     name: &str,
     absent: &[i32],
 ) -> io::Result<Option<String>> {
-    match fs::read(folder.join(name)) {
+    match read_whole(&folder.join(name)) {
         Ok(bytes) => {
             let text = printable(String::from_utf8_lossy(&bytes).trim());
             Ok((!text.is_empty()).then_some(text))
@@ -298,6 +313,25 @@ pub(in crate::device) fn read_attribute_but(
         Err(error) if error.raw_os_error().is_some_and(|errno| absent.contains(&errno)) => Ok(None),
         Err(error) => Err(io::Error::new(error.kind(), format!("{name} cannot be read: {error}"))),
     }
+}
+
+/// As `fs::read`, without asking for a length that sysfs does not know.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    const PAGE_BYTES: usize = 4096;
+    let (mut file, mut bytes, mut length) = (File::open(path)?, vec![0; PAGE_BYTES], 0);
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if length == bytes.len() {
+            bytes.resize(length + PAGE_BYTES, 0);
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// A folder that was there a moment ago is missing, or its device is.

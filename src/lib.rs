@@ -28,6 +28,7 @@ mod error;
 mod io;
 mod journal;
 mod luks;
+mod parallel;
 mod pattern;
 mod plan;
 mod printable;

@@ -22,6 +22,7 @@ use super::usage::{self, Usage};
 use super::{Findings, Tree, volume};
 use crate::error::{Error, Kind, Result};
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, Target};
+use crate::parallel;
 use crate::plan::KeyPlan;
 use caches::Caches;
 use candidate::{Candidate, check_content, check_writable, overridden};
@@ -210,7 +211,7 @@ struct OpenedCandidate {
 fn take_all(
     tree: &Tree,
     requests: &[Request],
-    open: impl Fn(&Candidate, &Usage, &Request) -> Result<(Target, Held)>,
+    open: impl Fn(&Candidate, &Usage, &Request) -> Result<(Target, Held)> + Sync,
 ) -> Vec<Result<(Candidate, Examined, Held, Watch)>> {
     let before = Usage::read(tree);
     let take = |request: &Request| {
@@ -224,7 +225,7 @@ fn take_all(
         let findings = Findings { signatures, forced, ..Findings::default() };
         Ok(OpenedCandidate { candidate, target, held, findings })
     };
-    let taken: Vec<Result<OpenedCandidate>> = requests.iter().map(take).collect();
+    let taken = parallel::map(requests.iter().collect(), take);
     let after = Usage::read(tree);
     let openers =
         after.as_ref().map_err(unseen_too).and_then(|usage| openers_after_wait(tree, usage, &taken));

@@ -19,6 +19,7 @@ use super::refusal::{self, Refusal};
 use super::usage::{self, Usage};
 use super::{DeviceNumber, Tree};
 use crate::error::{Error, Result};
+use crate::parallel;
 
 /// One device, with what stands on it.
 #[derive(Debug, Serialize)]
@@ -48,7 +49,8 @@ pub fn inventory(tree: &Tree) -> Result<Vec<InventoryEntry>> {
     let blocks = tree.blocks().map_err(unseen)?;
     let lowest = |block: &&Block| !block.is_partition() && !block.is_hidden() && !block.is_above_others();
     let with_bytes = blocks.iter().filter(lowest).filter(|block| block.size_bytes() > 0);
-    with_bytes.map(|block| survey.entry(block)).collect::<io::Result<_>>().map_err(unseen)
+    let entries = parallel::map(with_bytes.collect(), |block| survey.entry(block));
+    entries.into_iter().collect::<io::Result<_>>().map_err(unseen)
 }
 
 const LOOK: Duration = Duration::from_millis(200);

@@ -10,9 +10,8 @@ mod key;
 mod live;
 mod store;
 
-use std::cell::OnceCell;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -72,12 +71,12 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 pub struct Journals {
     folder: JournalStore,
     /// Unfinished wipes as they were at the first question: path of the disk, and name.
-    unfinished: OnceCell<Vec<(String, String)>>,
+    unfinished: OnceLock<Vec<(String, String)>>,
 }
 
 impl Journals {
     pub fn new(folder: JournalStore) -> Journals {
-        Journals { folder, unfinished: OnceCell::new() }
+        Journals { folder, unfinished: OnceLock::new() }
     }
 
     /// Opens the journal of a disk. With `resume` the job goes on where an earlier wipe ended, if there

@@ -29,6 +29,7 @@ use crate::engine::status::JobStatus;
 use crate::engine::{Settings, Stop};
 use crate::error::{Error, Result};
 use crate::journal::{self, Journal, Journals, StartedJournal};
+use crate::parallel;
 use crate::plan::Plan;
 use crate::printable::printable_path;
 use crate::record::evidence::Evidence;
@@ -184,9 +185,8 @@ pub fn run(
     });
 
     let ended = Instant::now();
-    let mut records = refused;
-    let mut resumable = Vec::new();
-    for (((subject, before), journal), result) in subjects.into_iter().zip(journals).zip(results) {
+    let jobs: Vec<_> = subjects.into_iter().zip(journals).zip(results).collect();
+    let finished = parallel::map(jobs, |(((subject, before), journal), result)| {
         let device = subject.device.clone();
         let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
         let record = match result {
@@ -196,11 +196,13 @@ pub fn run(
                 Record::of_error(assignment, &device, known, started, error)
             }
         };
-        if journal.is_some_and(|journal| journal.end(record.verdict)) {
-            resumable.push(device.clone());
-        }
-        records.push((device, record));
-    }
+        let resumable = journal.is_some_and(|journal: Journal| journal.end(record.verdict));
+        (device, record, resumable)
+    });
+    let resumable = finished.iter().filter(|(_, _, resumable)| *resumable);
+    let resumable = resumable.map(|(device, ..)| device.clone()).collect();
+    let mut records = refused;
+    records.extend(finished.into_iter().map(|(device, record, _)| (device, record)));
     records.sort_by_key(|(path, _)| asked.iter().position(|device| device == path));
     let mut records: Vec<Record> = records.into_iter().map(|(_, record)| record).collect();
     let kept: Vec<Result<()>> = records.iter_mut().map(|record| evidence.keep(record, stop)).collect();

@@ -16,6 +16,7 @@ use crate::engine::Settings;
 use crate::engine::fleet::Parallel;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{JournalStore, Journals};
+use crate::parallel;
 use crate::plan::Method;
 use crate::record::Assignment;
 use crate::record::details::Details;
@@ -121,21 +122,21 @@ impl Wipe {
         }
 
         let journals = journals.map(Journals::new);
-        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
-        for (path, claim) in claimed {
-            let job = claim.and_then(|(claim, plan)| {
-                let question =
-                    Question { identity: claim.identity(), findings: claim.findings(), plan: &plan };
-                let begun = observer.confirm(&question).and_then(|()| {
-                    let outline = plan.outline(&method);
-                    let job = SessionJob::wipe(path.clone(), claim, plan, &settings);
-                    match &journals {
-                        Some(journals) => job.journaled(journals, outline, resume),
-                        None => Ok(job),
-                    }
-                });
-                begun.map_err(|error| refusals.record(&path, error))
+        let confirmed = claimed.into_iter().map(|claimed| confirm(claimed, observer, &refusals)).collect();
+        let begun = parallel::map(confirmed, |(path, confirmed)| {
+            let job = confirmed.and_then(|(claim, plan)| {
+                let outline = plan.outline(&method);
+                let job = SessionJob::wipe(path.clone(), claim, plan, &settings);
+                let journaled = match &journals {
+                    Some(journals) => job.journaled(journals, outline, resume),
+                    None => Ok(job),
+                };
+                journaled.map_err(|error| refusals.record(&path, error))
             });
+            (path, job)
+        });
+        let (mut jobs, mut refused) = (Vec::new(), Vec::new());
+        for (path, job) in begun {
             match job {
                 Ok(job) => jobs.push(job),
                 Err(record) => refused.push((path, *record)),
@@ -185,4 +186,14 @@ fn claim(
         }
     };
     paths.iter().zip(guard::claim_all(refusals.tree, &requests)).map(claim).collect()
+}
+
+/// Asks about a claimed device; what was refused already stays so.
+fn confirm((path, claim): Claimed, observer: &mut dyn Observer, refusals: &Refusals) -> Claimed {
+    let confirmed = claim.and_then(|(claim, plan)| {
+        let question = Question { identity: claim.identity(), findings: claim.findings(), plan: &plan };
+        let answer = observer.confirm(&question);
+        answer.map(|()| (claim, plan)).map_err(|error| refusals.record(&path, error))
+    });
+    (path, confirmed)
 }

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The modules, lowest first: each may use those before it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     // Loops are what tests work with, and use nothing of ours.
     "loops",
     "printable",
     "range",
+    "parallel",
     "units",
     "digest",
     "error",

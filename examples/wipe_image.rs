@@ -14,8 +14,8 @@ impl Observer for Loud {
     }
 
     fn watch(&mut self, event: Option<(usize, &Event)>) {
-        if let Some((_, Event::StepStarted { step, act, .. })) = event {
-            println!("step {}: {act}", step + 1);
+        if let Some((_, Event::StepStarted { step, step_name, .. })) = event {
+            println!("step {}: {step_name}", step + 1);
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Event {
     StepStarted {
         step: usize,
         steps: usize,
-        act: String,
+        step_name: String,
         bytes: u64,
     },
     Progress {

@@ -52,7 +52,7 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, context: Job
         steps,
         state: JobState { residue, unreadable, nonzero, .. },
         surviving,
-        before,
+        survey,
         verification,
         unchanged_key_bytes,
         residue_unreadable,
@@ -69,7 +69,7 @@ pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, context: Job
         residue_unreadable,
         unreadable,
         surviving,
-        before,
+        survey,
         verification,
         unchanged_key_bytes,
         found_bytes: nonzero.map(|nonzero| nonzero.bytes()),
@@ -96,7 +96,7 @@ struct JobRun<'a> {
     steps: Vec<StepReport>,
     residue_unreadable: ExtentSet,
     surviving: Survivors,
-    before: Option<SurveyResult>,
+    survey: Option<SurveyResult>,
     fingerprint_set: Option<FingerprintSet>,
     verification: Option<Verification>,
     /// Where the keys are that are to be destroyed.
@@ -131,7 +131,7 @@ impl<'a> JobRun<'a> {
             steps: Vec::new(),
             residue_unreadable: ExtentSet::new(),
             surviving: Survivors::default(),
-            before: None,
+            survey: None,
             fingerprint_set: None,
             verification: None,
             key_material: plan.keys.as_ref().map(KeyPlan::material),
@@ -167,7 +167,7 @@ impl<'a> JobRun<'a> {
                 Operation::Fingerprint if self.fingerprint_set.is_some() => {
                     Ok(self.compare_keys(number, steps))
                 }
-                Operation::Fingerprint => draw().and_then(|seed| self.survey(number, steps, seed)),
+                Operation::Fingerprint => draw().and_then(|seed| self.take_survey(number, steps, seed)),
                 Operation::Compare { pattern } => match step.earlier_check() {
                     Some(earlier) => {
                         let places = self.state.probes(step, &earlier.seed).extents;
@@ -219,29 +219,29 @@ impl<'a> JobRun<'a> {
     }
 
     /// Reads drawn blocks before the first pass. What cannot be read is no reason not to write.
-    fn survey(&mut self, number: usize, steps: &[Step], seed: Seed) -> Result<Option<Halt>> {
+    fn take_survey(&mut self, number: usize, steps: &[Step], seed: Seed) -> Result<Option<Halt>> {
         let block = self.geometry.logical_block;
         let drawn = self.state.drawn(&steps[number], &seed);
         let expect = steps.iter().rev().find_map(Step::expected);
         let mut fingerprint_set = FingerprintSet::new()?;
-        let mut before = SurveyResult { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
+        let mut survey = SurveyResult { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
         let mut expected = vec![0; block as usize];
         let mut on_read = |extent: Extent, bytes: &[u8]| {
             for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
                 fingerprint_set.keep(at.start, bytes);
-                before.read_bytes += at.len();
-                before.zero_bytes += if bytes.iter().all(|byte| *byte == 0) { at.len() } else { 0 };
+                survey.read_bytes += at.len();
+                survey.zero_bytes += if bytes.iter().all(|byte| *byte == 0) { at.len() } else { 0 };
                 if let Some(expect) = expect {
                     let expected = &mut expected[..bytes.len()];
                     expect.fill(at.start, expected);
-                    before.expected_bytes += if expected == bytes { at.len() } else { 0 };
+                    survey.expected_bytes += if expected == bytes { at.len() } else { 0 };
                 }
             }
         };
         let settings = Settings { errors_max: SURVEY_ERRORS_MAX, ..*self.settings };
         let (report, halt) = self.cover(number, steps.len(), &steps[number], &drawn, &settings, &mut on_read);
         self.push(report);
-        (self.before, self.fingerprint_set) = (Some(before), Some(fingerprint_set));
+        (self.survey, self.fingerprint_set) = (Some(survey), Some(fingerprint_set));
         Ok(halt.filter(|halt| !matches!(halt, Halt::Failed(_))))
     }
 
@@ -419,7 +419,7 @@ impl<'a> JobRun<'a> {
         let mut progress = self.progress(None);
         let JobRun { disk, stop, emitter, keep, epoch, .. } = self;
         let bytes = extents.bytes();
-        emitter.emit(Event::StepStarted { step: number, steps: count, act: step.to_string(), bytes });
+        emitter.emit(Event::StepStarted { step: number, steps: count, step_name: step.to_string(), bytes });
         let whole = |report: StepReport| match &before {
             Some(before) => report.after(before),
             None => report,

@@ -1,6 +1,6 @@
 //! Recheck of a kept report: its numbers are recomputed from its plan.
 //!
-//! A certificate is checked with it by a stranger, so nothing in it is believed: every count that
+//! A certificate is checked with it by a stranger, so nothing in it is trusted: every count that
 //! leads to work or memory is looked at first.
 
 use super::job::{JobReport, JobState};
@@ -92,11 +92,11 @@ impl JobReport {
             inside && fewer && each.step < planned.len() && self.plan.keys.is_none()
         });
         ensure(resumed, "it was resumed where its plan has no step")?;
-        let before = self
-            .before
+        let survey = self
+            .survey
             .iter()
-            .all(|before| before.read_bytes >= before.zero_bytes.max(before.expected_bytes));
-        ensure(before, "more was found before than was read")
+            .all(|survey| survey.read_bytes >= survey.zero_bytes.max(survey.expected_bytes));
+        ensure(survey, "more was found before than was read")
     }
 
     /// What the first `count` steps have left.

@@ -11,7 +11,7 @@ pub struct JobStatus {
     /// From 1; 0 before the first.
     pub step: usize,
     pub steps: usize,
-    pub act: String,
+    pub step_name: String,
     pub bytes: u64,
     pub done: u64,
     /// Of all steps so far.
@@ -28,7 +28,7 @@ impl JobStatus {
             device: device.into(),
             step: 0,
             steps: 0,
-            act: String::new(),
+            step_name: String::new(),
             bytes: 0,
             done: 0,
             done_before: 0,
@@ -40,10 +40,10 @@ impl JobStatus {
 
     pub fn watch(&mut self, event: &Event) {
         match event {
-            Event::StepStarted { step, steps, act, bytes } => {
+            Event::StepStarted { step, steps, step_name, bytes } => {
                 self.done_before += self.done;
                 (self.step, self.steps, self.bytes, self.done) = (step + 1, *steps, *bytes, 0);
-                self.act.clone_from(act);
+                self.step_name.clone_from(step_name);
             }
             Event::Progress { bytes, .. } => self.done = *bytes,
             Event::Unusable { at, .. } => self.unusable += at.len(),
@@ -62,7 +62,7 @@ impl JobStatus {
             self.device,
             self.step,
             self.steps,
-            self.act,
+            self.step_name,
             bytes(self.done),
             bytes(self.bytes)
         )

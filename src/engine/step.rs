@@ -80,7 +80,7 @@ pub struct StepReport {
 
 impl StepReport {
     /// One report of a step that two processes did, of which the later one visited again what the
-    /// earlier one is not believed for. It wrote: no check goes on in another process.
+    /// earlier one is not trusted for. It wrote: no check goes on in another process.
     pub fn after(self, before: &StepReport) -> StepReport {
         let both =
             |one: &ExtentSet, other: &ExtentSet| -> ExtentSet { one.iter().chain(other.iter()).collect() };

@@ -1,4 +1,4 @@
-//! What a journal holds of one wipe, and when another process may believe it.
+//! What a journal holds of one wipe, and when another process may trust it.
 
 use std::collections::BTreeMap;
 

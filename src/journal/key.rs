@@ -1,4 +1,4 @@
-//! The key of the HMAC that seals journals: a process that cannot read it writes none that is believed.
+//! The key of the HMAC that seals journals: a process that cannot read it writes none that is trusted.
 
 use std::io;
 

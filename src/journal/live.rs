@@ -29,7 +29,7 @@ pub struct LiveStatus {
     /// From 1; 0 while it waits.
     pub step: usize,
     pub steps: usize,
-    pub act: String,
+    pub step_name: String,
     /// Of all steps together.
     pub done_bytes: u64,
     pub total_bytes: u64,
@@ -48,7 +48,7 @@ impl LiveStatus {
             device: state.device.clone(),
             step: state.step,
             steps: state.steps,
-            act: state.act.clone(),
+            step_name: state.step_name.clone(),
             done_bytes: done,
             total_bytes: state.total,
             unusable_bytes: state.unusable,

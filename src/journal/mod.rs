@@ -3,7 +3,7 @@
 //! The journal of a disk is named after what the disk is, never after its path. It is replaced whole
 //! after each epoch and each step, behind the flush; its first line is the HMAC of the rest, by a key
 //! that only its owner reads (`journal.key`). A damaged journal costs the progress, and no more: what it
-//! says is believed only where nothing can have been written since.
+//! says is trusted only where nothing can have been written since.
 
 mod entry;
 mod key;
@@ -100,7 +100,7 @@ impl Journals {
         // Until the job has read the disk, the circumstances are those that the earlier process wrote.
         let resume = earlier.as_ref().map(|earlier| Resume {
             progress: earlier.progress.clone(),
-            believed: earlier.closed.prove_unwritten_until(&fresh.closed),
+            trusted: earlier.closed.prove_unwritten_until(&fresh.closed),
             earlier: earlier.process.clone(),
             now: this_process(),
         });

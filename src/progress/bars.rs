@@ -38,10 +38,10 @@ impl Bars {
     pub fn watch(&mut self, job: usize, event: &Event) {
         let bar = &self.bars[job];
         match event {
-            Event::StepStarted { step, steps, act, bytes } => {
+            Event::StepStarted { step, steps, step_name, bytes } => {
                 bar.reset();
                 bar.set_length(*bytes);
-                bar.set_message(format!("{}/{steps} {act}", step + 1));
+                bar.set_message(format!("{}/{steps} {step_name}", step + 1));
             }
             Event::Progress { bytes, .. } => bar.set_position(*bytes),
             Event::Unusable { at, operation, error, .. } => {

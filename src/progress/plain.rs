@@ -42,9 +42,9 @@ impl Plain {
                     stderr_line(format_args!("{}: {fallback}", job.device));
                 }
             }
-            Event::StepStarted { step, steps, act, bytes: total } => {
+            Event::StepStarted { step, steps, step_name, bytes: total } => {
                 let now = Instant::now();
-                job.step = format!("step {} of {steps}, {act}", step + 1);
+                job.step = format!("step {} of {steps}, {step_name}", step + 1);
                 (job.bytes, job.started, job.reported_at) = (*total, now, now);
                 stderr_line(format_args!("{}: {}: {}", job.device, job.step, bytes(*total)));
             }

@@ -373,7 +373,7 @@ fn outside_of_keys(keys: &KeyPlan) -> Vec<String> {
 
 /// The limitation of a job that several processes did.
 fn resumption_limitation(each: &Resumption, steps: usize) -> String {
-    let below = match (each.believed, each.lost_flushed) {
+    let below = match (each.trusted, each.lost_flushed) {
         (true, true) => "no foreign write was detected, yet flushed data was lost: the device does not keep \
                          what it reports as flushed. All earlier work was read again"
             .into(),
@@ -414,9 +414,9 @@ fn resumption_limitation(each: &Resumption, steps: usize) -> String {
 /// Limitations that follow from measurements.
 pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<String> {
     // Key material is compared block by block with what it was, so a match before proves nothing there.
-    let before = job.before.filter(|before| before.expected_bytes > 0 && job.plan.keys.is_none());
-    let before = before.map(|before| {
-        let share = share(before.expected_bytes, before.read_bytes);
+    let survey = job.survey.filter(|survey| survey.expected_bytes > 0 && job.plan.keys.is_none());
+    let matched = survey.map(|survey| {
+        let share = share(survey.expected_bytes, survey.read_bytes);
         format!(
             "Before the first pass, {share} of the blocks sampled already matched what the read-back expects: for \
              these it proves nothing."
@@ -431,7 +431,7 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
         }
         None => None,
     };
-    before.into_iter().chain(resumed).chain(foreign).collect()
+    matched.into_iter().chain(resumed).chain(foreign).collect()
 }
 
 /// The category of NIST SP 800-88 Rev. 2 that a plan can reach on the media.

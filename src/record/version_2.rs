@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// Rewrites the parts whose form has changed. Unknown parts are left for the parser to refuse.
+/// Rewrites the parts whose form or name has changed. Unknown parts are left for the parser to refuse.
 pub fn upgrade(record: &mut Value) {
     let area = record.pointer("/job/plan/area").cloned().unwrap_or_default();
     let area_bytes = length(&area);
@@ -22,6 +22,10 @@ pub fn upgrade(record: &mut Value) {
         report.insert("failed_bytes".into(), json!(0));
         report.insert("step".into(), step);
     }
+    if let Some(job) = record.get_mut("job") {
+        rename(job, "before", "survey");
+    }
+    elements(record, "/job/resumed").for_each(|resumption| rename(resumption, "believed", "trusted"));
     if let Some(sample) = record.pointer_mut("/job/verification/sample") {
         *sample = sample_of(sample);
     }
@@ -29,6 +33,14 @@ pub fn upgrade(record: &mut Value) {
 
 fn elements<'a>(record: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
     record.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+fn rename(object: &mut Value, from: &str, to: &str) {
+    if let Some(fields) = object.as_object_mut()
+        && let Some(value) = fields.remove(from)
+    {
+        fields.insert(to.into(), value);
+    }
 }
 
 fn length(extent: &Value) -> Option<u64> {
@@ -81,5 +93,22 @@ fn sample_of(sample: &Value) -> Value {
         }
         Some("full") => Value::Null,
         _ => sample.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renamed_fields_keep_their_values() {
+        let mut record = json!({
+            "job": { "before": { "read_bytes": 512 }, "resumed": [{ "believed": true }] },
+        });
+        upgrade(&mut record);
+        let now = json!({
+            "job": { "survey": { "read_bytes": 512 }, "resumed": [{ "trusted": true }] },
+        });
+        assert_eq!(record, now);
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::map;
-use super::text::describe_before;
+use super::text::describe_survey;
 use crate::device::identity::Identity;
 use crate::engine::job::JobReport;
 use crate::engine::sampling::Bound;
@@ -168,13 +168,13 @@ fn verification(job: &JobReport) -> Markup {
             ("Drawn", Some(format!("{}, from seed {}", when(check.drawn), check.seed))),
         ]
     });
-    let before = job.before.as_ref().map(|before| ("Before", Some(describe_before(before))));
+    let survey = job.survey.as_ref().map(|survey| ("Survey", Some(describe_survey(survey))));
     let io = format!(
         "{}, {}",
         job.io_path.backend,
         if job.io_path.direct { "O_DIRECT" } else { "through the page cache" }
     );
-    let rows = before.into_iter().chain(checked.into_iter().flatten()).chain([("I/O", Some(io))]);
+    let rows = survey.into_iter().chain(checked.into_iter().flatten()).chain([("I/O", Some(io))]);
     facts("Verification", rows.collect())
 }
 

@@ -46,7 +46,7 @@ pub fn jobs_table(jobs: &[ListedJob]) -> String {
 fn how_far(live: &LiveStatus) -> String {
     let percent = u128::from(live.done_bytes) * 100 / u128::from(live.total_bytes.max(1));
     let left = live.seconds_left.map_or(String::new(), |seconds| format!(", {seconds} s left"));
-    format!("step {} of {}, {}: {percent} % of all{left}", live.step, live.steps, live.act)
+    format!("step {} of {}, {}: {percent} % of all{left}", live.step, live.steps, live.step_name)
 }
 
 fn row(summary: &Summary, state: Cell) -> [Cell; 4] {

@@ -70,8 +70,8 @@ fn render_job(text: &mut String, method: &str, job: &JobReport) {
             row(text, "", format!("seed {seed}"));
         }
     }
-    if let Some(before) = &job.before {
-        row(text, "before", describe_before(before));
+    if let Some(survey) = &job.survey {
+        row(text, "survey", describe_survey(survey));
     }
     if let Some(check) = &job.verification
         && check.probes.is_some()
@@ -91,13 +91,13 @@ fn render_job(text: &mut String, method: &str, job: &JobReport) {
     }
 }
 
-pub fn describe_before(before: &SurveyResult) -> String {
-    let share = |part: u64| share(part, before.read_bytes);
+pub fn describe_survey(survey: &SurveyResult) -> String {
+    let share = |part: u64| share(part, survey.read_bytes);
     format!(
         "of {} read, {} was zero, and {} was already what the check expects",
-        bytes(before.read_bytes),
-        share(before.zero_bytes),
-        share(before.expected_bytes)
+        bytes(survey.read_bytes),
+        share(survey.zero_bytes),
+        share(survey.expected_bytes)
     )
 }
 

@@ -420,7 +420,7 @@ fn an_interruption_says_how_far_it_is_and_how_to_go_on() {
     let child = limited("true", &[&arguments[..], &["16MiB/s"]].concat()).spawn().unwrap();
     let at_work = || {
         let output = efface().args(["jobs", "--json", "--state-dir"]).arg(state.path()).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().contains("\"act\": \"overwrite 0x00\"")
+        String::from_utf8(output.stdout).unwrap().contains("\"step_name\": \"overwrite 0x00\"")
     };
     let patience = Instant::now() + Duration::from_secs(20);
     while !at_work() && Instant::now() < patience {

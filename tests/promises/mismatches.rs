@@ -132,8 +132,8 @@ fn the_survey_counts_what_already_matched() {
     let shares = |method: &str, content: Vec<u8>| {
         let plan = plan(&Method::named(method).unwrap(), Policy::Standard, LARGE as u64);
         let mut disk = SimDisk::new(content, LOGICAL, PHYSICAL, 1, Faults::default());
-        let before = run(&mut disk, plan, &Settings::default()).0.before.unwrap();
-        (before.zero_bytes * 100 / before.read_bytes, before.expected_bytes * 100 / before.read_bytes)
+        let survey = run(&mut disk, plan, &Settings::default()).0.survey.unwrap();
+        (survey.zero_bytes * 100 / survey.read_bytes, survey.expected_bytes * 100 / survey.read_bytes)
     };
     let (zero, expected) = shares("zero", half_zero.clone());
     assert!((45..=55).contains(&zero) && zero == expected, "{zero} {expected}");
@@ -151,6 +151,6 @@ fn unreadable_blocks_before_the_wipe_do_not_stop_it() {
         SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults { bad_reads, ..Faults::default() });
     let (report, _) = run(&mut disk, plan, &settings());
     assert_eq!(report.verdict, Verdict::Residue, "{:?}", report.error);
-    assert!(report.before.unwrap().read_bytes == 0 && report.steps[0].errors <= 20);
+    assert!(report.survey.unwrap().read_bytes == 0 && report.steps[0].errors <= 20);
     assert!(disk.durable().iter().all(|byte| *byte == 0));
 }

@@ -45,14 +45,14 @@ struct Left {
     report: JobReport,
 }
 
-fn resumed(journal: &Option<String>, believed: bool) -> Option<Resume> {
+fn resumed(journal: &Option<String>, trusted: bool) -> Option<Resume> {
     let text = journal.as_ref()?;
-    Some(resume(serde_json::from_str(text).unwrap(), believed))
+    Some(resume(serde_json::from_str(text).unwrap(), trusted))
 }
 
-fn resume(progress: Checkpoint, believed: bool) -> Resume {
+fn resume(progress: Checkpoint, trusted: bool) -> Resume {
     let [earlier, now] = [1, 2].map(|pid| JobProcess { pid, boot_id: "test".into() });
-    Resume { progress, believed, earlier, now }
+    Resume { progress, trusted, earlier, now }
 }
 
 fn work(content: Vec<u8>, plan: &Plan, faults: Faults, cut: Cut, seed: u64, resume: Option<Resume>) -> Left {
@@ -138,7 +138,7 @@ fn a_wipe_resumed_after_any_power_cut_completes() {
 #[test]
 fn seeded_interruptions_and_resumes_keep_the_claim() {
     let methods = ["zero", "shred", "random", "nnsa"].map(|name| Method::named(name).unwrap());
-    let (mut went_on, mut differed, mut believed_once, mut fewer_seen) = (0, 0, 0, 0);
+    let (mut went_on, mut differed, mut trusted_once, mut fewer_seen) = (0, 0, 0, 0);
     for seed in 0..seeds() {
         let mut rng = rng(seed);
         let plan = plan(&methods[seed as usize % methods.len()], Policy::Full, SIZE as u64);
@@ -168,9 +168,9 @@ fn seeded_interruptions_and_resumes_keep_the_claim() {
             }
             // After a power cut only a test may believe it: an honest flush has kept its word. A run
             // that wrote no entry leaves the marks of the one before, which do not hold any more.
-            let believed = quiet && left.entries > 0 && rng.next_u64() & 1 == 0;
-            believed_once += u64::from(believed);
-            resume = resumed(&left.journal, believed);
+            let trusted = quiet && left.entries > 0 && rng.next_u64() & 1 == 0;
+            trusted_once += u64::from(trusted);
+            resume = resumed(&left.journal, trusted);
         }
         went_on += u64::from(resume.is_some());
         let earlier = resume.as_ref().map_or(0, |resume| resume.progress.resumed.len());
@@ -182,7 +182,7 @@ fn seeded_interruptions_and_resumes_keep_the_claim() {
         differed += u64::from(end.report.resumed.iter().any(|each| each.differing_bytes > 0));
     }
     let (went_on, differed) = (went_on * 10 / seeds(), differed * 10 / seeds());
-    assert!(went_on >= 5 && differed >= 1 && believed_once > 0, "one-sided: {went_on}, {differed}");
+    assert!(went_on >= 5 && differed >= 1 && trusted_once > 0, "one-sided: {went_on}, {differed}");
     assert!(fewer_seen > 0, "no foreign write was ever met in a later pass");
 }
 
@@ -214,8 +214,8 @@ fn stopped_early(faults: Faults) -> (Vec<u8>, Plan, Checkpoint) {
 #[test]
 fn a_trusted_disk_is_reread_from_the_last_epoch_and_others_in_full() {
     let (content, plan, progress) = stopped_early(Faults::default());
-    for (believed, reread) in [(true, 32768), (false, 65536)] {
-        let resume = Some(resume(progress.clone(), believed));
+    for (trusted, reread) in [(true, 32768), (false, 65536)] {
+        let resume = Some(resume(progress.clone(), trusted));
         let end = work(content.clone(), &plan, Faults::default(), Cut::Never, 2, resume);
         assert_eq!(end.report.verdict, Verdict::Wiped);
         let [resumption] = &end.report.resumed[..] else { panic!("{:?}", end.report.resumed) };
@@ -253,38 +253,38 @@ fn stopped_in_the_check(method: &str) -> (Vec<u8>, Plan, Checkpoint) {
 #[test]
 fn a_full_check_restarts_even_on_a_trusted_disk() {
     let (content, plan, progress) = stopped_in_the_check("zero");
-    for believed in [true, false] {
+    for trusted in [true, false] {
         let end = work(
             content.clone(),
             &plan,
             Faults::default(),
             Cut::Never,
             2,
-            Some(resume(progress.clone(), believed)),
+            Some(resume(progress.clone(), trusted)),
         );
         assert_eq!(end.report.verdict, Verdict::Wiped);
         assert_eq!(end.report.steps[2].bytes, SIZE as u64);
         assert_eq!(end.report.verification.as_ref().unwrap().bytes_read, SIZE as u64);
-        let reread = if believed { progress.epoch.unwrap().len() } else { SIZE as u64 };
+        let reread = if trusted { progress.epoch.unwrap().len() } else { SIZE as u64 };
         assert_eq!(end.report.resumed[0].reread_bytes, reread);
     }
 }
 
-/// Past the disk's own counter: whether it is believed or not, old data below the mark is found.
+/// Past the disk's own counter: whether it is trusted or not, old data below the mark is found.
 #[test]
 fn old_data_below_the_watermark_of_an_interrupted_check_is_found_or_overwritten() {
     let (mut content, plan, progress) = stopped_in_the_check("zero");
     content[4 * LOGICAL as usize..8 * LOGICAL as usize].fill(SECRET);
-    for (believed, verdict) in [(true, Verdict::Surviving), (false, Verdict::Wiped)] {
+    for (trusted, verdict) in [(true, Verdict::Surviving), (false, Verdict::Wiped)] {
         let end = work(
             content.clone(),
             &plan,
             Faults::default(),
             Cut::Never,
             2,
-            Some(resume(progress.clone(), believed)),
+            Some(resume(progress.clone(), trusted)),
         );
-        assert_eq!(end.report.verdict, verdict, "believed: {believed}");
+        assert_eq!(end.report.verdict, verdict, "trusted: {trusted}");
         judge(&end, &plan, "old data is never claimed to be gone");
     }
 }
@@ -319,14 +319,14 @@ fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
 
 /// A journal of a zero wipe without a check that is ahead of a disk of this content: all of it would
 /// be written, the last epoch from byte 65536 on.
-fn ahead(content: Vec<u8>, believed: bool) -> (Left, Plan) {
+fn ahead(content: Vec<u8>, trusted: bool) -> (Left, Plan) {
     let (_, plan, mut progress) = stopped_early(Faults::default());
     let running = progress.running.as_mut().unwrap();
     running.covered = ExtentSet::from(Extent::new(0, SIZE as u64)).into();
     running.bytes = SIZE as u64;
     progress.epoch = Some(Extent::new(65536, SIZE as u64));
     let plan = Plan { steps: plan.steps[..2].to_vec(), ..plan };
-    let resume = Some(resume(progress, believed));
+    let resume = Some(resume(progress, trusted));
     (work(content, &plan, Faults::default(), Cut::Never, 2, resume), plan)
 }
 
@@ -337,7 +337,7 @@ fn a_journal_that_is_ahead_of_the_disk_is_not_believed_and_costs_time_only() {
     judge(&end, &plan, "read, and written again");
 }
 
-/// Where such a journal is believed, what lies below its last epoch is not read: the sweeps' judge sees
+/// Where such a journal is trusted, what lies below its last epoch is not read: the sweeps' judge sees
 /// what was left there.
 #[test]
 #[should_panic(expected = "Wiped, but")]
@@ -345,5 +345,5 @@ fn the_sweep_would_see_a_journal_that_is_ahead_of_the_disk() {
     let mut content = vec![0; SIZE];
     content[..32768].fill(SECRET);
     let (end, plan) = ahead(content, true);
-    judge(&end, &plan, "believed");
+    judge(&end, &plan, "trusted");
 }

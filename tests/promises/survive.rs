@@ -129,7 +129,7 @@ fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() 
     assert_eq!(code, Some(0), "{stderr}");
     assert_eq!(seed_of_the_last_pass(&result), seed_of_the_last_pass(&first), "the same stream goes on");
     let resumed = &job(&result)["resumed"][0];
-    assert_eq!((&resumed["believed"], &resumed["differing_bytes"]), (&false.into(), &0.into()), "{resumed}");
+    assert_eq!((&resumed["trusted"], &resumed["differing_bytes"]), (&false.into(), &0.into()), "{resumed}");
     assert!(resumed["upto"].as_u64().unwrap() >= 4 << 20);
     assert_eq!(resumed["reread_bytes"], resumed["upto"], "its file can be written to past a loop's counter");
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -206,7 +206,7 @@ fn what_another_process_wrote_in_between_is_found() {
     assert_eq!(code, Some(0), "{stderr}");
     let resumed = &job(&result)["resumed"][0];
     assert_eq!(
-        (&resumed["believed"], &resumed["differing_bytes"]),
+        (&resumed["trusted"], &resumed["differing_bytes"]),
         (&false.into(), &4096.into()),
         "{resumed}"
     );
@@ -270,7 +270,7 @@ fn old_data_that_comes_back_below_the_mark_of_a_check_is_overwritten() {
     assert!(clean || code != Some(0), "old data is left: {result}");
     assert_eq!((clean, code), (true, Some(0)), "{stderr}");
     let resumed = &job(&result)["resumed"][0];
-    assert_eq!((&resumed["believed"], &resumed["differing_bytes"]), (&false.into(), &(4 << 20).into()));
+    assert_eq!((&resumed["trusted"], &resumed["differing_bytes"]), (&false.into(), &(4 << 20).into()));
     assert_eq!(job(&result)["verification"]["bytes_read"], 32 << 20);
 }
 

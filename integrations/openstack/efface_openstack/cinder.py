@@ -316,7 +316,7 @@ def device_bytes(device: str) -> int:
 def progress(job: dict[str, Any]) -> str:
     percent = 100 * job["done_bytes"] // max(1, job["total_bytes"])
     left = "it cannot be said how long" if job["seconds_left"] is None else f"about {job['seconds_left']} s"
-    return f"step {job['step']} of {job['steps']} ({job['act']}), {percent} % of all, {left} left"
+    return f"step {job['step']} of {job['steps']} ({job['step_name']}), {percent} % of all, {left} left"
 
 
 def header_copies(volume: Any) -> list[str]:

@@ -31,7 +31,7 @@ pub struct JobReport {
     /// Blocks that a check found to hold something else than the last pass wrote.
     pub surviving: Survivors,
     /// What was there before the first pass.
-    pub before: Option<SurveyResult>,
+    pub survey: Option<SurveyResult>,
     pub verification: Option<Verification>,
     /// Of key material that was to be destroyed: what a last look found as it was before.
     pub unchanged_key_bytes: Option<u64>,

@@ -1,10 +1,10 @@
 //! Checkpoints of a job, and how another process resumes from one.
 //!
-//! What lies below the watermark was flushed, so an honest disk holds it still. It is believed only
+//! What lies below the watermark was flushed, so an honest disk holds it still. It is trusted only
 //! where the caller has excluded foreign writes, and even then the last epoch is read
 //! again; else all of it is, and what lies above is compared with what the pass before left there, so
 //! that no pass is claimed of bytes that this disk does not show it for. What differs is written
-//! again. What another process read is never believed: a check begins again.
+//! again. What another process read is never trusted: a check begins again.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -26,7 +26,7 @@ pub struct Checkpoint {
     pub running: Option<StepReport>,
     /// The last epoch that was written and flushed, of whatever step.
     pub epoch: Option<Extent>,
-    pub before: Option<SurveyResult>,
+    pub survey: Option<SurveyResult>,
     pub resumed: Vec<Resumption>,
 }
 
@@ -42,7 +42,7 @@ pub struct JobProcess {
 pub struct Resume {
     pub progress: Checkpoint,
     /// Foreign writes are excluded: boot, disk and its write counter are unchanged.
-    pub believed: bool,
+    pub trusted: bool,
     pub earlier: JobProcess,
     pub now: JobProcess,
 }
@@ -51,7 +51,7 @@ pub struct Resume {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resumption {
     pub at: Timestamp,
-    /// The process whose work was gone on with; none in a record of version 2.
+    /// The process whose work was gone on with; `None` in a record of version 2.
     pub earlier: Option<JobProcess>,
     /// The process that went on.
     pub now: Option<JobProcess>,
@@ -59,7 +59,7 @@ pub struct Resumption {
     pub step: usize,
     pub upto: u64,
     /// Foreign writes since the interruption were excluded, so that only the last epoch was read again.
-    pub believed: bool,
+    pub trusted: bool,
     pub reread_bytes: u64,
     /// Of these: not what they should have been, or not readable. What the next pass had begun before
     /// it was journaled counts too.
@@ -85,7 +85,7 @@ impl JobRun<'_> {
             steps: self.steps.clone(),
             running,
             epoch: self.epoch,
-            before: self.before,
+            survey: self.survey,
             resumed: self.resumed.clone(),
         }
     }
@@ -93,8 +93,8 @@ impl JobRun<'_> {
     /// Goes back to where the earlier process was; gives the step to go on with.
     pub(super) fn restore(&mut self, plan: &[Step], resume: Resume) -> Result<usize, Halt> {
         let mut resumption = Resumption::of(&resume, self.state.area.start);
-        let Checkpoint { mut steps, running, epoch, before, resumed } = resume.progress;
-        (self.before, self.resumed) = (before, resumed);
+        let Checkpoint { mut steps, running, epoch, survey, resumed } = resume.progress;
+        (self.survey, self.resumed) = (survey, resumed);
         if plan.iter().any(Step::finds_nonzero) {
             // What others wrote in between lies where nothing was found.
             self.resumed.push(resumption);
@@ -120,7 +120,7 @@ impl JobRun<'_> {
         Ok(number)
     }
 
-    /// Reads what the earlier process wrote, as far as it is not believed, and leaves to the step what
+    /// Reads what the earlier process wrote, as far as it is not trusted, and leaves to the step what
     /// it still has to write.
     fn reread_written(
         &mut self,
@@ -139,16 +139,16 @@ impl JobRun<'_> {
         let own = step.leaves();
         let next = plan[number + 1..].iter().find(|step| step.writes()).and_then(Step::leaves);
         let late_from = self.epoch.unwrap_or(self.state.area).start.min(upto);
-        let late_from = if resumption.believed && own.is_some() { late_from } else { 0 };
+        let late_from = if resumption.trusted && own.is_some() { late_from } else { 0 };
         let below = ExtentSet::from(Extent::new(0, late_from));
         let (early, late) = (done.clone().intersect(&below), done.without(&below));
         let mut seen = self.read_again(plan, own.as_ref(), next.as_ref(), late, resumption)?;
-        resumption.lost_flushed = resumption.believed && resumption.differing_bytes > 0;
+        resumption.lost_flushed = resumption.trusted && resumption.differing_bytes > 0;
         if resumption.lost_flushed {
             seen.add(self.read_again(plan, own.as_ref(), next.as_ref(), early, resumption)?);
         }
         let earlier_pass = plan[..number].iter().rev().find(|step| step.writes());
-        if let Some(earlier_pass) = earlier_pass.filter(|_| !resumption.believed || resumption.lost_flushed) {
+        if let Some(earlier_pass) = earlier_pass.filter(|_| !resumption.trusted || resumption.lost_flushed) {
             let above = remaining.clone().without(&self.state.residue);
             let differed = resumption.differing_bytes;
             let left = earlier_pass.leaves();
@@ -182,7 +182,12 @@ impl JobRun<'_> {
         };
         let compare = Step::compare(expect.clone(), None);
         let (step, steps) = (resumption.step, plan.len());
-        self.emitter.emit(Event::StepStarted { step, steps, act: RESUMING.into(), bytes: range.bytes() });
+        self.emitter.emit(Event::StepStarted {
+            step,
+            steps,
+            step_name: RESUMING.into(),
+            bytes: range.bytes(),
+        });
         let (chunk, area) = (self.settings.chunk_bytes, self.state.area);
         let mut seen = Reread::default();
         let on_read = &mut |block: Extent, bytes: &[u8]| {
@@ -235,7 +240,7 @@ impl Resumption {
             now: Some(resume.now.clone()),
             step: 0,
             upto,
-            believed: resume.believed,
+            trusted: resume.trusted,
             reread_bytes: 0,
             differing_bytes: 0,
             fewer_passes_bytes: 0,

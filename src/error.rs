@@ -34,7 +34,7 @@ pub struct Error {
     at: Option<Extent>,
     /// Printed with the rest, so it is not the error's `source()`: chain printers would print it twice.
     cause: Option<io::Error>,
-    way_out: Option<String>,
+    remedy: Option<String>,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -42,7 +42,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     fn new(kind: Kind, what: impl Into<String>) -> Error {
         let what = shortened(&what.into(), WHAT_CHARS_MAX);
-        Error { kind, what, device: None, at: None, cause: None, way_out: None }
+        Error { kind, what, device: None, at: None, cause: None, remedy: None }
     }
 
     pub fn usage(what: impl Into<String>) -> Error {
@@ -86,8 +86,8 @@ impl Error {
     }
 
     /// What the person can do about it.
-    pub fn hint(&self) -> Option<&str> {
-        self.way_out.as_deref()
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
     }
 
     /// Names the device; the innermost name wins, since it was there first.
@@ -106,8 +106,8 @@ impl Error {
         self
     }
 
-    pub fn way_out(mut self, way_out: impl Into<String>) -> Error {
-        self.way_out = Some(printable(&way_out.into()));
+    pub fn with_remedy(mut self, remedy: impl Into<String>) -> Error {
+        self.remedy = Some(printable(&remedy.into()));
         self
     }
 }
@@ -124,8 +124,8 @@ impl fmt::Display for Error {
         if let Some(cause) = &self.cause {
             write!(f, ": {}", printable(&cause.to_string()))?;
         }
-        if let Some(way_out) = &self.way_out {
-            write!(f, "; {way_out}")?;
+        if let Some(remedy) = &self.remedy {
+            write!(f, "; {remedy}")?;
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ mod tests {
         let error = Error::failed("write failed")
             .at(Extent::new(4096, 8192))
             .because(io::Error::from_raw_os_error(libc::EIO))
-            .way_out("replace the drive")
+            .with_remedy("replace the drive")
             .on(Path::new("/dev/sdz"))
             .on(Path::new("/dev/outer"));
         assert_eq!(
@@ -150,6 +150,9 @@ mod tests {
         );
         assert!(std::error::Error::source(&error).is_none(), "a chain printer would print it twice");
         assert_eq!(error.cause().and_then(io::Error::raw_os_error), Some(libc::EIO));
-        assert_eq!((error.device(), error.hint()), (Some(Path::new("/dev/sdz")), Some("replace the drive")));
+        assert_eq!(
+            (error.device(), error.remedy()),
+            (Some(Path::new("/dev/sdz")), Some("replace the drive"))
+        );
     }
 }

@@ -142,7 +142,7 @@ impl fmt::Display for Pattern {
 pub fn parse_constant(text: &str) -> Result<Vec<u8>> {
     let wrong = || {
         Error::usage(format!("'{text}' is not a byte pattern"))
-            .way_out(format!("write 0x and 1 to {BYTES_MAX} bytes in hex, as in 0x00 or 0x55aa"))
+            .with_remedy(format!("write 0x and 1 to {BYTES_MAX} bytes in hex, as in 0x00 or 0x55aa"))
     };
     let digits = text.strip_prefix("0x").ok_or_else(wrong)?;
     let bytes = hex::decode(digits).map_err(|_| wrong())?;
@@ -163,7 +163,7 @@ impl FromStr for Pattern {
         let mut seed = [0; 32];
         hex::decode_to_slice(digits, &mut seed).map_err(|_| {
             Error::usage(format!("'{digits}' is not a seed"))
-                .way_out("a seed is 64 hex digits, as the report gives it")
+                .with_remedy("a seed is 64 hex digits, as the report gives it")
         })?;
         Ok(Pattern::Random { seed: Seed(seed) })
     }

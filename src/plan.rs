@@ -78,19 +78,21 @@ impl Device {
         let start = offset.unwrap_or(0);
         let device = format!("the device has {} bytes", self.size);
         if start >= self.size {
-            return Err(Error::usage(format!("offset {start} lies beyond the end")).way_out(device));
+            return Err(Error::usage(format!("offset {start} lies beyond the end")).with_remedy(device));
         }
         let end =
             size.map_or(Some(self.size), |size| start.checked_add(size)).filter(|end| *end <= self.size);
         let Some(end) = end else {
             let what = format!("{} bytes from offset {start} reach beyond the end", size.unwrap_or_default());
-            return Err(Error::usage(what).way_out(format!("{device}; leave --size out to go to its end")));
+            return Err(
+                Error::usage(what).with_remedy(format!("{device}; leave --size out to go to its end"))
+            );
         };
         let aligned = |at: u64| at.is_multiple_of(self.logical_block) || at == self.size;
         if start == end || !aligned(start) || !aligned(end) {
             let what = format!("the part {start}..{end} is not made of whole logical blocks");
-            let way_out = format!("offset and size must be multiples of {} bytes", self.logical_block);
-            return Err(Error::usage(what).way_out(way_out));
+            let remedy = format!("offset and size must be multiples of {} bytes", self.logical_block);
+            return Err(Error::usage(what).with_remedy(remedy));
         }
         Ok(Extent::new(start, end))
     }
@@ -126,7 +128,7 @@ impl Plan {
     pub fn on_thin(mut self, discards: bool) -> Result<Plan> {
         if self.steps.iter().any(Step::writes_zeroes) {
             return Err(Error::unsupported("a thin volume has no write-zeroes")
-                .way_out("leave --zero-with away: what is not zero there is overwritten"));
+                .with_remedy("leave --zero-with away: what is not zero there is overwritten"));
         }
         let checked = self.steps.iter().any(|step| step.expected().is_some());
         let mut steps = Vec::new();
@@ -208,7 +210,7 @@ impl Plan {
         if found.detached && end != found.area.end {
             let what =
                 format!("its key area ends at {}, within a logical block of {block} bytes", found.area.end);
-            return Err(Error::unsupported(what).way_out("copy the header to a file, and destroy both"));
+            return Err(Error::unsupported(what).with_remedy("copy the header to a file, and destroy both"));
         }
         let area = Extent::new(0, end);
         let headers: ExtentSet =

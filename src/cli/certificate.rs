@@ -99,13 +99,13 @@ impl CertificateVerifyArgs {
 
     /// Requires a verified signature, unless waived.
     fn accept(&self, file: File) -> Result<File> {
-        let way_out = match &file.signed {
+        let remedy = match &file.signed {
             Signed::By(_) => return Ok(file),
             _ if self.unsigned_ok => return Ok(file),
             Signed::No => "ask for the signed original, or accept unsigned files with --unsigned-ok",
             Signed::Unchecked(_) => "or accept unchecked signatures with --unsigned-ok",
         };
-        Err(Error::failed(file.signed.to_string()).way_out(way_out))
+        Err(Error::failed(file.signed.to_string()).with_remedy(remedy))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::session::Question;
 pub fn confirm(tree: &Tree, &Question { identity, findings, plan }: &Question) -> Result<()> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return Err(Error::refused("the wipe of this device was not confirmed")
-            .way_out("run it on a terminal, or add --yes"));
+            .with_remedy("run it on a terminal, or add --yes"));
     }
     // Earlier messages are printed before the question.
     output::stderr().wait_drained(Instant::now() + READER_MAX);
@@ -42,5 +42,6 @@ pub fn confirm(tree: &Tree, &Question { identity, findings, plan }: &Question) -
     if answer.trim() == name {
         return Ok(());
     }
-    Err(Error::refused(format!("'{}' was typed, not '{name}'", answer.trim())).way_out("nothing was written"))
+    Err(Error::refused(format!("'{}' was typed, not '{name}'", answer.trim()))
+        .with_remedy("nothing was written"))
 }

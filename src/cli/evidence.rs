@@ -41,7 +41,7 @@ impl EvidenceArgs {
     pub fn prepare(&self, devices: usize, deadline: Instant) -> Result<(Details, Evidence)> {
         if self.sign_key.is_some() && self.certificate_to.is_none() && self.ledger.is_none() {
             return Err(Error::usage("--sign-key: there is nothing to sign")
-                .way_out("add --certificate-to PATH or --ledger DIR"));
+                .with_remedy("add --certificate-to PATH or --ledger DIR"));
         }
         let details = Details::read(self.details.as_deref(), &self.detail)?;
         details.check_device_count(devices)?;

@@ -36,7 +36,7 @@ impl IoNice {
         set_io_priority(self.class, self.level).map_err(|error| {
             Error::usage("--ionice: the kernel refuses this priority")
                 .because(error)
-                .way_out("realtime needs root; best-effort:N and idle do not")
+                .with_remedy("realtime needs root; best-effort:N and idle do not")
         })
     }
 }

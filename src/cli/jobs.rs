@@ -34,7 +34,7 @@ impl JobsArgs {
         let unreadable = |error| {
             Error::failed("the journals cannot be read")
                 .because(error)
-                .way_out("name the folder of the wipes: --state-dir")
+                .with_remedy("name the folder of the wipes: --state-dir")
                 .on(&path)
         };
         // Where nothing was ever wiped there is no folder.

@@ -61,7 +61,7 @@ impl LedgerArgs {
             return Ok(Verdict::Shown);
         }
         Err(Error::failed(format!("the ledger is not whole: {} problems", problems.len()))
-            .way_out("do not rely on it; compare it with a copy")
+            .with_remedy("do not rely on it; compare it with a copy")
             .on(&folder))
     }
 }

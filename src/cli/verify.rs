@@ -81,7 +81,7 @@ impl VerifyArgs {
     pub fn run(self) -> Result<Verdict> {
         if matches!(self.policy, VerifyLevel::None) {
             return Err(
-                Error::usage("--policy none would read nothing").way_out("choose standard, high or full")
+                Error::usage("--policy none would read nothing").with_remedy("choose standard, high or full")
             );
         }
         let mut screen = TerminalObserver::new(self.output.options()?, true);
@@ -132,7 +132,7 @@ impl VerifyArgs {
         let record = &certificate.record;
         let says_nothing = || {
             Error::refused(format!("its certificate claims nothing of it: {}", record.verdict.word()))
-                .way_out("there is nothing to check; wipe it")
+                .with_remedy("there is nothing to check; wipe it")
         };
         let (Some(job), Some(identity)) = (&record.job, &record.identity) else { return Err(says_nothing()) };
         let claims = matches!(record.verdict, Verdict::Wiped | Verdict::Verified | Verdict::Residue);
@@ -140,13 +140,13 @@ impl VerifyArgs {
         let words = ["the certificate says", "it is"];
         if let Some(difference) = difference(&identity.medium(), &target.identity().medium(), words) {
             return Err(Error::refused(format!("it is not the device of the certificate: {difference}"))
-                .way_out("see which disk is which: efface list"));
+                .with_remedy("see which disk is which: efface list"));
         }
         let blocks = (job.geometry.logical_block, target.geometry().logical_block);
         if blocks.0 != blocks.1 {
             let what =
                 format!("its logical blocks have {} bytes, and had {} when it was wiped", blocks.1, blocks.0);
-            return Err(Error::refused(what).way_out("format it back to the blocks it had"));
+            return Err(Error::refused(what).with_remedy("format it back to the blocks it had"));
         }
         Ok(Plan { method: format!("replay of certificate {}", record.id), ..plan })
     }

@@ -190,7 +190,7 @@ impl IoArgs {
     pub fn settings(&self) -> Result<Settings> {
         if self.rate.zip(self.min_rate).is_some_and(|(most, least)| most <= least) {
             return Err(Error::usage("--min-rate is not below --rate: every device would be given up")
-                .way_out("leave one of them out"));
+                .with_remedy("leave one of them out"));
         }
         let depth = self.queue_depth.into();
         if self.block_size.saturating_mul(depth as u64) > MEMORY_MAX {
@@ -198,7 +198,7 @@ impl IoArgs {
                 "{depth} I/Os of {} bytes need too much memory",
                 self.block_size
             ))
-            .way_out("--block-size times --queue-depth may be 1 GiB at most"));
+            .with_remedy("--block-size times --queue-depth may be 1 GiB at most"));
         }
         Ok(Settings {
             chunk_bytes: self.block_size,
@@ -233,7 +233,7 @@ impl OutputArgs {
         let progress = self.progress_fd.map(crate::io::inherited).transpose().map_err(|error| {
             Error::usage("--progress-fd: no such open descriptor")
                 .because(error)
-                .way_out("open it in the calling program, as in 3>progress.json")
+                .with_remedy("open it in the calling program, as in 3>progress.json")
         })?;
         let metrics = self.metrics.as_deref().map(Metrics::open).transpose()?;
         Ok(OutputOptions { json: self.json, progress, quiet: self.quiet, metrics })

@@ -305,12 +305,12 @@ pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
             let shared = sharing.iter().find(|shared| shared.place == place);
             if place == *other_place || shared.is_some_and(|shared| shared.role == Role::Path) {
                 return Err(Error::usage(format!("it is the same target as {}", other.display()))
-                    .way_out("give each target once")
+                    .with_remedy("give each target once")
                     .on(path));
             }
             if shared.is_some() {
                 return Err(Error::usage(format!("it shares its bytes with {}", other.display()))
-                    .way_out("give one of the two")
+                    .with_remedy("give one of the two")
                     .on(path));
             }
         }
@@ -394,11 +394,11 @@ const WAIT: &str = "try again when it is free, or wait longer with --wait";
 fn not_found(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            Error::usage("there is no such device").way_out(SEE_DEVICES)
+            Error::usage("there is no such device").with_remedy(SEE_DEVICES)
         }
         _ => Error::failed("it cannot be looked up")
             .because(error)
-            .way_out("check the path and its permissions"),
+            .with_remedy("check the path and its permissions"),
     }
 }
 
@@ -406,7 +406,7 @@ fn not_found(error: io::Error) -> Error {
 fn unseen(error: io::Error) -> Error {
     Error::refused("it cannot be seen who uses it")
         .because(error)
-        .way_out("see that /sys and /proc are mounted, and that lsblk shows the device")
+        .with_remedy("see that /sys and /proc are mounted, and that lsblk shows the device")
 }
 
 /// The same, of an answer that serves several targets.
@@ -419,10 +419,10 @@ fn not_opened(error: io::Error) -> Error {
         Some(libc::EROFS) => refusal::read_only().into(),
         Some(libc::EACCES | libc::EPERM) => Error::refused("it may not be opened")
             .because(error)
-            .way_out("run efface as root, or as a member of the group that owns it (disk)"),
+            .with_remedy("run efface as root, or as a member of the group that owns it (disk)"),
         _ => Error::failed("it cannot be opened")
             .because(error)
-            .way_out("see what the kernel says of it: dmesg"),
+            .with_remedy("see what the kernel says of it: dmesg"),
     }
 }
 

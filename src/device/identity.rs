@@ -125,7 +125,7 @@ impl Expected {
             None => Ok(()),
             Some((what, (wanted, found))) => {
                 Err(Error::refused(format!("its {what} is {found}, and {wanted} was expected"))
-                    .way_out("see which disk is which: efface list"))
+                    .with_remedy("see which disk is which: efface list"))
             }
         }
     }

@@ -43,7 +43,7 @@ pub fn inventory(tree: &Tree) -> Result<Vec<InventoryEntry>> {
     let unseen = |error| {
         Error::failed("the devices cannot be seen")
             .because(error)
-            .way_out("see that /sys and /proc are mounted")
+            .with_remedy("see that /sys and /proc are mounted")
     };
     let survey = InventoryScan::new(tree).map_err(unseen)?;
     let blocks = tree.blocks().map_err(unseen)?;

@@ -50,8 +50,9 @@ pub struct Refusal {
     pub short: String,
     /// What holds which of its bytes.
     pub what: String,
-    pub way_out: String,
-    /// What overrides it; nothing does where this is none.
+    /// What the user can do about it.
+    pub remedy: String,
+    /// What overrides it; `None` where nothing does.
     pub force: Option<Force>,
     /// The running system stands on it.
     #[serde(skip)]
@@ -62,15 +63,15 @@ impl Refusal {
     pub(super) fn new(
         short: impl Into<String>,
         what: impl Into<String>,
-        way_out: impl Into<String>,
+        remedy: impl Into<String>,
     ) -> Refusal {
-        let (short, what, way_out) = (short.into(), what.into(), way_out.into());
-        Refusal { short, what, way_out, force: None, system: false }
+        let (short, what, remedy) = (short.into(), what.into(), remedy.into());
+        Refusal { short, what, remedy, force: None, system: false }
     }
 
     pub(super) fn unless(self, force: Force) -> Refusal {
         Refusal {
-            way_out: format!("{}, or override it with --force {force}", self.way_out),
+            remedy: format!("{}, or override it with --force {force}", self.remedy),
             force: Some(force),
             ..self
         }
@@ -78,17 +79,17 @@ impl Refusal {
 
     /// The same, seen from a device below the one that it is about.
     pub(super) fn below(self, held: &Holder) -> Refusal {
-        let way_out = match self.system {
-            true => self.way_out,
-            false => format!("{}, then {}", self.way_out, held.close),
+        let remedy = match self.system {
+            true => self.remedy,
+            false => format!("{}, then {}", self.remedy, held.close),
         };
-        Refusal { what: format!("{}: {}", held.what, self.what), way_out, ..self }
+        Refusal { what: format!("{}: {}", held.what, self.what), remedy, ..self }
     }
 }
 
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
-        Error::refused(refusal.what).way_out(refusal.way_out)
+        Error::refused(refusal.what).with_remedy(refusal.remedy)
     }
 }
 
@@ -170,13 +171,13 @@ pub(super) fn unprobed(error: &io::Error) -> Refusal {
 }
 
 pub(super) fn read_only() -> Refusal {
-    let way_out = "lift the write protection (blockdev --setrw), if it may be lifted";
-    Refusal::new("read-only", "it is read-only", way_out)
+    let remedy = "lift the write protection (blockdev --setrw), if it may be lifted";
+    Refusal::new("read-only", "it is read-only", remedy)
 }
 
 pub(super) fn open_in(process: &Process) -> Refusal {
-    let way_out = format!("end that process first, if it may end: kill {}", process.id);
-    Refusal::new(format!("open in {process}"), format!("{process} has it open"), way_out)
+    let remedy = format!("end that process first, if it may end: kill {}", process.id);
+    Refusal::new(format!("open in {process}"), format!("{process} has it open"), remedy)
 }
 
 pub(super) fn mounted(name: &str, mount: &Mount) -> Refusal {
@@ -196,20 +197,20 @@ pub(super) fn mounted(name: &str, mount: &Mount) -> Refusal {
     if SYSTEM.iter().any(|system| mount.point == Path::new(system)) {
         refusal.system = true;
         refusal.what += ": the running system is on it";
-        refusal.way_out = "boot another system to wipe this disk".into();
+        refusal.remedy = "boot another system to wipe this disk".into();
     }
     refusal
 }
 
 pub(super) fn swapped_to(name: &str, swap: &Path) -> Refusal {
-    let way_out = format!("take it out of use first: swapoff {}", swap.display());
-    Refusal::new("swap", format!("{name} is in use as swap"), way_out)
+    let remedy = format!("take it out of use first: swapoff {}", swap.display());
+    Refusal::new("swap", format!("{name} is in use as swap"), remedy)
 }
 
 /// What was not seen may be a user.
 pub(super) fn unseen(what: &str) -> Refusal {
-    let way_out = "run efface where all of the machine can be seen: as root, in the first PID namespace, with \
+    let remedy = "run efface where all of the machine can be seen: as root, in the first PID namespace, with \
                    CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and with /sys and /proc whole";
-    Refusal::new("its users cannot all be seen", format!("it cannot be seen who uses it: {what}"), way_out)
+    Refusal::new("its users cannot all be seen", format!("it cannot be seen who uses it: {what}"), remedy)
         .unless(Force::Unseen)
 }

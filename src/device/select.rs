@@ -26,18 +26,18 @@ pub fn select(tree: &Tree, target: impl AsRef<OsStr>) -> Result<PathBuf> {
     let disks = disks(tree).map_err(|error| {
         Error::refused("the disks cannot be seen")
             .because(error)
-            .way_out("see that /sys is mounted")
+            .with_remedy("see that /sys is mounted")
             .on(Path::new(target))
     })?;
     let found: Vec<&Identity> =
         disks.iter().filter(|disk| part(disk).is_some_and(|value| same_name(value, &wanted))).collect();
     match found[..] {
         [disk] => Ok(disk.node.clone()),
-        [] => Err(Error::usage("no disk is called that").way_out("see which there are: efface list")),
+        [] => Err(Error::usage("no disk is called that").with_remedy("see which there are: efface list")),
         _ => {
             let nodes: Vec<String> = found.iter().map(|disk| printable_path(&disk.node)).collect();
             Err(Error::refused(format!("{} disks are called that: {}", nodes.len(), nodes.join(", ")))
-                .way_out("name one of them by its path (of a multipath disk its map)"))
+                .with_remedy("name one of them by its path (of a multipath disk its map)"))
         }
     }
     .map_err(|error| error.on(Path::new(target)))

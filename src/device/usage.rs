@@ -383,8 +383,8 @@ impl Usage {
         }
         let (name, map) = (target.name(), snapshot.map_name());
         let what = format!("{name} is the exception store of the snapshot {map}");
-        let way_out = format!("make a plain volume of it first: lvconvert --splitsnapshot {map}");
-        Ok(Some(Refusal::new("snapshot's exception store", what, way_out).unless(Force::SnapshotCow)))
+        let remedy = format!("make a plain volume of it first: lvconvert --splitsnapshot {map}");
+        Ok(Some(Refusal::new("snapshot's exception store", what, remedy).unless(Force::SnapshotCow)))
     }
 }
 
@@ -418,9 +418,9 @@ pub(super) fn shared(signatures: &[Signature]) -> Option<Refusal> {
 /// Zones that must be written in order cannot be written by offset.
 pub(super) fn zoned(block: &Block) -> io::Result<Option<Refusal>> {
     let model = block.disk()?.read_attribute("queue/zoned")?;
-    let way_out = "reset its zones: blkzone reset, or sanitize it by the drive's own command";
+    let remedy = "reset its zones: blkzone reset, or sanitize it by the drive's own command";
     Ok((model.as_deref() == Some("host-managed"))
-        .then(|| Refusal::new("host-managed zones", "its zones can only be written in order", way_out)))
+        .then(|| Refusal::new("host-managed zones", "its zones can only be written in order", remedy)))
 }
 
 /// LVM's own parts of a volume: their UUID has a word behind that of the volume.
@@ -430,8 +430,8 @@ fn hidden_by_lvm(target: &Block) -> io::Result<Option<Refusal>> {
     let map = target.map_name();
     Ok(part.map(|part| {
         let what = format!("{map} is a hidden part of an LVM volume ({part})");
-        let way_out = "name the volume that it belongs to: lvs --all";
-        Refusal::new(format!("hidden part of LVM ({part})"), what, way_out)
+        let remedy = "name the volume that it belongs to: lvs --all";
+        Refusal::new(format!("hidden part of LVM ({part})"), what, remedy)
     }))
 }
 
@@ -443,8 +443,8 @@ fn may_be_one(disk: &Block, twin: &Block, unread: Option<&str>, why: &str) -> Re
         Some(unread) => (format!("what would distinguish them is not known ({unread})"), Force::Unseen),
     };
     let what = format!("{disk} and {twin} may be one disk, since {reason}: {why}");
-    let way_out = format!("free {twin} first, or take it away");
-    Refusal::new(format!("perhaps another path of {twin}"), what, way_out).unless(force)
+    let remedy = format!("free {twin} first, or take it away");
+    Refusal::new(format!("perhaps another path of {twin}"), what, remedy).unless(force)
 }
 
 /// Whether a loop device that ends here reaches the end of a file or device: the kernel counts sectors, and

@@ -58,7 +58,7 @@ fn header(target: &Target, findings: &Findings, detached: bool) -> Result<KeyAre
         (None, true) => Err(Error::unsupported(
             "it holds no LUKS header (plain dm-crypt and VeraCrypt cannot be distinguished from random bytes)",
         )
-        .way_out("give a detached header with --header, or overwrite it: efface wipe")),
+        .with_remedy("give a detached header with --header, or overwrite it: efface wipe")),
     }
 }
 
@@ -92,11 +92,11 @@ fn sample(target: &Target, data: Extent, known: String) -> Result<DataSample> {
 }
 
 fn unsupported<T>(what: String) -> Result<T> {
-    Err(Error::unsupported(what).way_out(OVERWRITE))
+    Err(Error::unsupported(what).with_remedy(OVERWRITE))
 }
 
 fn unread(error: io::Error) -> Error {
-    Error::refused("its header cannot be read").because(error).way_out(OVERWRITE)
+    Error::refused("its header cannot be read").because(error).with_remedy(OVERWRITE)
 }
 
 /// What libblkid knows at the beginning of the data.

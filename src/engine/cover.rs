@@ -355,12 +355,12 @@ impl<'a> Cover<'a> {
             let seconds = flight.pending.age(now).as_secs();
             let what = format!("a {} has not been answered for {seconds} s", flight.operation);
             let error = Error::failed(what).at(flight.piece.extent);
-            return self.abandon(error.way_out(advice(self.disk.medium(), errors::GONE)));
+            return self.abandon(error.with_remedy(advice(self.disk.medium(), errors::GONE)));
         }
         if self.in_order
             && let Some(slow) = self.stalls.slow_rate(self.report.bytes, now)
         {
-            self.fail(Error::failed(slow).way_out("replace the device, or wipe it without --min-rate"));
+            self.fail(Error::failed(slow).with_remedy("replace the device, or wipe it without --min-rate"));
         }
     }
 
@@ -461,12 +461,12 @@ impl<'a> Cover<'a> {
         match ErrorClass::of(error, short) {
             ErrorClass::Passing | ErrorClass::Media if lost >= self.settings.give_up_after => {
                 let what = format!("given up: for {} s every I/O has failed", lost.as_secs());
-                self.fail(failure(&what).way_out(failing));
+                self.fail(failure(&what).with_remedy(failing));
             }
             ErrorClass::Passing | ErrorClass::Media if self.report.errors >= self.settings.errors_max => {
                 let what =
                     format!("given up after {} failed I/Os, the last one a {operation}", self.report.errors);
-                self.fail(failure(&what).way_out(failing));
+                self.fail(failure(&what).with_remedy(failing));
             }
             ErrorClass::Passing => {
                 self.report.errors += 1;
@@ -475,12 +475,12 @@ impl<'a> Cover<'a> {
             ErrorClass::Media => self.bisect(piece, operation, error),
             ErrorClass::Unsupported if self.report.bytes == 0 => {
                 let what = format!("the device does not support {operation}");
-                let way_out = "use a method that writes, such as --method zero";
-                self.fail(Error::unsupported(what).because(copy_error(error)).way_out(way_out));
+                let remedy = "use a method that writes, such as --method zero";
+                self.fail(Error::unsupported(what).because(copy_error(error)).with_remedy(remedy));
             }
             ErrorClass::Unsupported | ErrorClass::Fatal => {
-                let (what, way_out) = errors::fatal(operation, error, self.disk.unchanged().is_err(), medium);
-                self.fail(failure(&what).way_out(way_out));
+                let (what, remedy) = errors::fatal(operation, error, self.disk.unchanged().is_err(), medium);
+                self.fail(failure(&what).with_remedy(remedy));
             }
         }
     }
@@ -520,7 +520,7 @@ impl<'a> Cover<'a> {
                 self.fail(
                     Error::failed(what)
                         .because(error)
-                        .way_out(advice(medium, "do not trust this device; run it again or destroy it")),
+                        .with_remedy(advice(medium, "do not trust this device; run it again or destroy it")),
                 );
                 return false;
             }

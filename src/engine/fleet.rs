@@ -199,7 +199,7 @@ impl Watched {
             Stall::Late => Some(Event::Late { at, operation, seconds }),
             Stall::GivenUp => {
                 let what = format!("{operation} has not come back from the kernel for {seconds} s");
-                self.abandoned = Some(Error::failed(what).at(at).way_out(
+                self.abandoned = Some(Error::failed(what).at(at).with_remedy(
                     "the kernel does not let go of this process until the device answers: see its cable, its \
                      controller and dmesg",
                 ));
@@ -222,7 +222,7 @@ impl Watched {
 
 fn crashed() -> Error {
     Error::failed("internal error: the thread of this job panicked")
-        .way_out("please report the message above")
+        .with_remedy("please report the message above")
 }
 
 #[cfg(test)]

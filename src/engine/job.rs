@@ -201,7 +201,9 @@ impl<'a> JobRun<'a> {
             self.emitter.calls.within("look at what lies below", self.state.area, || self.disk.unchanged());
         unchanged.map_err(|error| {
             let changed = Error::failed("the device changed while it was in use").because(error);
-            Halt::Failed(changed.way_out("see what is behind this path now (efface list), and wipe it again"))
+            Halt::Failed(
+                changed.with_remedy("see what is behind this path now (efface list), and wipe it again"),
+            )
         })
     }
 
@@ -214,7 +216,7 @@ impl<'a> JobRun<'a> {
         let dropped = self.emitter.calls.within("emptying of page caches", area, || disk.drop_caches());
         dropped.map_err(|error| {
             let failed = Error::failed("page caches over the same bytes cannot be emptied").because(error);
-            Halt::Failed(failed.way_out("see what the kernel says of the devices below: dmesg"))
+            Halt::Failed(failed.with_remedy("see what the kernel says of the devices below: dmesg"))
         })
     }
 

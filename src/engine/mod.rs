@@ -94,7 +94,7 @@ impl Settings {
             return Ok(());
         }
         Err(Error::usage(format!("I/Os of {} bytes are not made of logical blocks", self.chunk_bytes))
-            .way_out(format!("--block-size must be a multiple of {} bytes", geometry.logical_block)))
+            .with_remedy(format!("--block-size must be a multiple of {} bytes", geometry.logical_block)))
     }
 
     /// The queue depth that a disk needs for all of a job's steps.

@@ -167,7 +167,7 @@ impl Entry {
         let work = |entry: &Entry| format!("bytes {}: {}", entry.plan.area, entry.outline.join("; "));
         let what = format!("what is to be resumed is other work: {}; not {}", work(earlier), work(self));
         Err(Error::refused(what)
-            .way_out("give the options of the earlier command, or start over without --resume"))
+            .with_remedy("give the options of the earlier command, or start over without --resume"))
     }
 
     /// Refuses to resume where the unfinished wipe at this path was of another disk.
@@ -180,7 +180,7 @@ impl Entry {
             marks(self),
             marks(other)
         );
-        Err(Error::refused(what).way_out(
+        Err(Error::refused(what).with_remedy(
             "see which disk is which (efface list), and start over without --resume if it is this one",
         ))
     }

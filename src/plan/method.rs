@@ -152,7 +152,8 @@ impl Method {
     pub fn named(name: &str) -> Result<Method> {
         let scheme = SCHEMES.iter().find(|scheme| scheme.name == name).ok_or_else(|| {
             let names: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.name).collect();
-            Error::usage(format!("unknown method '{name}'")).way_out(format!("one of {}", names.join(", ")))
+            Error::usage(format!("unknown method '{name}'"))
+                .with_remedy(format!("one of {}", names.join(", ")))
         })?;
         Ok(Method { name: name.into(), passes: scheme.passes.to_vec() })
     }
@@ -167,7 +168,7 @@ impl Method {
             })
             .collect::<Result<_>>()
             .map_err(|error| {
-                error.way_out("list passes as 0x and hex bytes, or random: 0x00,0x55aa,random")
+                error.with_remedy("list passes as 0x and hex bytes, or random: 0x00,0x55aa,random")
             })?;
         Ok(Method { name: "custom".into(), passes })
     }
@@ -186,7 +187,7 @@ impl Method {
                 "--zero-with offload: the method '{}' has no pass of zeroes",
                 self.name
             ))
-            .way_out("leave the option out, or add --final-zero"));
+            .with_remedy("leave the option out, or add --final-zero"));
         }
         self.passes.iter_mut().filter(|pass| **pass == zero).for_each(|pass| *pass = Pass::Zero);
         Ok(self)
@@ -196,7 +197,7 @@ impl Method {
     pub fn allows(&self, policy: Policy) -> Result<()> {
         if policy == Policy::None && self.passes.contains(&Check) {
             return Err(Error::usage(format!("--verify none: the method '{}' includes a check", self.name))
-                .way_out("leave the option out, or choose another method"));
+                .with_remedy("leave the option out, or choose another method"));
         }
         Ok(())
     }

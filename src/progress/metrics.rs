@@ -52,7 +52,7 @@ impl Metrics {
         let (directory, name) = open().map_err(|error| {
             Error::usage("--metrics: this file cannot be kept")
                 .because(error)
-                .way_out("name a regular file, or one that is not there, in a folder that is")
+                .with_remedy("name a regular file, or one that is not there, in a folder that is")
                 .on(path)
         })?;
         Ok(Metrics { directory, name, written: None, broken: false })

@@ -61,7 +61,7 @@ pub fn encode(record: &Record, key: Option<&SecretKey>) -> Result<Vec<u8>> {
     match Certificate::parse(&bytes, &keys) {
         Ok(_) => Ok(bytes),
         Err(why) => Err(Error::failed(format!("its record would not hold, and is not kept: {}", why.what()))
-            .way_out("this is a mistake of efface: report it, with the record as --json prints it")),
+            .with_remedy("this is a mistake of efface: report it, with the record as --json prints it")),
     }
 }
 
@@ -80,7 +80,7 @@ impl Certificate {
             file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
             if bytes.len() as u64 > FILE_BYTES_MAX {
                 return Err(Error::usage("it is too large for a certificate: more than 64 MiB")
-                    .way_out("give the file that efface wrote"));
+                    .with_remedy("give the file that efface wrote"));
             }
             Certificate::parse(&bytes, keys)
         };
@@ -135,7 +135,7 @@ fn record(payload: &[u8]) -> Result<Record> {
         return Err(Error::unsupported(format!(
             "it is a record of version {version}, and this efface reads versions {VERSION_MIN} to {VERSION}"
         ))
-        .way_out("read it with the efface that wrote it, or a newer one"));
+        .with_remedy("read it with the efface that wrote it, or a newer one"));
     }
     let mut document: Value = in_one_form(payload)?;
     if !steers_nothing(&document) {
@@ -181,5 +181,5 @@ fn not_json(error: serde_json::Error) -> Error {
 
 /// An error for a certificate that is not valid.
 fn bad(what: impl Into<String>) -> Error {
-    Error::failed(what).way_out("do not rely on this certificate; ask for the original")
+    Error::failed(what).with_remedy("do not rely on this certificate; ask for the original")
 }

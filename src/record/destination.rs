@@ -30,7 +30,7 @@ impl Destination {
         let unwritable = |error| {
             Error::usage("the certificate could not be written")
                 .because(error)
-                .way_out("give a folder that this user may write to, on a file system with free space")
+                .with_remedy("give a folder that this user may write to, on a file system with free space")
                 .on(path)
         };
         let (directory, file) = match Directory::open(path) {
@@ -39,7 +39,7 @@ impl Destination {
                 return Err(unwritable(error));
             }
             Err(_) if path.as_os_str().as_bytes().ends_with(b"/") => {
-                return Err(Error::usage("there is no such folder").way_out("make it first").on(path));
+                return Err(Error::usage("there is no such folder").with_remedy("make it first").on(path));
             }
             Err(_) => {
                 let (directory, name) = Directory::of_file(path).map_err(unwritable)?;
@@ -49,12 +49,12 @@ impl Destination {
         let taken = file.as_ref().map(|name| directory.kind(name)).transpose().map_err(unwritable)?;
         if taken.flatten().is_some() {
             return Err(Error::usage("there is something of that name already")
-                .way_out("name another file, or a folder")
+                .with_remedy("name another file, or a folder")
                 .on(path));
         }
         if file.is_some() && count > 1 {
             return Err(Error::usage(format!("{count} devices have {count} certificates"))
-                .way_out("name a folder that is there")
+                .with_remedy("name a folder that is there")
                 .on(path));
         }
         let reserve = || {

@@ -66,11 +66,11 @@ impl Details {
         let texts = table.values().filter_map(Value::as_table).flat_map(Table::values);
         if texts.filter_map(Value::as_str).any(|text| !is_printable(text)) {
             return Err(Error::usage("the details hold control or formatting characters")
-                .way_out("write each on one line, in plain text"));
+                .with_remedy("write each on one line, in plain text"));
         }
         Details::deserialize(table).map_err(|error| {
             let first = error.message().lines().next().unwrap_or_default().to_string();
-            Error::usage(format!("the details are not understood: {first}")).way_out(KEYS)
+            Error::usage(format!("the details are not understood: {first}")).with_remedy(KEYS)
         })
     }
 
@@ -78,7 +78,7 @@ impl Details {
     pub fn check_device_count(&self, devices: usize) -> Result<()> {
         if devices > 1 && self.media.property_number.is_some() {
             return Err(Error::usage("one property number for several devices")
-                .way_out("wipe the devices one by one, or leave media.property_number out"));
+                .with_remedy("wipe the devices one by one, or leave media.property_number out"));
         }
         Ok(())
     }
@@ -92,17 +92,19 @@ fn read_table(file: &Path) -> Result<Table> {
     let unreadable = |error| Error::usage("the details cannot be read").because(error).on(file);
     let length = fs::metadata(file).map_err(unreadable)?.len();
     if length > FILE_BYTES_MAX {
-        return Err(Error::usage("it is too large for a file of details").way_out("at most 1 MiB").on(file));
+        return Err(Error::usage("it is too large for a file of details")
+            .with_remedy("at most 1 MiB")
+            .on(file));
     }
     let text = fs::read_to_string(file).map_err(unreadable)?;
     text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-        Error::usage(format!("line {line} is not TOML: {}", error.message())).way_out(KEYS).on(file)
+        Error::usage(format!("line {line} is not TOML: {}", error.message())).with_remedy(KEYS).on(file)
     })
 }
 
 fn set(table: &mut Table, text: &str) -> Result<()> {
-    let wrong = || Error::usage(format!("--detail {text}: write SECTION.KEY=TEXT")).way_out(KEYS);
+    let wrong = || Error::usage(format!("--detail {text}: write SECTION.KEY=TEXT")).with_remedy(KEYS);
     let (key, value) = text.split_once('=').ok_or_else(wrong)?;
     let (section, key) = key.split_once('.').ok_or_else(wrong)?;
     let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));

@@ -63,7 +63,9 @@ impl Ledger {
         let (directory, lock) = open().map_err(|error: io::Error| {
             Error::usage("the ledger cannot be written to")
                 .because(error)
-                .way_out("give a folder that this user alone may write to, on a file system with free space")
+                .with_remedy(
+                    "give a folder that this user alone may write to, on a file system with free space",
+                )
                 .on(folder)
         })?;
         let _lock = lock.ok_or_else(|| held().on(folder))?;
@@ -113,7 +115,7 @@ impl Ledger {
 }
 
 fn held() -> Error {
-    Error::busy("another process holds the ledger").way_out("try again later, or with a longer --wait")
+    Error::busy("another process holds the ledger").with_remedy("try again later, or with a longer --wait")
 }
 
 fn file_name(sequence: u64) -> String {
@@ -125,7 +127,7 @@ fn file_name(sequence: u64) -> String {
 fn last(directory: &Directory) -> Result<Option<Head>> {
     let damaged = |what: String| {
         Error::failed(format!("the ledger is not whole: {what}"))
-            .way_out("see what is there: efface ledger verify; then begin a new ledger")
+            .with_remedy("see what is there: efface ledger verify; then begin a new ledger")
     };
     let unreadable = |error| Error::failed("the ledger cannot be read").because(error);
     let head = read_head(directory).map_err(damaged)?;
@@ -198,7 +200,7 @@ pub fn review(folder: &Path, keys: &PublicKeys, noted: Option<&str>) -> Result<R
     let (head, numbers) = head_and_numbers(&directory).map_err(unreadable)?;
     if head == Ok(None) && numbers.is_empty() {
         return Err(Error::usage("there is no ledger here: neither a head nor a record")
-            .way_out("give the folder that --ledger named")
+            .with_remedy("give the folder that --ledger named")
             .on(folder));
     }
     let mut review = Review { records: 0, signed: 0, head: None, problems: Vec::new() };

@@ -79,7 +79,7 @@ impl SecretKey {
         for each in [path, &public_path] {
             if each.symlink_metadata().is_ok() {
                 return Err(Error::usage("there is something of that name already")
-                    .way_out("name another file, or move the old key away")
+                    .with_remedy("name another file, or move the old key away")
                     .on(each));
             }
         }
@@ -98,7 +98,7 @@ impl SecretKey {
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(Error::usage("the signing key is no regular file")
-                .way_out("make one: efface key new FILE")
+                .with_remedy("make one: efface key new FILE")
                 .on(path));
         }
         let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
@@ -112,12 +112,12 @@ impl SecretKey {
         if let Some((why, cure)) = used_by_others {
             let cure =
                 format!("{cure} {}, and make a new one if others could have read it", printable_path(path));
-            return Err(Error::refused(format!("others may use this key: {why}")).way_out(cure).on(path));
+            return Err(Error::refused(format!("others may use this key: {why}")).with_remedy(cure).on(path));
         }
         let text = read_pem(file).map_err(unreadable)?;
         let key = SigningKey::from_pkcs8_pem(&text).map(Box::new).map_err(|_| {
             Error::usage("it is no Ed25519 secret key (PKCS #8, PEM)")
-                .way_out("make one: efface key new FILE")
+                .with_remedy("make one: efface key new FILE")
                 .on(path)
         })?;
         Ok(SecretKey(key))
@@ -150,7 +150,7 @@ impl PublicKey {
         let text = File::open(path).and_then(read_pem).map_err(unreadable)?;
         let key = VerifyingKey::from_public_key_pem(&text).map_err(|_| {
             Error::usage("it is no Ed25519 public key (SPKI, PEM)")
-                .way_out("give the file that efface key new wrote beside the secret key: FILE.pub")
+                .with_remedy("give the file that efface key new wrote beside the secret key: FILE.pub")
                 .on(path)
         })?;
         Ok(PublicKey(key))
@@ -228,7 +228,7 @@ fn keys_in(folder: &Path) -> Result<Vec<PublicKey>> {
     paths.sort();
     if paths.is_empty() {
         return Err(Error::usage("no public key is in this folder")
-            .way_out("put the files there that efface key new wrote: FILE.pub")
+            .with_remedy("put the files there that efface key new wrote: FILE.pub")
             .on(folder));
     }
     paths.iter().map(|path| PublicKey::read(path)).collect()

@@ -26,6 +26,7 @@ pub fn upgrade(record: &mut Value) {
         rename(job, "before", "survey");
     }
     elements(record, "/job/resumed").for_each(|resumption| rename(resumption, "believed", "trusted"));
+    elements(record, "/findings/forced").for_each(|refusal| rename(refusal, "way_out", "remedy"));
     if let Some(sample) = record.pointer_mut("/job/verification/sample") {
         *sample = sample_of(sample);
     }
@@ -103,10 +104,12 @@ mod tests {
     #[test]
     fn renamed_fields_keep_their_values() {
         let mut record = json!({
+            "findings": { "forced": [{ "way_out": "umount" }] },
             "job": { "before": { "read_bytes": 512 }, "resumed": [{ "believed": true }] },
         });
         upgrade(&mut record);
         let now = json!({
+            "findings": { "forced": [{ "remedy": "umount" }] },
             "job": { "survey": { "read_bytes": 512 }, "resumed": [{ "trusted": true }] },
         });
         assert_eq!(record, now);

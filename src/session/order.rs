@@ -63,13 +63,13 @@ impl Order {
     pub fn check(&self) -> Result<()> {
         if self.prefer_key && (self.offset.is_some() || self.size.is_some()) {
             return Err(Error::usage("the keys of a part of a volume cannot be destroyed")
-                .way_out("leave out the part, or --prefer-key"));
+                .with_remedy("leave out the part, or --prefer-key"));
         }
         if let Policy::Claim { confidence_ppm, unwiped_ppb } = self.policy
             && !((1..1_000_000).contains(&confidence_ppm) && (1..1_000_000_000).contains(&unwiped_ppb))
         {
             return Err(Error::usage("a confidence, or a share, of none or all")
-                .way_out("both lie above 0 and below 1"));
+                .with_remedy("both lie above 0 and below 1"));
         }
         self.method().map(drop)
     }

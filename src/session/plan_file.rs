@@ -111,7 +111,7 @@ impl Plans {
             let device = outline.device.clone();
             if device.to_str().is_none() {
                 return Err(Error::usage("a plan's file holds only names in UTF-8")
-                    .way_out("name it by serial:…, by wwn:… or by a link with a name in UTF-8")
+                    .with_remedy("name it by serial:…, by wwn:… or by a link with a name in UTF-8")
                     .on(&device));
             }
             let outline = serde_json::to_value(outline).map_err(|error| json_error(&error))?;
@@ -179,10 +179,11 @@ impl PlanFile {
         let unreadable = |error| {
             Error::usage("the plan cannot be read")
                 .because(error)
-                .way_out("give the file that efface plan --json wrote")
+                .with_remedy("give the file that efface plan --json wrote")
         };
         let text = read_own(path).map_err(|error| unreadable(error).on(path))?;
-        let wrong = |what: String| Error::usage(what).way_out("create it again: efface plan --json").on(path);
+        let wrong =
+            |what: String| Error::usage(what).with_remedy("create it again: efface plan --json").on(path);
         let file: PlanFile = serde_json::from_str(&text)
             .map_err(|error| wrong(format!("this is no plan: {}", excerpt(&error.to_string()))))?;
         if file.efface_plan != VERSION {
@@ -252,7 +253,7 @@ impl PlanFile {
         match difference(&planned.must_hold, &now, ["planned", "found"]) {
             None => Ok((claim, plan)),
             Some(difference) => Err(Error::refused(format!("it is not what was planned: {difference}"))
-                .way_out("see which disk is which (efface list), and plan again")
+                .with_remedy("see which disk is which (efface list), and plan again")
                 .on(path)),
         }
     }

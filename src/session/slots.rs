@@ -37,7 +37,7 @@ pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Op
     let failed = |error| {
         Error::usage("--slots: no place can be taken")
             .because(error)
-            .way_out("run it as one who may write there, or leave the option out")
+            .with_remedy("run it as one who may write there, or leave the option out")
             .on(&folder)
     };
     let directory = Directory::make_all(&folder, MODE_OF_DIRECTORY).map_err(failed)?;

@@ -145,7 +145,8 @@ impl Wipe {
         let stop = observer.begin();
         let _ticket = match slots.map(|slots| slots::take(slots, &stop, observer)) {
             Some(Err(error)) if error.kind == Kind::Busy => {
-                let busy = || Error::busy(error.what()).way_out("try again later, or leave --no-wait out");
+                let busy =
+                    || Error::busy(error.what()).with_remedy("try again later, or leave --no-wait out");
                 refused.extend(jobs.drain(..).map(|job| job.refused(&assignment, started, busy())));
                 None
             }

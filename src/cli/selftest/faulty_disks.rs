@@ -88,7 +88,7 @@ pub fn run() -> Result<Verdict> {
     match wrong {
         None => Ok(Verdict::Wiped),
         Some(what) => Err(Error::failed(format!("the verification gave an unexpected result ({what})"))
-            .way_out("do not use this build; please report it")),
+            .with_remedy("do not use this build; please report it")),
     }
 }
 

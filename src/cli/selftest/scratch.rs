@@ -35,7 +35,7 @@ enum ScratchKind {
 impl Scratch {
     pub fn new(size: u64) -> Result<Scratch> {
         let failed = |error| {
-            Error::failed("no scratch image").because(error).way_out("check that TMPDIR has free space")
+            Error::failed("no scratch image").because(error).with_remedy("check that TMPDIR has free space")
         };
         let image = NamedTempFile::with_prefix("efface-selftest-").map_err(failed)?;
         let mut writer = BufWriter::with_capacity(READ_BYTES as usize, image.as_file());

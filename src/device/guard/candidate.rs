@@ -55,7 +55,7 @@ impl Candidate {
             return Err(suspended.into());
         }
         if let Some(refusal) = self.block.as_ref().map(usage::zoned).transpose().map_err(unseen)?.flatten() {
-            return Err(Error::unsupported(refusal.what).way_out(refusal.way_out));
+            return Err(Error::unsupported(refusal.what).with_remedy(refusal.remedy));
         }
         Ok(forced)
     }
@@ -88,7 +88,7 @@ impl Candidate {
         held._snapshot = snapshot.map_err(|error| {
             Error::refused("its snapshot cannot be kept closed")
                 .because(error)
-                .way_out("see that the snapshot is not in use: lsof")
+                .with_remedy("see that the snapshot is not in use: lsof")
         })?;
         self.open(tree, Access::WriteBeside)
     }
@@ -117,8 +117,8 @@ impl Candidate {
         let (ours, others) = openers.split(|process| process.command == "efface");
         match (self.open_elsewhere(&usage, &others), self.open_elsewhere(&usage, &ours)) {
             (Some(refusal), _) => refusal.into(),
-            (None, Some(refusal)) => Error::busy(refusal.what).way_out(WAIT),
-            (None, None) => Error::busy("it is held by something that cannot be seen").way_out(WAIT),
+            (None, Some(refusal)) => Error::busy(refusal.what).with_remedy(WAIT),
+            (None, None) => Error::busy("it is held by something that cannot be seen").with_remedy(WAIT),
         }
     }
 
@@ -134,11 +134,11 @@ impl Candidate {
         let another_disk = seen.zip(opened).is_some_and(|(seen, opened)| seen != opened);
         if Place::of(&metadata) != self.place || another_disk {
             return Err(Error::refused("another target took its place while it was being checked")
-                .way_out(SEE_DEVICES));
+                .with_remedy(SEE_DEVICES));
         }
         if target.geometry().size == 0 {
             return Err(Error::refused("it has no bytes: its size is 0")
-                .way_out("attach a medium or a backing file, or name another device"));
+                .with_remedy("attach a medium or a backing file, or name another device"));
         }
         Ok(())
     }
@@ -149,7 +149,7 @@ fn check_type(file_type: FileType, image: bool) -> Result<()> {
     if wanted {
         return Ok(());
     }
-    let (what, way_out) = if file_type.is_block_device() {
+    let (what, remedy) = if file_type.is_block_device() {
         ("a block device, not an image file", "leave --image away")
     } else if file_type.is_file() {
         ("a regular file, not a block device", "add --image if it is a disk image that may be wiped")
@@ -162,7 +162,7 @@ fn check_type(file_type: FileType, image: bool) -> Result<()> {
     } else {
         ("a socket, not a block device", SEE_DEVICES)
     };
-    Err(Error::refused(format!("it is {what}")).way_out(way_out))
+    Err(Error::refused(format!("it is {what}")).with_remedy(remedy))
 }
 
 /// What libblkid finds on it; what cannot be read is refused.

@@ -80,7 +80,7 @@ fn node_of(tree: &Tree, disk: &Block, given: &Path) -> Result<PathBuf> {
     let node = [usual.clone(), given.to_path_buf()];
     node.iter().find(leads_there).cloned().ok_or_else(|| {
         Error::refused(format!("the disk that it lies on cannot be locked without {}", usual.display()))
-            .way_out("run efface where that node is, or make it")
+            .with_remedy("run efface where that node is, or make it")
     })
 }
 
@@ -92,7 +92,7 @@ fn lock(tree: &Tree, node: &Path) -> Result<FileLock> {
         }
         let holder = file.metadata().ok().and_then(|metadata| procfs::lock_holder(tree, &metadata));
         let holder = holder.map_or("another process".into(), |process| process.to_string());
-        Error::busy(format!("{holder} has locked {}", node.display())).way_out(WAIT)
+        Error::busy(format!("{holder} has locked {}", node.display())).with_remedy(WAIT)
     })
 }
 
@@ -125,7 +125,7 @@ fn open_alone(tree: &Tree, number: DeviceNumber) -> Result<File> {
 fn below_error(name: &str, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EBUSY) => {
-            Error::busy(format!("{name}, which it stands on, is held by another user")).way_out(WAIT)
+            Error::busy(format!("{name}, which it stands on, is held by another user")).with_remedy(WAIT)
         }
         _ => not_opened(error),
     }

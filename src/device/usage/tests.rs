@@ -50,7 +50,7 @@ fn a_device_without_users_passes() {
 
 #[test]
 fn each_kind_of_crypt_mapping_is_closed_by_the_tool_that_opened_it() {
-    for (kind, word, way_out) in [
+    for (kind, word, remedy) in [
         ("CRYPT-INTEGRITY-x", "the open dm-integrity mapping x", "integritysetup close x"),
         ("CRYPT-VERITY-0123-x", "the open dm-verity mapping x", "veritysetup close x"),
         ("CRYPT-SUBDEV-0123-x", "a part of an open crypt mapping x", "dmsetup ls --tree"),
@@ -63,7 +63,7 @@ fn each_kind_of_crypt_mapping_is_closed_by_the_tool_that_opened_it() {
         let sda = fake.device(SDA, "8:0");
         map(&fake, "x", "253:4", kind, SDA);
         let message = crate::error::Error::from(refusals(&fake, sda).remove(0)).to_string();
-        assert!(message.contains(word) && message.contains(way_out), "{kind}: {message}");
+        assert!(message.contains(word) && message.contains(remedy), "{kind}: {message}");
     }
 }
 
@@ -175,7 +175,7 @@ fn each_use_of_a_disk_or_its_partition_refuses_both() {
         for target in targets {
             let found = refusals(&fake, target);
             let first = found.first().unwrap_or_else(|| panic!("{words:?} is refused"));
-            let text = format!("{}; {}", first.what, first.way_out);
+            let text = format!("{}; {}", first.what, first.remedy);
             assert!(words.iter().all(|word| text.contains(word)), "{words:?} in: {text}");
             assert_eq!(first.force, None);
         }
@@ -339,7 +339,7 @@ fn a_pool_is_in_use_when_it_is_imported() {
     assert_eq!(Usage::read(&fake.tree).unwrap().in_zpool(&member), None);
     fake.write("proc/spl/kstat/zfs/tank/state", "ONLINE\n");
     let refusal = Usage::read(&fake.tree).unwrap().in_zpool(&member).unwrap();
-    assert!(refusal.what.contains("imported ZFS pool tank") && refusal.way_out.contains("zpool export tank"));
+    assert!(refusal.what.contains("imported ZFS pool tank") && refusal.remedy.contains("zpool export tank"));
     fake.write("proc/spl/kstat/zfs/dbgmsg", "");
     assert_eq!(Usage::read(&fake.tree).unwrap().in_zpool(&[signature("ext4", None)]), None);
 }
@@ -362,7 +362,7 @@ fn an_opener_counts_where_its_bytes_are_the_targets() {
     assert_eq!(refused(opened(partition, false)), [true, true]);
     assert_eq!(refused(opened("8:16".parse().unwrap(), true)), [false, false]);
     let text = refusal(disk, &opened(disk, true)).unwrap();
-    assert!(text.what.contains("process 42 (qemu-system)") && text.way_out.contains("kill 42"));
+    assert!(text.what.contains("process 42 (qemu-system)") && text.remedy.contains("kill 42"));
 }
 
 #[test]

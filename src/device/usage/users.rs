@@ -168,14 +168,14 @@ impl<'a> Users<'a> {
 
 fn exported(name: &str, export: &str) -> Refusal {
     let what = format!("{name} is exported to other machines ({export})");
-    let way_out = format!("take it out of the target's configuration first: /sys/kernel/config/{export}");
-    Refusal::new("exported", what, way_out)
+    let remedy = format!("take it out of the target's configuration first: /sys/kernel/config/{export}");
+    Refusal::new("exported", what, remedy)
 }
 
 fn kept_by_snapshot(origin: &str, snapshot: &Block) -> Refusal {
     let snapshot = snapshot.map_name();
     let short = format!("origin of the snapshot {snapshot}");
     let what = format!("what is overwritten of {origin} is kept by its snapshot {snapshot}");
-    let way_out = format!("remove the snapshot first: lvremove, or lvs --all to see them ({snapshot})");
-    Refusal::new(short, what, way_out)
+    let remedy = format!("remove the snapshot first: lvremove, or lvs --all to see them ({snapshot})");
+    Refusal::new(short, what, remedy)
 }

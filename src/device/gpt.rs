@@ -1,4 +1,4 @@
-//! A look at the headers of a GPT, before libblkid reads and keeps as many entries as they announce.
+//! A check of the headers of a GPT, before libblkid reads and keeps as many entries as they announce.
 //!
 //! UEFI Specification 2.10, 5.3.2: the header is in logical block 1, and its copy in the last one.
 

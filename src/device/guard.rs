@@ -1,7 +1,7 @@
 //! The guard: the only constructor of a writable disk over a real target. It never writes anything.
 //!
 //! Every reason not to write is looked for before the targets are opened, and again afterwards: O_EXCL
-//! keeps mounts, dm and md away from then on. One look at the machine's storage and processes serves all
+//! keeps mounts, dm and md away from then on. One scan of the machine's storage and processes serves all
 //! targets of a command, before the opens and once after them.
 
 use std::fs;
@@ -161,7 +161,7 @@ pub fn claim(tree: &Tree, request: &Request) -> Result<Claim> {
     claim_all(tree, std::slice::from_ref(request)).remove(0)
 }
 
-/// Everything that [`claim_all`] asks, without a lock and without opening for writing.
+/// Everything that [`claim_all`] checks, without a lock and without opening for writing.
 pub fn inspect_all(tree: &Tree, requests: &[Request]) -> Vec<Result<Examined>> {
     let taken = take_all(tree, requests, |candidate, usage, request| {
         let below = until(request.deadline, || hold::hold_below(tree, usage, &usage.chain(candidate.place)))?;
@@ -179,7 +179,7 @@ pub fn describe(tree: &Tree, path: &Path, image: bool) -> Option<Identity> {
     Candidate::find(tree, path, image).ok().map(|candidate| candidate.identity)
 }
 
-/// Opens a target for reading only: no lock, and no question of who uses it.
+/// Opens a target for reading only: no lock, and no check of its users.
 pub fn examine(tree: &Tree, path: &Path, image: bool) -> Result<Examined> {
     let examine = || {
         let candidate = Candidate::find(tree, path, image)?;
@@ -207,7 +207,7 @@ struct OpenedCandidate {
     findings: Findings,
 }
 
-/// Opens targets, and asks who uses them before and after.
+/// Opens targets, and reads their users before and after.
 fn take_all(
     tree: &Tree,
     requests: &[Request],
@@ -240,7 +240,7 @@ fn take_all(
     taken.into_iter().zip(requests).map(finish).collect()
 }
 
-/// Who has the targets open, once those who only have a look at every device (udev) are gone.
+/// The processes that have the targets open, once those that open every device for a moment (udev) are gone.
 fn openers_after_wait(tree: &Tree, usage: &Usage, taken: &[Result<OpenedCandidate>]) -> Result<Openers> {
     let candidates = || taken.iter().flatten().map(|taken| &taken.candidate);
     let files = usage.files_of(candidates().map(|candidate| candidate.place));
@@ -257,7 +257,7 @@ fn openers_after_wait(tree: &Tree, usage: &Usage, taken: &[Result<OpenedCandidat
 }
 
 impl OpenedCandidate {
-    /// Asks all that can be asked once it is open.
+    /// Checks all that can be checked once it is open.
     fn finish(
         self,
         tree: &Tree,
@@ -298,7 +298,7 @@ pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
     let usage = Usage::read(tree).ok();
     let mut seen: Vec<(&Path, Place, Vec<Shared>)> = Vec::new();
     for path in paths {
-        // Of a path that leads nowhere the claim speaks.
+        // A path that leads nowhere is reported by the claim.
         let Ok(metadata) = fs::metadata(path) else { continue };
         let place = Place::of(&metadata);
         for (other, other_place, sharing) in &seen {
@@ -375,7 +375,7 @@ impl Disk for GuardedDisk {
 
 /// The ring of a killed efface holds its device for some milliseconds.
 const RETRY: Duration = Duration::from_millis(50);
-/// udev and its like look at a new device for a moment.
+/// udev and its like open a new device for a moment.
 const OPENERS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Tries until it is busy no more, or the deadline has passed.
@@ -402,14 +402,14 @@ fn not_found(error: io::Error) -> Error {
     }
 }
 
-/// What cannot be seen is taken for used.
+/// What cannot be seen is assumed to be used.
 fn unseen(error: io::Error) -> Error {
     Error::refused("it cannot be seen who uses it")
         .because(error)
         .with_remedy("see that /sys and /proc are mounted, and that lsblk shows the device")
 }
 
-/// The same, of an answer that serves several targets.
+/// The same, for an answer that serves several targets.
 fn unseen_too(error: &io::Error) -> Error {
     unseen(io::Error::new(error.kind(), error.to_string()))
 }

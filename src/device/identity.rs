@@ -200,7 +200,7 @@ impl Identity {
             backing_file: disk.attribute("loop/backing_file").map(PathBuf::from),
             dm_name: disk.attribute("dm/name"),
             dm_uuid: disk.attribute("dm/uuid"),
-            // The guard asks again, and takes no silence for an answer.
+            // The guard reads it again, and refuses what it cannot read.
             thin: Thin::of(tree, block).ok().flatten(),
             zoned: disk.attribute("queue/zoned").filter(|model| model != "none"),
             disk_sequence: disk.number_attribute("diskseq"),
@@ -258,7 +258,7 @@ impl Identity {
     }
 
     /// What has to be the same for it to be the same disk that may be written. A device without a
-    /// name of its own is the same only as long as the kernel has not let go of it.
+    /// name of its own is the same only until the kernel has removed it.
     pub fn marks(&self) -> BTreeMap<&'static str, String> {
         let named = self.has_name();
         let number = |value: Option<u64>| value.map(|value| value.to_string());
@@ -343,8 +343,8 @@ fn kind(block: &Block) -> DeviceKind {
     }
 }
 
-/// What distinguishes two disks. An error is a question that was not answered: another thing than a
-/// disk without that name.
+/// What distinguishes two disks. An error means that it could not be read, which
+/// differs from a disk without that name.
 #[derive(Debug)]
 pub(super) struct Names {
     pub serial: io::Result<Option<String>>,
@@ -375,7 +375,7 @@ impl Names {
     }
 }
 
-/// The first that there is; else the first error.
+/// The first value that is there; else the first error.
 fn first<const N: usize>(
     sources: [&dyn Fn() -> io::Result<Option<String>>; N],
 ) -> io::Result<Option<String>> {

@@ -130,7 +130,7 @@ impl<'a> InventoryScan<'a> {
     }
 }
 
-/// What processes have open, and still have after a moment: udev only has a look.
+/// What processes have open, and still have after a moment: udev opens devices only briefly.
 fn kept_open(tree: &Tree, usage: &Usage) -> io::Result<Openers> {
     let files = usage.files();
     let look = || Openers::read(tree, &files);

@@ -7,7 +7,7 @@ use std::io::Read;
 use super::Tree;
 use super::kernel::sysfs::Block;
 
-/// What drives hang on. FibreChannel, iSCSI, RAID controllers, virtio and the rest are none of these.
+/// What drives hang on. FibreChannel, iSCSI, RAID controllers, virtio and the rest are not among these.
 const LOCAL: [&str; 5] = ["sata", "sas", "usb", "mmc", "nvme"];
 
 pub(super) fn is_physical(tree: &Tree, disk: &Block, transport: Option<&str>) -> bool {

@@ -147,7 +147,7 @@ impl Serialize for DeviceNumber {
 
 #[cfg(test)]
 mod fake {
-    //! A tree of our own, in the shape that real kernels show.
+    //! A fake tree, in the shape that real kernels show.
 
     use std::os::unix::fs::symlink;
 

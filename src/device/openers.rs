@@ -1,7 +1,7 @@
 //! Openers: processes that have devices or files open, found by one scan for all targets of a command.
 //!
 //! A process has a file open by a descriptor, by a shared mapping of it in memory, or by io_uring's
-//! table of fixed files, which the kernel shows by their paths alone. What cannot be looked into is
+//! table of fixed files, which the kernel shows by their paths alone. What cannot be read is
 //! counted: it may be a user of any device.
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ pub(super) struct Openers {
     opened: Vec<OpenFile>,
     /// The paths in io_uring's tables of fixed files.
     fixed: Vec<(Process, PathBuf)>,
-    /// What could not be looked into: `3 processes, such as …`.
+    /// What could not be read: `3 processes, such as …`.
     pub unseen: Vec<String>,
 }
 
@@ -55,14 +55,14 @@ impl Openers {
         self.opened.is_empty() && self.fixed.is_empty()
     }
 
-    /// What a later look still shows.
+    /// What a later scan still shows.
     pub fn still_in(mut self, later: &Openers) -> Openers {
         self.opened.retain(|each| later.opened.contains(each));
         self.fixed.retain(|each| later.fixed.contains(each));
         self
     }
 
-    /// Those that an earlier look showed before those that came since.
+    /// Those that an earlier scan showed before those that came since.
     pub fn lasting_first(mut self, earlier: &Openers) -> Openers {
         self.opened.sort_by_key(|each| !earlier.opened.contains(each));
         self

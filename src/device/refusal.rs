@@ -22,7 +22,7 @@ pub enum Force {
     SnapshotCow,
     /// What is on the device cannot be read.
     Unprobed,
-    /// Who uses the device cannot be seen in full.
+    /// Not all users of the device can be seen.
     Unseen,
     /// A layer below keeps another copy of the data.
     Copies,

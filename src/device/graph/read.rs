@@ -49,7 +49,7 @@ impl Stack {
         let mut reader = GraphBuilder { tree, graph: Graph::default(), areas };
         for block in &blocks {
             match reader.add(block) {
-                // A device can go while it is looked at.
+                // A device can be removed while it is read.
                 Err(_) if !block.exists() => {}
                 read => read?,
             }
@@ -201,7 +201,7 @@ impl GraphBuilder<'_> {
             Some(start) => Edge::exact(place, at, below, start),
             None => Edge::somewhere(place, at, below, lower.share),
         };
-        // LVM lays a plain mapping over each of its pools, which says nothing of who uses a volume in it.
+        // LVM lays a plain mapping over each of its pools, which says nothing about the users of a volume in it.
         let pool = self.tree.block(lower.number).ok().and_then(|block| block.attribute("dm/uuid"));
         Edge { view: pool.is_some_and(|uuid| uuid.starts_with("LVM-") && uuid.ends_with("-tpool")), ..edge }
     }
@@ -229,7 +229,7 @@ impl GraphBuilder<'_> {
         let name = block.map_name();
         let why = format!("the table of the mapping {name} cannot be read: {error}");
         let place = Place::Device(block.number());
-        // What it stands on is asked of every device once more: what is unread is kept there.
+        // Every device is asked once more what it stands on: what could not be read is kept there.
         for slave in block.slaves().unwrap_or_default() {
             let edge =
                 Edge::somewhere(place, self.whole(block), Place::Device(slave.number()), Share::Spread);
@@ -238,7 +238,7 @@ impl GraphBuilder<'_> {
         self.graph.add_layer(place, Layer::unknown(block.name(), "dm, its table cannot be read"));
     }
 
-    /// A device that hangs on nothing real and is none of those that are known.
+    /// A device that hangs on no hardware, and of no kind that is known.
     fn virtual_layer(&self, block: &Block) -> Option<Layer> {
         let name = block.name();
         let driver = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
@@ -266,7 +266,7 @@ impl GraphBuilder<'_> {
         }
     }
 
-    /// Keeps the question where there is no answer. A device that went in the meantime has none.
+    /// Notes what could not be read. A device that was removed in the meantime has no such note.
     fn or_unread(&mut self, found: io::Result<Vec<Block>>, block: &Block, what: &str) -> Vec<Block> {
         found.unwrap_or_else(|error| {
             if block.exists() {
@@ -282,7 +282,7 @@ fn or_unknown(layer: io::Result<Layer>, block: &Block, kind: &str) -> Layer {
     layer.unwrap_or_else(|error| Layer::unknown(block.name(), format!("{kind}, {error}")))
 }
 
-/// An answer that is none of those that the kernel documents.
+/// An answer that the kernel does not document.
 fn not_understood(what: &str, text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} is not understood: {text}"))
 }

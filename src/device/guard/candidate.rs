@@ -76,7 +76,7 @@ impl Candidate {
         Ok(Held { _locks: locks, ..Held::default() })
     }
 
-    /// For writing, and alone. A snapshot's exception store is its snapshot's alone: that is then
+    /// For writing, exclusively. A snapshot's exception store is its snapshot's alone: that is then
     /// kept closed by an exclusive open of it.
     pub fn open_alone(&self, tree: &Tree, forced: &[Refusal], held: &mut Held) -> Result<Target> {
         if !forced.iter().any(|refusal| refusal.force == Some(Force::SnapshotCow)) {
@@ -100,7 +100,7 @@ impl Candidate {
         })
     }
 
-    /// Another has the device for itself alone: a user with a name refuses, one without may let go.
+    /// Another process has the device open exclusively: a known user is a refusal, an unknown one may close it.
     fn why_busy(&self, tree: &Tree) -> Error {
         let usage = match Usage::read(tree) {
             Ok(usage) => usage,
@@ -127,7 +127,7 @@ impl Candidate {
         usage.in_zpool(&blkid::signatures(&file).ok()?)
     }
 
-    /// A path can be given to another device between the look and the open.
+    /// A path can be given to another device between the check and the open.
     pub fn check_opened(&self, target: &Target) -> Result<()> {
         let metadata = target.metadata().map_err(not_opened)?;
         let (seen, opened) = (self.identity.disk_sequence, target.disk_sequence());

@@ -40,7 +40,7 @@ impl Loop {
         claim_at(&self.node, false, wait)
     }
 
-    /// The guard's answer, after a look that every byte is as it was.
+    /// The guard's answer, after a check that every byte is as it was.
     fn refusal(&self, wait: Duration) -> Error {
         let before = self.content();
         let error = self.claim(wait).expect_err("the guard must refuse this device");
@@ -70,7 +70,7 @@ fn assert_says(error: &Error, kind: Kind, words: &[&str]) {
     assert!(words.iter().all(|word| text.contains(word)), "{words:?} in: {text}");
 }
 
-/// A process of ours that lets go when it is dropped.
+/// A process that the test started; it closes the device when this is dropped.
 struct Helper {
     child: Child,
     /// Kept open, since it may say more.
@@ -87,7 +87,7 @@ impl Helper {
         Helper { child, _output: output }
     }
 
-    /// A process of this name that has the device open for itself alone.
+    /// A process of this name that has the device open exclusively.
     fn opener(node: &Path, name: &str) -> Helper {
         let mut command = Command::new(env::current_exe().unwrap());
         command.args(["--ignored", "--nocapture", "--exact", "device::guard::tests::holds_a_device"]);
@@ -107,7 +107,7 @@ impl Drop for Helper {
     }
 }
 
-/// The device is claimed as soon as its holder has let go.
+/// The device is claimed as soon as its holder has closed it.
 fn assert_waits_for(holder: Helper, device: &Loop) {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -236,7 +236,7 @@ impl Drop for Undo {
     }
 }
 
-/// Whether each of the commands worked; says it aloud where one did not.
+/// Whether each of the commands worked; prints which one did not.
 fn ran(commands: &mut [Command]) -> bool {
     commands.iter_mut().all(|command| {
         let output = command.output();
@@ -289,7 +289,7 @@ fn two_partitions_of_one_disk_share_its_lock() {
     let second = claim_at(&two, false, LONG_WAIT).unwrap();
     assert!(std::sync::Arc::ptr_eq(&first.held._locks[0], &second.held._locks[0]));
     assert_eq!(second.geometry().size, 256 << 10);
-    // The kernel knows that the whole disk is taken; the guard does not blame itself.
+    // The kernel reports the whole disk as held; the guard does not count its own hold.
     assert_says(&device.refusal(SHORT), Kind::Busy, &[]);
 
     drop(first);
@@ -418,7 +418,7 @@ fn a_node_that_was_given_to_another_disk_is_refused() {
     let mut candidate = Candidate::find(&Tree::real(), &device.node, false).unwrap();
     let target = Target::open(&device.node, Access::Read).unwrap();
     candidate.check_opened(&target).unwrap();
-    // What a detach and an attach between the look and the open would have shown.
+    // What a detach and an attach between the check and the open would have shown.
     let Some(sequence) = candidate.identity.disk_sequence.as_mut() else {
         skipped::<()>("this kernel has no diskseq");
         return;

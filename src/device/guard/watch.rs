@@ -78,7 +78,7 @@ impl Watch {
             }
             Place::File(inode) => usage.of_file(inode, &self.node),
         };
-        // What could not be seen was decided at the claim: a process that starts later is no news of it.
+        // What could not be seen was decided at the claim: a process that starts later changes nothing.
         let accepted = |force: Force| force == Force::Unseen || self.force.contains(&force);
         Ok(refusals.into_iter().find(|refusal| !refusal.force.is_some_and(accepted)))
     }
@@ -161,7 +161,7 @@ mod tests {
         assert!(watch.check().unwrap_err().to_string().contains("another disk or medium is behind sda"));
         fake.make_unreadable(&diskseq);
         assert!(watch.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
-        // Nor is one that never said it.
+        // Nor is one that never reported it.
         let silent = Watch::new(&fake.tree, &usage, place, Path::new("/dev/sda"), &[]);
         assert!(silent.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
     }

@@ -24,7 +24,7 @@ fn a_process_that_cannot_be_looked_into_is_counted_and_kernel_threads_are_not() 
         fake.write(&format!("proc/{id}/comm"), "name\n");
         fake.write(&format!("proc/{id}/fd"), "");
     }
-    // It could not be looked into while it ended, and is gone.
+    // It could not be read while it ended, and is gone.
     fake.write("proc/13/fd", "");
     let unseen = Openers::read(&fake.tree, &none()).unwrap().unseen;
     assert_eq!(unseen, ["process 12 (name)"]);

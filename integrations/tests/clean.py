@@ -1,4 +1,4 @@
-"""In the agent's environment: runs one clean step as the agent does, and prints what it tells the conductor.
+"""In the agent's environment: runs one clean step as the agent does, and prints its report to the conductor.
 
 Reads {"step": …, "node": …, "clean_version": …} from stdin. Runs sealed alone: the stock agent would erase
 every disk that it sees.
@@ -30,7 +30,7 @@ if asked["step"] is None:
 result = extension.execute_clean_step(
     step=asked["step"], node=asked["node"], ports=[], clean_version=asked.get("clean_version")
 )
-told = result.join().serialize()
-error = told["command_error"]
-told["command_error"] = error.serialize() if hasattr(error, "serialize") else error
-print(json.dumps(told))
+answer = result.join().serialize()
+error = answer["command_error"]
+answer["command_error"] = error.serialize() if hasattr(error, "serialize") else error
+print(json.dumps(answer))

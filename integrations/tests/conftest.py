@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 INTEGRATIONS = HERE.parent
 PROJECT = "0123456789abcdef0123456789abcdef"
 SECRET = b"tenant's secret!"
-# What encryption makes of such.
+# What encryption makes of a secret.
 CIPHERTEXT = os.urandom(1 << 20)
 GROUP = "cinder-volumes"
 GIB = 1 << 30
@@ -141,7 +141,7 @@ class Volume:
                 data.write(SECRET * (1 << 16))
 
     def encrypt(self):
-        """Leaves of the secrets what encryption would."""
+        """Replaces the secrets by what encryption would write."""
         _, size = self.place
         self.secret = CIPHERTEXT
         for at in (size // 2, size - (1 << 20)):
@@ -228,7 +228,7 @@ class Cinder:
         return process.returncode, out, log
 
     def create(self, volume, extents=None):
-        """A volume with a tenant's secrets; one of so many extents as if it had been managed."""
+        """A volume with a tenant's secrets; one of this many extents as if it had been managed."""
         if extents is None:
             code, out, log = self.call(["create_volume", volume.fields()])
             assert code == 0, out + log
@@ -303,7 +303,7 @@ def wait_for(what, seconds=60):
         if found := what():
             return found
         time.sleep(0.02)
-    raise AssertionError("it did not come to that")
+    raise AssertionError("timed out")
 
 
 @pytest.fixture

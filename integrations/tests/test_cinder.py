@@ -1,4 +1,4 @@
-"""Real cinder, real LVM, sudo and rootwrap: what becomes of a deleted volume's bytes."""
+"""Real cinder, real LVM, sudo and rootwrap: what remains of a deleted volume's bytes."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from conftest import GFS2, GFS2_AT, PROJECT, STOCK, Volume, certificates, proces
 SLOW = {"efface_rate": "128MiB/s", "efface_yield": "false", "efface_verify": "none"}
 
 
-def test_all_of_it_is_zeroed_and_there_is_a_certificate(cinder):
+def test_a_deleted_volume_is_zeroed_and_has_a_certificate(cinder):
     volume, neighbour = cinder.create(Volume()), cinder.create(Volume())
     code, out, log = cinder.delete(volume)
     assert code == 0, out + log
@@ -28,7 +28,7 @@ def test_all_of_it_is_zeroed_and_there_is_a_certificate(cinder):
 
 
 @pytest.mark.parametrize("method", ["shred", "random"])
-def test_the_method_is_the_one_that_was_chosen(cinder, method):
+def test_the_chosen_method_is_used(cinder, method):
     volume = cinder.create(Volume(), extents=16)
     assert cinder.delete(volume, efface_method=method, efface_verify="full")[0] == 0
     [record] = certificates()
@@ -50,7 +50,7 @@ def test_a_volume_smaller_than_volume_clear_size_is_cleared_whole(cinder):
     assert not volume.exists() and volume.secrets() == 0
 
 
-def test_none_clears_nothing(cinder):
+def test_volume_clear_none_clears_nothing(cinder):
     volume = cinder.create(Volume())
     assert cinder.delete(volume, volume_clear="none")[0] == 0
     assert not volume.exists() and volume.secrets() == 3 and not certificates()
@@ -73,7 +73,7 @@ def test_c1_stock_flushes_nothing(cinder, traced):
 
 
 def at_once(cinder, count, **options):
-    """So many volumes are deleted at the same time."""
+    """This many volumes are deleted at the same time."""
     volumes = [cinder.create(Volume(), extents=32) for _ in range(count)]
     running = [cinder.start(["delete_volume", each.fields()], **options) for each in volumes]
     assert [process.wait() for process in running] == [0] * count
@@ -82,7 +82,7 @@ def at_once(cinder, count, **options):
 
 def test_c2_two_slots_are_two_writers(cinder):
     at_once(cinder, 8, efface_slots=2, efface_verify="none")
-    # Those that wait have their device open already: who wrote when stands in the certificates.
+    # Those that wait have their device open already: the certificates say which wrote when.
     written = [step for record in certificates() for step in record["job"]["steps"]]
     assert len(written) == 8
     at_any_start = [
@@ -124,7 +124,7 @@ def written_bytes(process):
 
 
 def test_c3_the_next_delete_waits_for_a_wiper_that_was_left_behind(cinder):
-    # Some seconds of work: longer than the driver sleeps between two looks.
+    # Some seconds of work: longer than the driver sleeps between two checks.
     volume = cinder.create(Volume(), extents=256)
     wiper = killed(cinder, volume, **SLOW)
     second = cinder.start(["delete_volume", volume.fields()], **SLOW)
@@ -152,10 +152,10 @@ def test_c3_a_wiper_that_was_killed_too_is_resumed(cinder):
     assert code == 0, out + log
     assert not volume.exists() and volume.secrets() == 0
     [wiped] = [record for record in certificates() if record["verdict"] == "wiped"]
-    assert 0 < done < 512 << 20 and wiped["job"]["resumed"], "it went on where it was"
+    assert 0 < done < 512 << 20 and wiped["job"]["resumed"], "it was resumed"
 
 
-def test_c5_the_rate_is_kept(cinder):
+def test_c5_the_rate_limit_is_respected(cinder):
     volume = cinder.create(Volume(), extents=64)
     assert cinder.delete(volume, **SLOW)[0] == 0
     [record] = certificates()
@@ -163,7 +163,7 @@ def test_c5_the_rate_is_kept(cinder):
     assert step["milliseconds"] >= 1800, "256 MiB at 128 MiB/s are two seconds"
 
 
-def test_c7_progress_is_told(cinder):
+def test_c7_progress_is_logged(cinder):
     volume = cinder.create(Volume(), extents=192)
     running = cinder.start(["delete_volume", volume.fields()], **SLOW)
     wait_for(writers)
@@ -174,11 +174,13 @@ def test_c7_progress_is_told(cinder):
     wait_for(lambda: [job for job in listed() if job["state"] == "running"])
     out, log = running.communicate(timeout=120)
     assert running.returncode == 0, out + log
-    told = re.findall(rf"{volume.node}: step 1 of 1 .*, (\d+) % of all, about \d+ s left", out + log)
-    assert len(told) >= 2 and [int(each) for each in told] == sorted(int(each) for each in told), out + log
+    logged = re.findall(rf"{volume.node}: step 1 of 1 .*, (\d+) % of all, about \d+ s left", out + log)
+    assert len(logged) >= 2 and [int(each) for each in logged] == sorted(int(each) for each in logged), (
+        out + log
+    )
 
 
-def test_c4_the_size_is_the_devices_own(cinder):
+def test_c4_the_size_is_that_of_the_device(cinder):
     volume = cinder.create(Volume(size_gib=2), extents=384)
     code, out, _ = cinder.delete(volume, volume_driver=STOCK)
     assert code == 1 and volume.exists(), "stock takes the 1.5 GiB for the 2 GiB of its database"
@@ -203,14 +205,14 @@ def vanishing(wrapped):
         node.symlink_to(where)
 
 
-def test_c6_of_a_node_that_is_gone_stock_makes_a_file(cinder, vanishing):
+def test_c6_stock_makes_a_file_of_a_missing_node(cinder, vanishing):
     volume = cinder.create(Volume())
     vanishing(volume, "dd")
     code, _, _ = cinder.delete(volume, volume_driver=STOCK, volume_clear_size=64)
     assert code == 0 and volume.node.is_file() and volume.secrets() == 3
 
 
-def test_c6_a_node_that_is_gone_is_an_error_and_no_file(cinder, vanishing):
+def test_c6_a_missing_node_is_an_error_and_no_file(cinder, vanishing):
     volume = cinder.create(Volume())
     vanishing(volume, "efface")
     code, out, _ = cinder.delete(volume)
@@ -218,7 +220,7 @@ def test_c6_a_node_that_is_gone_is_an_error_and_no_file(cinder, vanishing):
     assert not volume.node.exists() and volume.exists() and volume.secrets() == 3
 
 
-def test_c6_a_node_that_was_gone_before_is_an_error_and_the_delete_can_be_issued_again(cinder):
+def test_c6_a_node_that_was_missing_before_is_an_error_and_the_delete_can_be_repeated(cinder):
     volume = cinder.create(Volume())
     where = volume.node.resolve()
     volume.node.unlink()
@@ -229,7 +231,7 @@ def test_c6_a_node_that_was_gone_before_is_an_error_and_the_delete_can_be_issued
     assert cinder.delete(volume)[0] == 0 and volume.secrets() == 0
 
 
-def test_what_cannot_be_cleared_is_kept_and_the_reason_is_told(cinder):
+def test_a_volume_that_cannot_be_cleared_is_kept_and_the_reason_is_reported(cinder):
     volume = cinder.create(Volume())
     run("mkfs.ext4", "-q", volume.node)
     Path("/mnt/mounted").mkdir(exist_ok=True)
@@ -239,13 +241,13 @@ def test_what_cannot_be_cleared_is_kept_and_the_reason_is_told(cinder):
     finally:
         run("umount", "/mnt/mounted")
     assert code == 1 and volume.exists()
-    for told in (str(volume.node), "refused", "/mnt/mounted", "umount"):
-        assert told in out, out
+    for reported in (str(volume.node), "refused", "/mnt/mounted", "umount"):
+        assert reported in out, out
     assert cinder.delete(volume)[0] == 0
     assert not volume.exists() and volume.secrets() == 0
 
 
-def test_what_is_refused_is_kept_though_lvremove_would_take_it(cinder):
+def test_a_refused_volume_is_kept_even_if_lvremove_would_remove_it(cinder):
     volume = cinder.create(Volume(), extents=16)
     volume.write(GFS2_AT, GFS2)
     code, out, _ = cinder.delete(volume)
@@ -269,7 +271,7 @@ def test_a_snapshots_store_is_split_off_and_cleared(cinder):
     assert split < remove
 
 
-def test_a_thin_volume_is_discarded_by_option_and_by_stock_not_at_all(cinder):
+def test_a_thin_volume_is_cleared_by_option_only(cinder):
     kept = cinder.create(Volume(), extents=16)
     assert cinder.delete(kept, {"thin": True})[0] == 0
     assert not kept.exists() and kept.secrets() == 3
@@ -300,13 +302,13 @@ def encrypted(cinder):
     return volume
 
 
-def test_an_encrypted_volume_is_overwritten_unless_it_is_said_otherwise(cinder):
+def test_an_encrypted_volume_is_overwritten_by_default(cinder):
     volume = encrypted(cinder)
     assert cinder.delete(volume, KEY)[0] == 0
     assert [record["method"] for record in certificates()] == ["zero"] and volume.secrets() == 0
 
 
-def test_the_key_is_destroyed_and_then_all_is_zeroed(cinder):
+def test_the_key_is_destroyed_and_then_the_volume_is_zeroed(cinder):
     volume = encrypted(cinder)
     code, out, log = cinder.delete(volume, KEY, efface_encrypted="destroy_key_then_zero")
     assert code == 0, out + log
@@ -326,7 +328,7 @@ KEY = {"encryption_key_id": "11111111-2222-3333-4444-555555555555"}
         ({"efface_copies": "accept"}, ["copies"]),
     ],
 )
-def test_destroy_key_is_forced_as_the_wipe_is_and_its_refusal_keeps_the_volume(
+def test_destroy_key_gets_the_same_forces_as_wipe_and_its_refusal_keeps_the_volume(
     cinder, wrapped, accepted, forced
 ):
     volume = encrypted(cinder)
@@ -338,7 +340,7 @@ def test_destroy_key_is_forced_as_the_wipe_is_and_its_refusal_keeps_the_volume(
 
 
 @pytest.mark.parametrize("option", ["destroy_key_then_zero", "destroy_key"])
-def test_without_a_header_there_is_no_key_to_destroy_and_all_is_zeroed(cinder, database, option):
+def test_a_volume_without_a_header_is_zeroed(cinder, database, option):
     volume = cinder.create(Volume(), extents=16)
     code, out, log = cinder.delete(volume, KEY, efface_encrypted=option)
     assert code == 0, out + log
@@ -355,7 +357,7 @@ def test_the_key_alone_is_destroyed_where_cinder_knows_of_no_copy(cinder, databa
 
 
 @pytest.mark.parametrize("copy", ["snapshots", "backups", "volumes"])
-def test_a_key_that_has_copies_is_not_enough(cinder, database, copy):
+def test_a_volume_whose_key_has_copies_is_overwritten(cinder, database, copy):
     volume = encrypted(cinder)
     row = {"id": str(uuid.uuid4()), "project_id": PROJECT, "user_id": PROJECT, "deleted": False}
     row["source_volid" if copy == "volumes" else "volume_id"] = volume.id
@@ -369,12 +371,12 @@ def test_a_key_that_has_copies_is_not_enough(cinder, database, copy):
     assert not volume.exists() and volume.secrets() == 0
 
 
-@pytest.mark.parametrize("flag, told", [("-c3", "idle"), ("-c2", "best-effort: prio 4")])
-def test_the_io_priority_is_the_wipers_own(cinder, flag, told):
+@pytest.mark.parametrize("flag, priority", [("-c3", "idle"), ("-c2", "best-effort: prio 4")])
+def test_the_io_priority_is_the_wipers_own(cinder, flag, priority):
     volume = cinder.create(Volume(), extents=32)
     running = cinder.start(["delete_volume", volume.fields()], volume_clear_ionice=flag, **SLOW)
     [wiper] = wait_for(writers)
-    wait_for(lambda: run("ionice", "-p", wiper, check=False).stdout.strip() == told, 2)
+    wait_for(lambda: run("ionice", "-p", wiper, check=False).stdout.strip() == priority, 2)
     out, log = running.communicate(timeout=60)
     assert running.returncode == 0, out + log
 
@@ -388,13 +390,13 @@ def test_the_io_priority_is_the_wipers_own(cinder, flag, told):
         {"efface_thin": "discard", "efface_verify": "none"},
     ],
 )
-def test_a_setting_that_means_nothing_stops_the_driver(cinder, options):
+def test_an_invalid_setting_stops_the_driver(cinder, options):
     code, out, _ = cinder.call(**options)
     assert code == 1 and "InvalidConfigurationValue" in out
 
 
 @pytest.mark.parametrize("name", ["certificates", "jobs"])
-def test_a_folder_that_is_missing_stops_the_driver(cinder, name):
+def test_a_missing_folder_stops_the_driver(cinder, name):
     folder = Path("/var/lib/efface", name)
     away = folder.rename(f"{folder}.away")
     try:
@@ -404,7 +406,7 @@ def test_a_folder_that_is_missing_stops_the_driver(cinder, name):
     assert code == 1 and f"there is no folder {folder}" in out
 
 
-def test_records_that_cannot_be_read_stop_a_driver_that_accepts_copies(cinder):
+def test_unreadable_records_stop_a_driver_that_accepts_copies(cinder):
     folder = Path("/var/lib/efface/certificates")
     folder.chmod(0o700)
     try:
@@ -427,7 +429,7 @@ CANNOT_SEE = "efface cannot see all that may use them"
         (["setpriv", "--bounding-set=-dac_read_search"], "CAP_DAC_READ_SEARCH"),
     ],
 )
-def test_a_service_from_which_efface_cannot_see_all_says_so_at_its_start(cinder, within, lacks):
+def test_a_service_without_a_view_of_all_processes_warns_at_its_start(cinder, within, lacks):
     code, out, log = cinder.call(within=within)
     assert code == 0, out + log
     assert (CANNOT_SEE in out) == (lacks is not None) and (lacks or "") in out

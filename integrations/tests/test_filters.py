@@ -1,4 +1,4 @@
-"""What rootwrap lets the service have root do: our command lines, and nothing that only looks like them."""
+"""What rootwrap lets the service run as root: the driver's command lines, and no others."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ def test_the_file_is_made_from_the_command_lines():
     )
 
 
-def test_all_that_the_driver_says_passes(machine):
+def test_every_command_of_the_driver_passes(machine):
     paces = [{"yields": yields, "rate": rate} for yields, rate in product((True, False), (None, "200MiB/s"))]
     extents = ({}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True})
     forces = [{"unseen": unseen, "copies": copies} for unseen, copies in product((False, True), repeat=2)]
@@ -177,7 +177,7 @@ def attempts():
     yield [*split_snapshot("vg", f"_snapshot-{VOLUME}"), "--config", "global {}"]
 
 
-def test_nothing_else_passes(machine):
+def test_no_other_command_passes(machine):
     commands = list(attempts())
     passed = [words for words, passes in zip(commands, answers(commands), strict=True) if passes]
     assert not passed

@@ -1,6 +1,6 @@
 """The real ironic-python-agent cleans nodes whose disks are the test's loop devices, in a sealed namespace.
 
-Each weakness of the stock agent is shown beside what becomes of it with efface.
+Each weakness of the stock agent is shown beside the behaviour of efface.
 """
 
 import json
@@ -84,16 +84,16 @@ def node(properties=None, **info):
 
 
 def clean(ramdisk, disks, step=ERASE, of=None, version=None, **more):
-    """What the agent tells the conductor: result by device, or the error."""
+    """What the agent reports to the conductor: result by device, or the error."""
     asked = {"step": step, "node": of or node(), "clean_version": version}
     words = ["/srv/ironic/bin/python", HERE / "clean.py"]
     ran = run(*words, input=json.dumps(asked), env=environment(ramdisk, disks, **more), check=False)
     print(ran.stderr)
     assert ran.returncode == 0
-    told = json.loads(ran.stdout.splitlines()[-1])
-    if told["command_status"] == "SUCCEEDED":
-        return told["command_result"].get("clean_result", told["command_result"]), None
-    return None, told["command_error"]
+    answer = json.loads(ran.stdout.splitlines()[-1])
+    if answer["command_status"] == "SUCCEEDED":
+        return answer["command_result"].get("clean_result", answer["command_result"]), None
+    return None, answer["command_error"]
 
 
 def stock(ramdisk):
@@ -137,7 +137,7 @@ def test_the_conductors_shred_options_are_kept(ramdisk, disks):
     [record] = result.values()
     assert passes(record) == ["random", "random"]
     nothing = node(agent_erase_devices_iterations=0, agent_erase_devices_zeroize=False)
-    assert "leave all data where it is" in clean(ramdisk, disks[1:2], of=nothing)[1]["details"]
+    assert "would overwrite nothing" in clean(ramdisk, disks[1:2], of=nothing)[1]["details"]
     assert disks[1].holds_secrets()
 
 
@@ -163,14 +163,14 @@ def test_one_failing_disk_of_three_fails_the_node_and_the_others_have_certificat
     assert sorted(verdicts) == ["refused", "wiped", "wiped"]
 
 
-def test_without_the_binary_stock_takes_over(ramdisk, disks):
+def test_without_the_binary_the_stock_agent_erases(ramdisk, disks):
     stock(ramdisk)
     result, error = clean(ramdisk, disks)
     assert error is None and set(result.values()) == {None}
     assert not any(disk.holds_secrets() for disk in disks)
 
 
-def test_another_version_of_the_manager_is_a_mismatch(ramdisk, disks):
+def test_another_manager_version_is_a_mismatch(ramdisk, disks):
     steps, _ = clean(ramdisk, disks, step=None)
     versions = steps["hardware_manager_version"]
     assert versions["EffaceHardwareManager"] == "1"
@@ -180,7 +180,7 @@ def test_another_version_of_the_manager_is_a_mismatch(ramdisk, disks):
     assert clean(ramdisk, disks, version=versions)[1] is None
 
 
-def test_our_own_step_is_for_manual_cleaning_and_takes_a_method(ramdisk, disks):
+def test_the_step_of_efface_is_for_manual_cleaning_and_takes_a_method(ramdisk, disks):
     steps, _ = clean(ramdisk, disks, step=None)
     [ours] = [step for step in steps["clean_steps"]["EffaceHardwareManager"]]
     assert (ours["step"], ours["priority"]) == ("efface_erase_devices", 0)
@@ -194,13 +194,13 @@ def test_our_own_step_is_for_manual_cleaning_and_takes_a_method(ramdisk, disks):
 
 
 @pytest.mark.parametrize(
-    "believed",
+    "expected",
     [{"EFFACE_TEST_SERIALS": "loop201=ZC18XYZ9"}, {"EFFACE_TEST_WWNS": "loop201=0x5000c500a1b2c3d4"}],
 )
-def test_another_disk_than_the_agent_believes_is_refused(ramdisk, disks, believed):
-    [told] = believed.values()
-    error = clean(ramdisk, disks[:1], **believed)[1]
-    assert told.removeprefix("loop201=") in error["details"] and "was expected" in error["details"]
+def test_another_disk_than_the_agent_expects_is_refused(ramdisk, disks, expected):
+    [name] = expected.values()
+    error = clean(ramdisk, disks[:1], **expected)[1]
+    assert name.removeprefix("loop201=") in error["details"] and "was expected" in error["details"]
     assert disks[0].holds_secrets()
 
 
@@ -215,8 +215,8 @@ except hardware.errors.BlockDeviceEraseError as error:
 
 
 def test_a_device_is_never_taken_for_an_option(ramdisk):
-    told = run("/srv/ironic/bin/python", "-c", WIPED, env=environment(ramdisk, []), check=False)
-    assert "no such device" in told.stdout, told
+    ran = run("/srv/ironic/bin/python", "-c", WIPED, env=environment(ramdisk, []), check=False)
+    assert "no such device" in ran.stdout, ran
 
 
 def test_i1_stock_skips_a_stale_raid_member_and_succeeds(ramdisk, disks):
@@ -234,14 +234,14 @@ def test_i1_a_stale_raid_member_is_wiped(ramdisk, disks):
     assert [found["kind"] for found in record["findings"]["signatures"]] == ["linux_raid_member"]
 
 
-def test_i2_where_lsblk_fails_stock_succeeds_and_erases_nothing(ramdisk, disks):
+def test_i2_stock_succeeds_and_erases_nothing_if_lsblk_fails(ramdisk, disks):
     stock(ramdisk)
     unreadable = {"EFFACE_TEST_UNREADABLE": str(disks[0].node)}
     assert clean(ramdisk, disks[:1], **unreadable)[1] is None
     assert disks[0].holds_secrets()
 
 
-def test_i2_where_lsblk_fails_the_disk_is_wiped_all_the_same(ramdisk, disks):
+def test_i2_a_disk_is_wiped_even_if_lsblk_fails(ramdisk, disks):
     unreadable = {"EFFACE_TEST_UNREADABLE": str(disks[0].node)}
     assert clean(ramdisk, disks[:1], **unreadable)[1] is None
     assert not disks[0].holds_secrets()
@@ -283,7 +283,7 @@ def test_i3_i4_stock_erases_it(ramdisk, disks, shared):
     assert not disks[0].holds_secrets()
 
 
-def test_i4_a_partitions_type_alone_is_no_file_system(ramdisk, disks):
+def test_i4_a_partition_type_alone_is_no_file_system(ramdisk, disks):
     run("losetup", "--detach", disks[0].node)
     disks[0] = Disk(201, 40 * MIB)
     vmfs_type(disks[0])
@@ -292,7 +292,7 @@ def test_i4_a_partitions_type_alone_is_no_file_system(ramdisk, disks):
     assert result[str(disks[0].node)]["findings"]["signatures"], "the table was seen"
 
 
-def test_i5_skipped_and_erased_can_be_told_apart(ramdisk, disks):
+def test_i5_skipped_and_erased_are_distinguished(ramdisk, disks):
     run("blockdev", "--setro", disks[0].node)
     try:
         refused = clean(ramdisk, disks[:2])[1]
@@ -309,7 +309,7 @@ def test_i5_skipped_and_erased_can_be_told_apart(ramdisk, disks):
     assert disks[0].holds_secrets()
 
 
-def test_i6_the_true_error_is_told(ramdisk, disks):
+def test_i6_the_true_error_is_reported(ramdisk, disks):
     run("mkfs.ext4", "-q", disks[0].node)
     Path("/mnt/mounted").mkdir(exist_ok=True)
     run("mount", disks[0].node, "/mnt/mounted")
@@ -365,23 +365,23 @@ MAY_GO_ON = {"agent_continue_if_secure_erase_failed": True}
 
 
 @pytest.mark.parametrize(
-    "info, controller, told",
+    "info, controller, answer",
     [
         ({}, '{"oacs": 23}', "True"),
         ({"agent_enable_nvme_secure_erase": False}, '{"oacs": 23}', "False"),
-        ({}, '{"oacs": 21}', "does not know Format NVM"),
+        ({}, '{"oacs": 21}', "does not support Format NVM"),
         (MAY_GO_ON, '{"oacs": 21}', "False"),
-        ({}, "no such controller", "cannot be told"),
+        ({}, "no such controller", "cannot be read"),
         (MAY_GO_ON, "no such controller", "False"),
     ],
 )
 def test_an_nvme_drive_formats_itself_where_it_can_and_the_conductor_allows_it(
-    ramdisk, info, controller, told
+    ramdisk, info, controller, answer
 ):
     # No namespace can be made here: the decision alone, with a tool that answers for the controller.
     drive(ramdisk, "nvme", controller)
     words = ["/srv/ironic/bin/python", "-c", ASKED_OF_NVME, json.dumps(info)]
-    assert told in run(*words, env=environment(ramdisk, [])).stdout
+    assert answer in run(*words, env=environment(ramdisk, [])).stdout
 
 
 def test_the_real_agent_over_its_own_api(ramdisk, disks):
@@ -406,9 +406,9 @@ def test_the_real_agent_over_its_own_api(ramdisk, disks):
         params = {"step": ERASE, "node": node(), "ports": []}
         asked = {"name": "clean.execute_clean_step", "params": params}
         query = {"wait": "true", "agent_token": token}
-        told = requests.post(url, params=query, json=asked, timeout=120).json()
-        assert told["command_status"] == "SUCCEEDED", told
-        result = told["command_result"]["clean_result"]
+        answer = requests.post(url, params=query, json=asked, timeout=120).json()
+        assert answer["command_status"] == "SUCCEEDED", answer
+        result = answer["command_result"]["clean_result"]
         assert {record["verdict"] for record in result.values()} == {"wiped"} and len(result) == 3
     finally:
         agent.terminate()

@@ -48,12 +48,12 @@ def test_copies_alone_are_named():
         with_copies({"surviving": {"bytes": 0, "runs": BLOCK, "more": False}}),
     ],
 )
-def test_any_other_shortfall_is_none_that_may_be_accepted(changed):
+def test_any_other_residue_is_not_accepted(changed):
     assert copies_alone(changed) == []
 
 
 @pytest.mark.parametrize("name", ["verdict", "exit_code", "error", "copies", "job"])
-def test_what_the_record_does_not_say_is_not_taken_for_good(name):
+def test_a_missing_field_of_the_record_is_an_error(name):
     record = with_copies()
     del record[name]
     with pytest.raises(KeyError):
@@ -63,14 +63,14 @@ def test_what_the_record_does_not_say_is_not_taken_for_good(name):
 
 
 @pytest.mark.parametrize("name", with_copies()["job"])
-def test_what_the_job_does_not_say_is_not_taken_for_good(name):
+def test_a_missing_field_of_the_job_is_an_error(name):
     record = with_copies()
     del record["job"][name]
     with pytest.raises(KeyError):
         copies_alone(record)
 
 
-def test_the_record_is_the_one_new_one_of_the_volume(tmp_path, monkeypatch):
+def test_the_record_is_the_only_new_one_of_the_volume(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "CERTIFICATES", str(tmp_path))
 
     def keep(name, volume):

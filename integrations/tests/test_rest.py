@@ -56,7 +56,7 @@ def rabbit():
 
     def listens():
         assert server.poll() is None, (home / "log.txt").read_text()
-        # The broker greets nobody: it answers a wrong protocol header with its own.
+        # The broker sends nothing first: it answers a wrong protocol header with its own.
         asked = run(
             "/usr/bin/timeout", "1", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{RABBIT_PORT}", check=False
         )

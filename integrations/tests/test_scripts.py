@@ -35,7 +35,7 @@ def mounted(disk):
 
 
 def call(words, tmp_path, **environment):
-    """With efface on the PATH, and nothing else of ours."""
+    """With efface on the PATH, and no other tool of the tests."""
     tools = tmp_path / "tools"
     tools.mkdir(exist_ok=True)
     (tools / "efface").unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def test_kubernetes_a_volume_is_cleaned_and_again_without_harm(disk, tmp_path, a
         assert disk.read_bytes() == bytes(4 * MIB)
 
 
-def test_kubernetes_what_cannot_be_cleaned_is_not_exit_0(mounted, tmp_path):
+def test_kubernetes_a_volume_that_cannot_be_cleaned_is_not_exit_0(mounted, tmp_path):
     refused = call([CLEANER], tmp_path, LOCAL_PV_BLKDEVICE=NODE)
     assert refused.returncode == 3 and "/mnt/mounted" in refused.stderr
     assert call([CLEANER], tmp_path).returncode != 0
@@ -96,11 +96,11 @@ def yaml(text):
     return json.loads(run("/srv/ironic/bin/python", "-c", reader, input=text).stdout)
 
 
-def test_maas_knows_it_for_a_release_script_that_takes_a_disk():
-    told = metadata()
-    assert (told["name"], told["script_type"]) == ("efface", "release")
-    assert told["parameters"]["storage"] == {"type": "storage"}
-    assert told["parallel"] == "instance", "one run for each disk"
+def test_maas_reads_it_as_a_release_script_that_takes_a_disk():
+    declared = metadata()
+    assert (declared["name"], declared["script_type"]) == ("efface", "release")
+    assert declared["parameters"]["storage"] == {"type": "storage"}
+    assert declared["parallel"] == "instance", "one run for each disk"
 
 
 def test_maas_a_released_disk_is_wiped_and_the_result_says_so(disk, tmp_path):
@@ -109,13 +109,13 @@ def test_maas_a_released_disk_is_wiped_and_the_result_says_so(disk, tmp_path):
     assert passed.returncode == 0, passed.stderr
     assert {file.name for file in tmp_path.iterdir()} == {"tools", result.name}, "nothing is left behind"
     assert disk.read_bytes() == bytes(4 * MIB)
-    told = yaml(result.read_text())
-    assert told["result"] == "passed" and told["results"]["verdict"] == "wiped"
-    assert set(told["results"]) == set(metadata()["results"]), "MAAS refuses results that were not declared"
+    written = yaml(result.read_text())
+    assert written["result"] == "passed" and written["results"]["verdict"] == "wiped"
+    assert set(written["results"]) == set(metadata()["results"]), "MAAS refuses undeclared results"
     assert '"efface_record"' in passed.stdout
 
 
-def test_maas_the_certificate_lies_in_a_folder_of_its_own(disk, tmp_path):
+def test_maas_the_certificate_is_in_a_folder_of_its_own(disk, tmp_path):
     """Others write to the folder of temporary files too, and a name alone is not reserved."""
     (tmp_path / "tools").mkdir()
     Path(tmp_path, "tools/mktemp").write_text('#!/bin/sh\nexec /usr/bin/mktemp "$@" | tee /mnt/made\n')
@@ -137,7 +137,7 @@ def test_maas_a_disk_in_use_fails(mounted, tmp_path):
     assert call([MAAS, "--storage="], tmp_path).returncode != 0
 
 
-def test_tinkerbell_the_disk_is_wiped_and_progress_is_told(disk, tmp_path):
+def test_tinkerbell_the_disk_is_wiped_and_progress_is_reported(disk, tmp_path):
     done = call([ACTION], tmp_path, DEST_DISK=NODE, PROGRESS_INTERVAL_SECONDS="1")
     assert done.returncode == 0 and "wiped" in done.stdout, done.stderr
     assert disk.read_bytes() == bytes(4 * MIB)
@@ -153,31 +153,31 @@ def ansible(tmp_path, arguments, *options):
     words += ["--module-path", INTEGRATIONS / "ansible/library", "-m", "efface_wipe", "-a", arguments]
     interpreter = "ansible_python_interpreter=/usr/bin/python3"
     ran = call([*words, *options, "-e", interpreter], tmp_path, HOME="/mnt", LC_ALL="C.UTF-8")
-    state, _, told = ran.stdout.partition("=>")
-    assert told, ran.stderr
-    return state, json.loads(told)
+    state, _, answer = ran.stdout.partition("=>")
+    assert answer, ran.stderr
+    return state, json.loads(answer)
 
 
 def test_ansible_check_mode_writes_nothing_and_a_run_returns_the_certificate(disk, tmp_path):
     before = disk.read_bytes()
     certificates = tmp_path / "made" / "by the module"
     arguments = f"device={NODE} method=shred verify=full certificate_dir='{certificates}'"
-    state, told = ansible(tmp_path, arguments, "--check")
-    assert "CHANGED" in state and told["changed"] and disk.read_bytes() == before
+    state, answer = ansible(tmp_path, arguments, "--check")
+    assert "CHANGED" in state and answer["changed"] and disk.read_bytes() == before
     assert not certificates.parent.exists()
-    state, told = ansible(tmp_path, arguments)
-    assert "CHANGED" in state and told["certificate"]["verdict"] == "wiped"
+    state, answer = ansible(tmp_path, arguments)
+    assert "CHANGED" in state and answer["certificate"]["verdict"] == "wiped"
     assert SECRET not in disk.read_bytes()
     [kept] = certificates.glob("efface-loop201-*.json")
-    assert json.loads(kept.read_text()) == told["certificate"] and told["certificate_file"] == str(kept)
+    assert json.loads(kept.read_text()) == answer["certificate"] and answer["certificate_file"] == str(kept)
 
 
 @pytest.mark.parametrize("options", [[], ["--check"]], ids=["run", "check"])
-def test_ansible_where_the_certificate_cannot_be_kept_nothing_is_written(disk, tmp_path, options):
+def test_ansible_nothing_is_written_if_the_certificate_cannot_be_kept(disk, tmp_path, options):
     before = disk.read_bytes()
     (tmp_path / "file").touch()
-    state, told = ansible(tmp_path, f"device={NODE} certificate_dir={tmp_path}/file/below", *options)
-    assert "FAILED" in state and not told["changed"] and "certificate_dir" in told["msg"], told
+    state, answer = ansible(tmp_path, f"device={NODE} certificate_dir={tmp_path}/file/below", *options)
+    assert "FAILED" in state and not answer["changed"] and "certificate_dir" in answer["msg"], answer
     assert disk.read_bytes() == before
 
 
@@ -201,51 +201,53 @@ def test_ansible_a_failure_has_changed_the_disk_and_returns_its_certificate(
     failing.write_text(FAILS.format(efface=os.environ["EFFACE_UNDER_TEST"], code=code, verdict=verdict))
     failing.chmod(0o755)
     arguments = f"device={NODE} binary={failing}" + (f" certificate_dir={tmp_path}/certificates" * folder)
-    state, told = ansible(tmp_path, arguments)
-    assert "FAILED" in state and told["changed"] and told["rc"] == code, told
-    assert told["certificate"]["verdict"] == verdict and f"it ended with {code}" in told["msg"]
+    state, answer = ansible(tmp_path, arguments)
+    assert "FAILED" in state and answer["changed"] and answer["rc"] == code, answer
+    assert answer["certificate"]["verdict"] == verdict and f"it ended with {code}" in answer["msg"]
     files = [str(file) for file in tmp_path.glob("certificates/*.json")]
-    assert files == ([told["certificate_file"]] if folder else [])
+    assert files == ([answer["certificate_file"]] if folder else [])
 
 
-def test_ansible_evidence_is_signed_chained_and_names_who_did_it(disk, tmp_path):
+def test_ansible_evidence_is_signed_chained_and_names_the_operator(disk, tmp_path):
     efface = os.environ["EFFACE_UNDER_TEST"]
     run(efface, "key", "new", tmp_path / "key")
     details = tmp_path / "details.toml"
     details.write_text('[operator]\nname = "A. Smith"\n')
     arguments = f"device={NODE} certificate_dir={tmp_path} sign_key={tmp_path}/key"
-    state, told = ansible(tmp_path, f"{arguments} ledger={tmp_path}/ledger details={details}")
-    assert "CHANGED" in state, told
-    assert told["certificate"]["details"]["operator"]["name"] == "A. Smith"
-    assert told["certificate"]["chain"]["sequence"] == 1
+    state, answer = ansible(tmp_path, f"{arguments} ledger={tmp_path}/ledger details={details}")
+    assert "CHANGED" in state, answer
+    assert answer["certificate"]["details"]["operator"]["name"] == "A. Smith"
+    assert answer["certificate"]["chain"]["sequence"] == 1
     verify = [
         efface,
         "certificate",
         "verify",
         "--public-key",
         f"{tmp_path}/key.pub",
-        told["certificate_file"],
+        answer["certificate_file"],
     ]
     assert run(*verify, check=False).returncode == 0
 
 
 def test_ansible_a_device_is_never_taken_for_an_option(tmp_path):
-    state, told = ansible(tmp_path, "device=--help")
-    assert "FAILED" in state and told["rc"] == 2 and "--help" in told["msg"] and not told["changed"]
+    state, answer = ansible(tmp_path, "device=--help")
+    assert "FAILED" in state and answer["rc"] == 2 and "--help" in answer["msg"] and not answer["changed"]
 
 
 def test_ansible_the_module_prints_one_object_with_the_difference(disk, tmp_path):
     run("mkswap", NODE)
     asked = json.dumps({"ANSIBLE_MODULE_ARGS": {"device": NODE, "_ansible_diff": True}})
     words = ["/srv/pytest/bin/python", INTEGRATIONS / "ansible/library/efface_wipe.py", asked]
-    told = json.loads(call(words, tmp_path, HOME="/mnt").stdout)
-    assert told["diff"] == {"before": "it held swap\n", "after": told["certificate"]["claim"] + "\n"}
+    answer = json.loads(call(words, tmp_path, HOME="/mnt").stdout)
+    assert answer["diff"] == {"before": "it held swap\n", "after": answer["certificate"]["claim"] + "\n"}
 
 
 def test_ansible_a_refusal_fails_the_task_and_changed_nothing(mounted, tmp_path):
-    state, told = ansible(tmp_path, f"device={NODE}")
-    assert "FAILED" in state and told["rc"] == 3 and not told["changed"] and "/mnt/mounted" in told["msg"]
-    assert told["certificate"]["verdict"] == "refused"
+    state, answer = ansible(tmp_path, f"device={NODE}")
+    assert (
+        "FAILED" in state and answer["rc"] == 3 and not answer["changed"] and "/mnt/mounted" in answer["msg"]
+    )
+    assert answer["certificate"]["verdict"] == "refused"
 
 
 UNIT = INTEGRATIONS / "systemd/efface@.service"
@@ -301,7 +303,7 @@ def chroot(tmp_path):
     for folder in ("proc", "sys", "dev", "tmp"):
         (root / folder).mkdir(parents=True)
     shutil.copy(static, root / "efface")
-    # With what scripts/seen may have laid over a process that cannot be looked into.
+    # With what scripts/seen may have mounted over a process that cannot be read.
     for folder in ("proc", "sys", "dev"):
         run("mount", "--rbind", "--make-rprivate", f"/{folder}", root / folder)
     yield lambda *words: run("chroot", root, "/efface", *words, check=False)
@@ -336,6 +338,6 @@ def test_static_without_proc_it_refuses_and_the_record_is_kept(tmp_path):
     assert (tmp_path / "disk").read_bytes() == b"x" * MIB
 
 
-def test_static_it_knows_what_is_on_a_device(chroot, disk):
+def test_static_it_recognizes_a_file_system(chroot, disk):
     run("mkfs.ext4", "-q", NODE)
     assert '"ext4"' in chroot("plan", NODE, "--json").stdout or "ext4" in chroot("plan", NODE).stdout

@@ -83,7 +83,7 @@ def efface(module: AnsibleModule, command: str, *options: str) -> tuple[int, str
 
 
 def reason(err: str) -> str:
-    """What efface itself says: device, reason and way out."""
+    """The message of efface: device, reason and remedy."""
     said = [line.removeprefix("efface: ") for line in err.splitlines() if line.startswith("efface: ")]
     return " ".join(said) or err.strip()
 

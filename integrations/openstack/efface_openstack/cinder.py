@@ -37,19 +37,19 @@ OPTIONS = [
     cfg.StrOpt(
         "efface_rate",
         regex=f"^{filters.RATE}$",
-        help="At most so much a second on each volume, as in 200MiB/s, in place of efface_yield.",
+        help="Bytes per second for each volume, as in 200MiB/s; replaces efface_yield.",
     ),
     cfg.BoolOpt(
         "efface_yield",
         default=True,
-        help="Use only what other tenants of the same disks leave over.",
+        help="Back off while other tenants use the same disks.",
     ),
     cfg.IntOpt(
         "efface_slots",
         default=2,
         min=1,
         max=99,
-        help="At most so many volumes at once on this host; the others wait in order.",
+        help="Volumes that are cleared at the same time on this host; the others wait in order.",
     ),
     cfg.StrOpt(
         "efface_encrypted",
@@ -66,7 +66,7 @@ OPTIONS = [
         default="none",
         choices=[
             ("none", "Nothing, as the stock driver."),
-            ("discard", "Discard the volume before it is removed, and look that it reads as zeroes."),
+            ("discard", "Discard the volume before it is removed, and check that it reads as zeroes."),
             ("overwrite", "Overwrite what is mapped of it by efface_method, and discard it then."),
         ],
         help="What is done with a thin volume, of which the stock driver clears nothing.",
@@ -74,7 +74,7 @@ OPTIONS = [
     cfg.BoolOpt(
         "efface_accept_unseen",
         default=False,
-        help="Clear volumes though there are processes, namespaces or tables that efface cannot look into.",
+        help="Clear volumes even if there are processes, namespaces or tables that efface cannot read.",
     ),
     cfg.StrOpt(
         "efface_copies",
@@ -90,7 +90,7 @@ OPTIONS = [
 
 cfg.CONF.register_opts(OPTIONS, group=configuration.SHARED_CONF_GROUP)
 
-# What ionice(1) calls -c0, -c2 and -c3; realtime (-c1) would go before every tenant.
+# What ionice(1) calls -c0, -c2 and -c3; realtime (-c1) would take precedence over every tenant.
 IO_CLASSES = {"0": "best-effort", "2": "best-effort", "3": "idle"}
 
 # The inode of the host's own process namespace (PROC_PID_INIT_INO in linux/proc_ns.h).
@@ -98,9 +98,9 @@ HOST_PID_NAMESPACE = 0xEFFFFFFC
 # To read the descriptors and the maps of all processes (linux/capability.h).
 CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
 
-# So long a volume may be busy with nobody known to work on it.
+# How long a volume may be busy while no process of efface is known to work on it.
 BUSY_SECONDS = 300
-# So often it is looked whether an efface that was left behind has ended.
+# Interval of the checks whether an efface that was left behind has ended.
 LEFT_BEHIND_SECONDS = 10
 PROGRESS_SECONDS = 60
 
@@ -213,7 +213,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             self.vg.activate_lv(name)
 
     def _efface(self, words: list[str], volume: Any, also_fine: Sequence[int] = ()) -> None:
-        """Runs it, after the one that a service left behind when it was killed in the middle of it."""
+        """Runs efface, after the one that a killed service left behind has ended."""
         device = self.local_path(volume)
         with self._progress(device):
             if job := self._running(device):
@@ -250,13 +250,13 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         """A line a minute, from what efface keeps of its jobs."""
         ended = threading.Event()
 
-        def tell() -> None:
+        def report() -> None:
             while not ended.wait(PROGRESS_SECONDS):
                 job = self._running(device)
                 if job:
                     LOG.info("%s: %s", device, progress(job))
 
-        thread = threading.Thread(target=tell, daemon=True)
+        thread = threading.Thread(target=report, daemon=True)
         thread.start()
         try:
             yield
@@ -269,7 +269,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         try:
             found = json.loads(self._execute(*words, run_as_root=True)[0])["jobs"]
         except (processutils.ProcessExecutionError, ValueError, KeyError) as error:
-            LOG.warning("The progress of %s cannot be told: %s", device, error)
+            LOG.warning("The progress of %s cannot be read: %s", device, error)
             return None
         running = (job for job in found if job["device"] == device and job["state"] == "running")
         return next(running, None)
@@ -282,7 +282,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
 
 def io_priority(flag: str | None) -> str:
-    """`-c2 -n7` as efface sets it for itself: a chained ionice would open a way round the filters."""
+    """`-c2 -n7` as efface sets it for itself: a chained ionice would bypass the filters."""
     words = (flag or "-c0").split()
     kind, level = words[0].removeprefix("-c"), "4"
     if len(words) == 2:
@@ -293,7 +293,7 @@ def io_priority(flag: str | None) -> str:
 
 
 def missing_to_see_all() -> list[str]:
-    """What efface, as root beside this service, lacks to look into every process of the host."""
+    """What efface, as root beside this service, lacks to read every process of the host."""
     missing = []
     if os.stat("/proc/self/ns/pid").st_ino != HOST_PID_NAMESPACE:
         missing.append("the host's process namespace")
@@ -315,7 +315,7 @@ def device_bytes(device: str) -> int:
 
 def progress(job: dict[str, Any]) -> str:
     percent = 100 * job["done_bytes"] // max(1, job["total_bytes"])
-    left = "it cannot be said how long" if job["seconds_left"] is None else f"about {job['seconds_left']} s"
+    left = "an unknown time" if job["seconds_left"] is None else f"about {job['seconds_left']} s"
     return f"step {job['step']} of {job['steps']} ({job['step_name']}), {percent} % of all, {left} left"
 
 

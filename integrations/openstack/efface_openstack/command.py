@@ -1,7 +1,7 @@
 """The command lines that efface is called with, and its exit codes.
 
 The rootwrap filters are these same lines with patterns for the values (see filters.py), so that there is
-one place that says what they look like.
+one place that defines their form.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ MEANINGS = {
     96: "rootwrap found no such program: is efface installed, in a folder of its exec_dirs?",
     97: "rootwrap cannot use its configuration, or was interrupted",
     99: "rootwrap did not allow it: is efface.filters in its filters_path, and of this version?",
-    130: "SIGINT ended it; how far it came is kept",
-    137: "SIGKILL ended it: by hand, or for want of memory (dmesg)",
-    143: "SIGTERM ended it; how far it came is kept",
+    130: "SIGINT ended it; its checkpoint is kept",
+    137: "SIGKILL ended it: by hand, or out of memory (dmesg)",
+    143: "SIGTERM ended it; its checkpoint is kept",
 }
 
 
 def meaning(exit_code: int, stderr: str) -> str:
-    """What the operator reads: efface's own sentence names device, offset, reason and way out."""
+    """What the operator reads: efface's own message names device, offset, reason and remedy."""
     prefix = "efface: "
-    said = [line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix)]
-    told = " ".join(said) or stderr.strip()
-    # Of a child that a signal ended; rootwrap says it as a shell does.
+    reported = [line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix)]
+    message = " ".join(reported) or stderr.strip()
+    # Of a child that a signal ended; rootwrap reports it as a shell does.
     code = 128 - exit_code if exit_code < 0 else exit_code
     heading = MEANINGS.get(code, f"efface ended with {code}")
-    return f"{heading}: {told}" if told else heading
+    return f"{heading}: {message}" if message else heading
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What every job is told: which device, for whom, and where its record goes."""
+    """What every job is given: the device, the tenant, and where its record goes."""
 
     device: str
     volume_id: str
@@ -77,7 +77,7 @@ class Order:
 
 @dataclass(frozen=True, kw_only=True)
 class Wipe(Order):
-    """`efface wipe`, one of so many at once on this host, to be taken up again after a crash."""
+    """`efface wipe`, with a limit of concurrent processes on this host, to be resumed after a crash."""
 
     method: str
     verify: str
@@ -117,5 +117,5 @@ def jobs(binary: str) -> list[str]:
 
 
 def split_snapshot(volume_group: str, name: str) -> list[str]:
-    """Makes a plain volume of a thick snapshot's store, as lvconvert(8) says before it is wiped."""
+    """Makes a plain volume of a thick snapshot's store before it is wiped, see lvconvert(8)."""
     return ["lvconvert", "--splitsnapshot", "--yes", f"{volume_group}/{name}"]

@@ -1,4 +1,4 @@
-"""`python3 -m efface_openstack.filters`: the rootwrap filters, made from the very command lines.
+"""`python3 -m efface_openstack.filters`: the rootwrap filters, made from the command lines themselves.
 
 rootwrap compares argument by argument, each with a pattern that has to fit all of it; a pattern may hold
 no comma, and the number of arguments is fixed. So there is a line for each shape that a command can have.

@@ -115,12 +115,12 @@ def skipped(info: dict[str, Any], disk: Disk) -> str | None:
         with open(f"/sys/block/{os.path.basename(disk.name)}/ro", encoding="ascii") as file:
             read_only = file.read().strip() == "1"
     except OSError as error:
-        raise erase_error(disk, f"whether it is read-only cannot be told: {error}") from error
+        raise erase_error(disk, f"whether it is read-only cannot be read: {error}") from error
     return "read-only" if read_only and info.get("agent_erase_skip_read_only", False) else None
 
 
 def drive_erases(info: dict[str, Any], disk: Disk) -> bool:
-    """Whether the drive can erase itself, and the stock manager is to order it."""
+    """Whether the drive can erase itself, and the stock manager has to start it."""
     if not disk.name.startswith("/dev/nvme"):
         return info.get("agent_enable_ata_secure_erase", True) and ata_security(disk)
     if not info.get("agent_enable_nvme_secure_erase", True):
@@ -129,9 +129,9 @@ def drive_erases(info: dict[str, Any], disk: Disk) -> bool:
         answer = utils.execute("nvme", "id-ctrl", disk.name, "-o", "json")[0]
         if json.loads(answer)["oacs"] & NVME_FORMAT:
             return True
-        reason = "the drive does not know Format NVM"
+        reason = "the drive does not support Format NVM"
     except (processutils.ProcessExecutionError, OSError, ValueError, KeyError) as error:
-        reason = f"what the drive can do cannot be told: {error}"
+        reason = f"what the drive can do cannot be read: {error}"
     if info.get("agent_continue_if_secure_erase_failed", False):
         return False
     raise erase_error(
@@ -149,21 +149,21 @@ def ata_security(disk: Disk) -> bool:
 
 
 def passes(info: dict[str, Any], disk: Disk) -> list[str]:
-    """What the conductor's shred options ask for: so many random passes, and zeroes after them."""
+    """What the conductor's shred options ask for: a number of random passes, and zeroes after them."""
     random = int(info.get("agent_erase_devices_iterations", 1))
     zeroes = info.get("agent_erase_devices_zeroize", True)
     if random == 0 and not zeroes:
-        raise erase_error(disk, "no iterations and no zeroes would leave all data where it is")
+        raise erase_error(disk, "no iterations and no zeroes would overwrite nothing")
     if random == 0:
         return ["--method", "zero"]
     return ["--passes", ",".join(["random"] * random), *(["--final-zero"] if zeroes else [])]
 
 
 def identity(disk: Disk) -> list[str]:
-    """What the agent takes the disk for: efface refuses another one at its name."""
+    """The identity that the agent expects: efface refuses another disk at this path."""
     words = ["--expect-size", str(disk.size)]
     wwn = (disk.wwn or "").lower()
-    # Where a SCSI disk tells no serial number, udev gives its WWN for one.
+    # Where a SCSI disk reports no serial number, udev gives its WWN as one.
     if disk.serial and disk.serial.lower() != wwn.removeprefix("0x"):
         words += ["--expect-serial", disk.serial]
     if wwn:

@@ -1,4 +1,4 @@
-"""What the records of a volume say, where efface's exit code alone does not tell."""
+"""What the records of a volume say, where efface's exit code alone is not enough."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def written_since(before: set[str], volume_id: str) -> Record:
 
 
 def copies_alone(record: Record) -> list[str]:
-    """What keeps copies below the device, where that is all that is short of a wipe; else nothing.
+    """The layers that keep copies below the device, if these copies are the only residue; else nothing.
 
-    A field that is missing is an error: what the record does not say is not taken for good.
+    A field that is missing is an error: what the record does not contain is not assumed to be good.
     """
     job = record["job"]
     wiped = (

@@ -84,7 +84,7 @@ fn cover(c: &mut Criterion) {
             b.iter(|| {
                 let io_path = IoPath::new("null", true, Vec::new());
                 let mut disk = NullDisk { io_path, done: VecDeque::new() };
-                let (to, _nobody) = channel();
+                let (to, _unread) = channel();
                 let emitter = Emitter::new(0, to);
                 let (settings, stop) = (Settings::default(), Stop::default());
                 {

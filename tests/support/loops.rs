@@ -28,9 +28,7 @@ impl Loop {
         }
         if std::fs::metadata("/proc/1/root/").is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
         {
-            return skipped(
-                "process 1 cannot be looked into, so efface takes no device: run it by scripts/seen",
-            );
+            return skipped("process 1 cannot be read, so efface takes no device: run it by scripts/seen");
         }
         let losetup = Command::new("losetup").args(["--find", "--show"]).args(options).arg(&image).output();
         match losetup {

@@ -1,4 +1,4 @@
-# What the tests in tests/vm say things with. A test is a bash script under set -euo pipefail.
+# Functions for the tests in tests/vm. A test is a bash script under set -euo pipefail.
 
 say() { echo "-- $*"; }
 
@@ -12,7 +12,7 @@ skip() { # REASON
     exit 77
 }
 
-prepare() { # TEST: looks at what its header asks for
+prepare() { # TEST: checks the requirements of its header
     local module
     for module in $(sed -n 's/^# modules: //p' "$1"); do
         modprobe --dry-run "$module" 2>/dev/null || skip "this kernel has no module $module"
@@ -25,7 +25,7 @@ prepare() { # TEST: looks at what its header asks for
 
 after_failure() {
     [ -z "${AT:-}" ] || echo "FAILED at $AT"
-    echo "-- the kernel's last words:"
+    echo "-- the last lines of the kernel's log:"
     dmesg | tail -n 20
 }
 
@@ -51,21 +51,21 @@ expect() { # VERDICT efface ARGUMENT...: its output is in $OUTPUT, its record (o
     say "$verdict, as expected: $*"
 }
 
-told() { tr -s '[:space:]' ' ' <"$OUTPUT"; }
+output_text() { tr -s '[:space:]' ' ' <"$OUTPUT"; }
 
-says() { # TEXT...: each is in what efface told, however its lines are broken
+says() { # TEXT...: each is in efface's output, however its lines are broken
     local text
     for text in "$@"; do
-        told | grep -F -- "$text" >/dev/null || { cat "$OUTPUT" && fail "it does not say: $text"; }
+        output_text | grep -F -- "$text" >/dev/null || { cat "$OUTPUT" && fail "it does not say: $text"; }
     done
 }
 
 never_says() {
-    ! told | grep -ioF -- "$1" || fail "it says: $1"
+    ! output_text | grep -ioF -- "$1" || fail "it says: $1"
 }
 
-matches() { # REGEX: something that efface told
-    told | grep -E -- "$1" >/dev/null || { cat "$OUTPUT" && fail "nothing in it matches: $1"; }
+matches() { # REGEX: a line of efface's output
+    output_text | grep -E -- "$1" >/dev/null || { cat "$OUTPUT" && fail "nothing in it matches: $1"; }
 }
 
 record() { # FILTER: of the record of the only device
@@ -90,7 +90,7 @@ names_copies() { # REGEX: which device of a record with exit code 5 holds copies
 
 no_foreign_writes() {
     recorded '.foreign_writes_bytes // 0' 0
-    ! told | grep -E '(^| )foreign [1-9]' || fail "it reports writes of others"
+    ! output_text | grep -E '(^| )foreign [1-9]' || fail "it reports writes of others"
 }
 
 # -- bytes -------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ fill() { # DEVICE...: with bytes that are not zero, and durable
     done
 }
 
-quietly_dirty() { # DEVICE OFFSET LENGTH: written into its page cache alone, which the kernel leaves there
+quietly_dirty() { # DEVICE OFFSET LENGTH: written into its page cache alone, and not written back by the kernel
     echo 0 >/proc/sys/vm/dirty_writeback_centisecs
     dd of="$1" bs=1M count="$3" iflag=fullblock,count_bytes oflag=seek_bytes oseek="$2" conv=nocreat,notrunc status=none \
         < <(yes 'a secret of the former owner')
@@ -132,7 +132,7 @@ sum() { # DEVICE...
     for device in "$@"; do read_device "$device" | md5sum; done
 }
 
-refused() { # DEVICE TEXT...: not taken, by its words, and not touched either
+refused() { # DEVICE TEXT...: not taken, with these words, and not written
     local before
     before=$(sum "$1")
     expect refused efface wipe "$1" --yes --wait 0
@@ -172,7 +172,7 @@ wait_for() { # COMMAND...: until it succeeds
         "$@" >/dev/null && return
         sleep 0.05
     done
-    fail "it never came: $*"
+    fail "timed out: $*"
 }
 
 # QEMU's nodes and devices that the running test has made, and how many images are used up in this boot.
@@ -227,7 +227,7 @@ properties() { # a=b,c=1 as JSON
 
 # Begins a command that goes on while the test does something to its disk; $JOB is its process.
 begin() {
-    # Before it runs: what an earlier one told is none of this one's events.
+    # Before it runs: the events of an earlier command are not its own.
     : >/tmp/events
     "$@" --progress-fd 9 >/tmp/began 2>&1 9>/tmp/events </dev/null &
     JOB=$!

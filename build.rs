@@ -1,4 +1,4 @@
-//! Tells the program which commit it is built from: its records name it. Links libblkid into a static one.
+//! Passes the commit that it is built from to the program: its records name it. Links libblkid into a static one.
 
 use std::env;
 use std::process::Command;

@@ -1,6 +1,6 @@
 //! Recheck of a kept report: its numbers are recomputed from its plan.
 //!
-//! A certificate is checked with it by a stranger, so nothing in it is trusted: every count that
+//! A certificate is checked with it by a third party, so nothing in it is trusted: every count that
 //! leads to work or memory is looked at first.
 
 use super::job::{JobReport, JobState};

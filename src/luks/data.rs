@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_and_each_part_are_looked_at() {
+    fn both_ends_and_each_part_are_sampled() {
         let data = Extent::new(1 << 20, (1 << 20) + (1 << 40) + 777);
         let mut rng = Seed([3; 32]).rng();
         let places = places(data, &mut || rng.next_u64());

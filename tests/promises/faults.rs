@@ -221,7 +221,7 @@ fn an_error_that_ends_a_job_says_what_it_means() {
         let error = report.error.unwrap_or_default();
         assert!(report.verdict == Verdict::Failed && error.contains(words), "{errno}: {error}");
     }
-    // A virtio disk that vanishes looks like one that is full.
+    // A virtio disk that vanishes gives the same error as a full one.
     let faults = Faults { vanish_at: Some((7, libc::ENOSPC)), changed_at: Some(7), ..Faults::default() };
     let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, faults);
     let plan = plan(&Method::named("zero").unwrap(), Policy::None, SIZE as u64);
@@ -330,7 +330,7 @@ fn a_partial_wipe_leaves_all_other_bytes() {
 
 /// Swapped or resized between two passes, or under the last one: no success, and nothing after it.
 #[test]
-fn a_disk_that_is_another_one_now_is_no_success() {
+fn a_replaced_disk_is_no_success() {
     let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
     let whole = {
         let mut disk = SimDisk::new(vec![SECRET; SIZE], LOGICAL, PHYSICAL, 1, Faults::default());
@@ -359,10 +359,10 @@ fn cost(bad: Extent) -> (u64, u64) {
     (disk.operations(), report.steps[0].errors)
 }
 
-/// Bad blocks lie together, and each failure costs a drive's patience: behind one it goes on in small
+/// Bad blocks lie together, and each failure costs a drive's full error recovery time: after one it goes on in small
 /// pieces, which grow again.
 #[test]
-fn a_bad_stretch_is_not_bisected_again_and_again() {
+fn a_bad_range_is_not_bisected_in_every_pass() {
     let (operations, errors) = cost(Extent::at(1 << 20, PHYSICAL));
     assert_eq!(errors, 4 + 3 + 3, "16 blocks are halved four times; three tries, and three in the end");
     assert!(operations < 64 + 40, "{operations}: 64 pieces, and some small ones until they have grown again");
@@ -457,9 +457,9 @@ fn the_advice_names_what_lies_below_a_device_that_is_no_drive() {
     }
 }
 
-/// What could not be written stays residue where the last try of it comes to no end.
+/// Blocks that could not be written stay residue if their last write never completes.
 #[test]
-fn a_last_try_that_hangs_makes_no_bad_block_good() {
+fn a_last_write_that_hangs_keeps_its_blocks_in_the_residue() {
     let bad = ExtentSet::from(Extent::at(4096, LOGICAL));
     let wipe = |hangs_at| {
         let faults = Faults { bad_writes: bad.clone(), hangs_at, ..Faults::default() };

@@ -62,7 +62,7 @@ fn a_label_of_any_bytes_leaves_the_certificate_and_the_ledger_whole() {
 }
 
 #[test]
-fn a_label_on_a_loop_device_steers_no_terminal() {
+fn a_label_on_a_loop_device_controls_no_terminal() {
     let workspace = Workspace::new();
     let Some(device) = Loop::new(&labelled("p\u{1b}]0;x\u{7}\u{202e}w".as_bytes()), &[]) else { return };
     let node = device.node.to_str().unwrap();
@@ -78,7 +78,7 @@ fn a_label_on_a_loop_device_steers_no_terminal() {
 }
 
 #[test]
-fn a_path_that_steers_is_shown_replaced() {
+fn control_characters_in_a_path_are_replaced() {
     let workspace = Workspace::new();
     let name = "disk\u{202e}\u{1b}[2J.img";
     workspace.image(name, MIB);

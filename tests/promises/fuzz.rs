@@ -27,7 +27,7 @@ fn samples() -> &'static [Vec<u8>; 2] {
     })
 }
 
-/// Reads it as a stranger would; shows and gives what was believed.
+/// Reads it as a third party would; renders and returns an accepted record.
 fn read(bytes: &[u8]) -> Option<Record> {
     let Certificate { record, signed } = Certificate::parse(bytes, &PublicKeys::default()).ok()?;
     let shown = text::render(&record) + &html::page(&[(record.clone(), signed)]);
@@ -35,7 +35,7 @@ fn read(bytes: &[u8]) -> Option<Record> {
     Some(record)
 }
 
-/// What is believed of changed bytes concludes what the original does: no other field was changed to fit.
+/// A record accepted from changed bytes has the original's conclusions: no other field was changed to fit.
 fn assert_concludes_the_same(bytes: &[u8], full: bool) {
     static ORIGINALS: OnceLock<[Record; 2]> = OnceLock::new();
     let originals = ORIGINALS.get_or_init(|| samples().each_ref().map(|sample| read(sample).unwrap()));
@@ -61,7 +61,7 @@ fn changed_bytes_are_read_as_a_certificate() {
     bolero::check!().with_iterations(5_000).with_type::<(bool, Vec<(u16, u8)>)>().for_each(
         |(full, changes)| {
             let mut bytes = samples()[usize::from(*full)].clone();
-            // A few: more of them leave no JSON.
+            // A few: with more it is no JSON any more.
             for (at, byte) in changes.iter().take(2) {
                 let at = usize::from(*at) % bytes.len();
                 bytes[at] = *byte;
@@ -79,8 +79,8 @@ fn changed_values_are_read_as_a_certificate() {
         |(full, changes)| {
             let mut record: Value = serde_json::from_slice(&samples()[usize::from(*full)]).unwrap();
             for (place, choice) in changes.iter().take(4) {
-                let count = leaves(&mut record, &mut 0, usize::MAX).0;
-                let (_, leaf) = leaves(&mut record, &mut 0, usize::from(*place) % count);
+                let count = values_in(&mut record, &mut 0, usize::MAX).0;
+                let (_, leaf) = values_in(&mut record, &mut 0, usize::from(*place) % count);
                 match leaf.expect("there is one of each number") {
                     Value::Number(number) => *number = NUMBERS[usize::from(*choice) % NUMBERS.len()].into(),
                     Value::Array(list) if choice % 2 == 0 => list.clear(),
@@ -105,8 +105,8 @@ fn hex(byte: u8) -> String {
     format!("{byte:02x}").repeat(32)
 }
 
-/// The number of leaves and lists, and the one with this number.
-fn leaves<'a>(value: &'a mut Value, count: &mut usize, wanted: usize) -> (usize, Option<&'a mut Value>) {
+/// The number of values and lists, and the one with this number.
+fn values_in<'a>(value: &'a mut Value, count: &mut usize, wanted: usize) -> (usize, Option<&'a mut Value>) {
     let is_leaf = !matches!(value, Value::Object(_));
     let number = *count;
     *count += usize::from(is_leaf);
@@ -119,7 +119,7 @@ fn leaves<'a>(value: &'a mut Value, count: &mut usize, wanted: usize) -> (usize,
         _ => Vec::new(),
     };
     for child in children {
-        if let (_, Some(found)) = leaves(child, count, wanted) {
+        if let (_, Some(found)) = values_in(child, count, wanted) {
             return (*count, Some(found));
         }
     }

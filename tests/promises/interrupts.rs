@@ -116,7 +116,7 @@ fn wait_for_progress(child: &mut Child) {
 }
 
 #[test]
-fn a_terminal_that_hangs_up_ends_it_well_but_not_under_nohup() {
+fn a_terminal_hangup_ends_the_wipe_cleanly_and_not_under_nohup() {
     // Whatever the tests themselves run under.
     let terminal = ["env", "--default-signal=HUP", "--unset=INVOCATION_ID"];
     for (prefix, signal) in [(&terminal[..], Some(15)), (&["nohup"], None)] {
@@ -235,7 +235,7 @@ fn is_wiped_without_a_reader(to: &OwnedFd, options: &[&str]) {
         .spawn()
         .unwrap();
     // However loaded the machine is: it ends by itself, half a minute after its work.
-    let patience = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(90);
     let is_kept = || {
         let mut entries = std::fs::read_dir(kept.path()).unwrap().flatten();
         entries.any(|entry| entry.path().extension().is_some_and(|kind| kind == "json"))
@@ -246,7 +246,7 @@ fn is_wiped_without_a_reader(to: &OwnedFd, options: &[&str]) {
             break status;
         }
         kept_before_the_end |= is_kept();
-        if Instant::now() > patience {
+        if Instant::now() > deadline {
             child.kill().unwrap();
             child.wait().unwrap();
             panic!("it never ends; certificate: {}", is_kept());
@@ -265,7 +265,7 @@ fn a_pipe_that_no_process_reads_stops_neither_the_wipe_nor_its_record() {
 }
 
 #[test]
-fn of_what_no_process_reads_events_are_kept_and_progress_is_left_out() {
+fn a_pipe_that_no_process_reads_keeps_events_and_drops_progress() {
     const EVENTS: usize = 1000;
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let wanted = OutputOptions { progress: Some(writer), quiet: true, ..OutputOptions::default() };
@@ -329,14 +329,14 @@ fn handles(child: &Child, signal: Signal) -> bool {
 }
 
 #[test]
-fn sigusr1_does_not_end_what_waits_for_a_device() {
+fn sigusr1_does_not_end_a_process_that_waits_for_a_device() {
     let Some(device) = Loop::new(&vec![b'x'; 1 << 20], &[]) else { return };
     let lock = Flock::lock(File::open(&device.node).unwrap(), FlockArg::LockExclusive).unwrap();
     let mut command = efface();
     command.arg("wipe").arg(&device.node).args(["--yes", "--quiet", "--wait", "60"]);
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let patience = Instant::now() + Duration::from_secs(20);
-    while !handles(&child, Signal::SIGUSR1) && Instant::now() < patience {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !handles(&child, Signal::SIGUSR1) && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(5));
     }
     kill(Pid::from_raw(child.id() as i32), Signal::SIGUSR1).unwrap();
@@ -412,7 +412,7 @@ fn no_job_writes_a_core_dump() {
 }
 
 #[test]
-fn an_interruption_says_how_far_it_is_and_how_to_go_on() {
+fn an_interruption_reports_its_progress_and_the_command_that_resumes() {
     let Some(device) = Loop::new(&vec![b'x'; 64 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     let node = device.node.to_str().unwrap();
@@ -422,8 +422,8 @@ fn an_interruption_says_how_far_it_is_and_how_to_go_on() {
         let output = efface().args(["jobs", "--json", "--state-dir"]).arg(state.path()).output().unwrap();
         String::from_utf8(output.stdout).unwrap().contains("\"step_name\": \"overwrite 0x00\"")
     };
-    let patience = Instant::now() + Duration::from_secs(20);
-    while !at_work() && Instant::now() < patience {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !at_work() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(50));
     }
     std::thread::sleep(Duration::from_millis(500));

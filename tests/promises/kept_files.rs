@@ -9,16 +9,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, mknod};
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::mkfifo;
 
-use crate::evidence::{RunOutput, Workspace, record};
+use crate::evidence::{RunOutput, Workspace};
 use crate::loops::{Loop, is_root, skipped};
 
-const NOBODY: u32 = 65534;
-const MIB: usize = 1 << 20;
-const EFFACE: &str = env!("CARGO_BIN_EXE_efface");
+pub const UNPRIVILEGED: u32 = 65534;
+pub const MIB: usize = 1 << 20;
+pub const EFFACE: &str = env!("CARGO_BIN_EXE_efface");
 
 /// Runs a program in the folder, with an address space of 1 GiB; code 124 is one that did not end.
 fn bounded(workspace: &Workspace, words: &[&str]) -> RunOutput {
@@ -37,11 +36,11 @@ fn bounded(workspace: &Workspace, words: &[&str]) -> RunOutput {
     }
 }
 
-fn efface(workspace: &Workspace, words: &[&str]) -> RunOutput {
+pub fn efface(workspace: &Workspace, words: &[&str]) -> RunOutput {
     bounded(workspace, &[&[EFFACE], words].concat())
 }
 
-fn wipe(workspace: &Workspace, options: &[&str]) -> RunOutput {
+pub fn wipe(workspace: &Workspace, options: &[&str]) -> RunOutput {
     workspace.image("disk.img", MIB);
     efface(workspace, &[&["wipe", "disk.img", "--image", "--yes", "--quiet"], options].concat())
 }
@@ -50,31 +49,38 @@ fn mode(path: &Path) -> u32 {
     path.symlink_metadata().unwrap().mode() & 0o7777
 }
 
-fn set_mode(path: &Path, mode: u32) {
+pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// Holds a lock (flock) on a path as a stranger who may only read, until it is dropped.
-struct Stranger(Child);
+pub fn listing(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
 
-impl Stranger {
-    fn holds(path: &Path) -> Stranger {
+/// Holds a lock (flock) on a path as a user with read access only, until it is dropped.
+pub struct UnprivilegedLock(Child);
+
+impl UnprivilegedLock {
+    pub fn on(path: &Path) -> UnprivilegedLock {
         let mut child = Command::new("flock")
             .args(["--exclusive", "--no-fork"])
             .arg(path)
             .args(["sh", "-c", "echo held; exec sleep 600"])
-            .uid(NOBODY)
+            .uid(UNPRIVILEGED)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "held\n");
-        Stranger(child)
+        UnprivilegedLock(child)
     }
 }
 
-impl Drop for Stranger {
+impl Drop for UnprivilegedLock {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
@@ -115,7 +121,7 @@ fn metrics_replace_a_regular_file_and_nothing_else() {
 
 /// What was a regular file when the work began may be something else later.
 #[test]
-fn metrics_leave_what_took_the_place_of_their_file() {
+fn metrics_do_not_touch_a_file_that_replaced_theirs() {
     let workspace = Workspace::new();
     workspace.image("disk.img", 16 * MIB);
     let mut child = Command::new(EFFACE)
@@ -138,133 +144,9 @@ fn metrics_leave_what_took_the_place_of_their_file() {
     assert!(workspace.path("metrics").symlink_metadata().unwrap().file_type().is_fifo());
 }
 
-/// Of three records.
-fn ledger() -> Workspace {
-    let workspace = Workspace::new();
-    for _ in 0..3 {
-        wipe(&workspace, &["--ledger", "ledger"]).expect(0);
-    }
-    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0).says(&["3 records", "the chain is whole"]);
-    workspace
-}
-
-/// It is found by `ledger verify`, and by a wipe before its first byte.
-#[track_caller]
-fn is_found(workspace: &Workspace, words: &[&str]) {
-    efface(workspace, &["ledger", "verify", "ledger"]).expect(1).says(&["not whole"]).says(words);
-    let before: Vec<_> = listing(&workspace.path("ledger"));
-    wipe(workspace, &["--ledger", "ledger", "--no-wait"]).expect(2).says(words);
-    assert!(fs::read(workspace.path("disk.img")).unwrap().starts_with(b"tenant"), "something was written");
-    assert_eq!(listing(&workspace.path("ledger")), before);
-}
-
-fn listing(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names
-}
-
-#[test]
-fn a_ledger_whose_head_does_not_fit_its_records_is_found_before_the_work() {
-    let workspace = ledger();
-    let head = workspace.path("ledger/head");
-    let kept = fs::read(&head).unwrap();
-    let hash = |number: u32| {
-        let bytes = fs::read(workspace.path(&format!("ledger/{number:08}.json"))).unwrap();
-        efface::internals::digest::sha256(&bytes)
-    };
-    let text = |sequence: u64, sha256: &str| format!("{{\"sequence\":{sequence},\"sha256\":\"{sha256}\"}}\n");
-    for (content, words) in [
-        (text(3, "00"), "another hash"),
-        (text(2, "00"), "another hash"),
-        (text(1, &hash(1)), "the head names record 1, and the last one is 3"),
-        (text(4, &hash(3)), "the head names record 4, and the last one is 3"),
-        (text(u64::MAX, &hash(3)), "the head names record 18446744073709551615, and the last one is 3"),
-        (text(0, &hash(3)), "the head names record 0, and the last one is 3"),
-        ("{".into(), "its head is damaged"),
-    ] {
-        fs::write(&head, content).unwrap();
-        is_found(&workspace, &[words]);
-    }
-    fs::remove_file(&head).unwrap();
-    is_found(&workspace, &["the head is missing"]);
-    fs::write(&head, kept).unwrap();
-    wipe(&workspace, &["--ledger", "ledger"]).expect(0);
-    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
-}
-
-/// The record behind the head, of a writer that died, has to follow the head's.
-#[test]
-fn a_foreign_record_behind_the_head_is_found_before_the_work() {
-    let workspace = ledger();
-    let third = fs::read(workspace.path("ledger/00000003.json")).unwrap();
-    fs::write(workspace.path("ledger/00000004.json"), third).unwrap();
-    is_found(&workspace, &["record 4: it was written as record 3"]);
-}
-
-#[test]
-fn a_name_far_behind_the_last_record_is_found_in_bounded_memory() {
-    let workspace = ledger();
-    for (name, missing) in [
-        ("40000000.json", "records 4 to 39999999 are missing"),
-        ("99999999.json", "records 4 to 99999998 are missing"),
-        ("18446744073709551615.json", "records 4 to 18446744073709551614 are missing"),
-    ] {
-        let path = workspace.path("ledger").join(name);
-        fs::write(&path, "").unwrap();
-        efface(&workspace, &["ledger", "verify", "ledger"]).expect(1).says(&[missing]);
-        is_found(&workspace, &["the head names record 3, and the last one is"]);
-        fs::remove_file(path).unwrap();
-    }
-}
-
-#[test]
-fn what_is_no_regular_file_in_a_ledger_is_found_and_never_read() {
-    let workspace = ledger();
-    let path = |name: &str| workspace.path("ledger").join(name);
-    for name in ["00000002.json", "00000003.json", "00000004.json", "head", ".lock"] {
-        let kept = fs::read(path(name)).ok();
-        for what in ["a FIFO", "a symbolic link", "a directory"] {
-            fs::remove_file(path(name)).ok();
-            match what {
-                "a FIFO" => mkfifo(&path(name), Mode::S_IRWXU).unwrap(),
-                // Only read, and without an end.
-                "a symbolic link" => symlink("/dev/zero", path(name)).unwrap(),
-                _ => fs::create_dir(path(name)).unwrap(),
-            }
-            let words = [name, what];
-            match name {
-                // Only the last record is read before the work.
-                "00000002.json" => drop(
-                    efface(&workspace, &["ledger", "verify", "ledger"]).expect(1).says(&["record 2", what]),
-                ),
-                ".lock" => drop(wipe(&workspace, &["--ledger", "ledger"]).expect(2).says(&words)),
-                _ => is_found(&workspace, &[what]),
-            }
-            fs::remove_file(path(name)).or_else(|_| fs::remove_dir(path(name))).unwrap();
-        }
-        kept.into_iter().for_each(|bytes| fs::write(path(name), bytes).unwrap());
-    }
-    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0);
-}
-
-#[test]
-fn a_folder_without_a_ledger_is_no_whole_ledger() {
-    let workspace = Workspace::new();
-    fs::create_dir(workspace.path("empty")).unwrap();
-    workspace.image("disk.img", MIB);
-    fs::create_dir(workspace.path("certificates")).unwrap();
-    wipe(&workspace, &["--certificate-to", "certificates"]).expect(0);
-    for name in ["empty", "certificates"] {
-        efface(&workspace, &["ledger", "verify", name]).expect(2).says(&["there is no ledger here"]);
-    }
-    efface(&workspace, &["ledger", "verify", "absent"]).expect(2).says(&["No such file"]);
-}
-
 /// A folder's path may lead elsewhere when the work ends: what was tried is what is written to.
 #[test]
-fn records_go_to_the_folders_that_were_tried_whatever_their_paths_lead_to_later() {
+fn records_go_to_the_folders_that_were_tried_even_if_their_paths_change() {
     let workspace = Workspace::new();
     workspace.image("disk.img", 8 * MIB);
     for name in ["ledger", "certificates", "elsewhere"] {
@@ -344,7 +226,7 @@ fn the_modes_of_what_is_kept_are_the_same_under_any_umask() {
     }
 }
 
-/// A user who may write to a folder, or owns it, may put anything in place of what is in it.
+/// A user that may write to a folder, or owns it, can replace what is in it.
 #[test]
 fn a_folder_that_others_may_change_is_not_used() {
     if !is_root() {
@@ -374,7 +256,7 @@ fn a_folder_that_others_may_change_is_not_used() {
     }
     set_mode(&workspace.path("kept"), 0o755);
     is_not_used("link", "symbolic link");
-    chown(workspace.path("kept"), Some(NOBODY), None).unwrap();
+    chown(workspace.path("kept"), Some(UNPRIVILEGED), None).unwrap();
     is_not_used("kept", "user 65534");
     chown(workspace.path("kept"), Some(0), None).unwrap();
     let run = ["wipe", node, "--yes", "--quiet", "--state-dir", "kept"];
@@ -387,24 +269,8 @@ fn a_folder_that_others_may_change_is_not_used() {
     );
 }
 
-/// A lock by flock(2) needs no right but to read.
 #[test]
-fn a_stranger_who_may_only_read_holds_up_no_ledger() {
-    if !is_root() {
-        return;
-    }
-    let workspace = ledger();
-    set_mode(&workspace.path(""), 0o755);
-    let opens = Command::new("cat").arg(workspace.path("ledger/.lock")).uid(NOBODY).output().unwrap();
-    assert!(!opens.status.success(), "a stranger can open the lock");
-    let _held =
-        ["ledger", "ledger/head", "ledger/00000003.json"].map(|name| Stranger::holds(&workspace.path(name)));
-    wipe(&workspace, &["--ledger", "ledger", "--no-wait"]).expect(0);
-    efface(&workspace, &["ledger", "verify", "ledger"]).expect(0).says(&["4 records"]);
-}
-
-#[test]
-fn a_stranger_who_may_only_read_holds_up_no_slot() {
+fn a_user_with_read_access_delays_no_slot() {
     let Some(device) = is_root().then(|| Loop::new(&vec![b'x'; 2 * MIB], &[])).flatten() else { return };
     let workspace = Workspace::new();
     // Files as they were once made, in a /run of this test's own.
@@ -412,7 +278,7 @@ fn a_stranger_who_may_only_read_holds_up_no_slot() {
         "mount -t tmpfs none /run || exit 99; mkdir -m 755 /run/efface; cd /run/efface; touch desk ticket-1
          trap 'kill $pids' EXIT
          for file in /run/efface desk ticket-1; do
-             setpriv --reuid {NOBODY} --clear-groups flock --no-fork $file sleep 600 & pids=\"$pids $!\"
+             setpriv --reuid {UNPRIVILEGED} --clear-groups flock --no-fork $file sleep 600 & pids=\"$pids $!\"
              while flock --nonblock $file true; do sleep 0.05; done
          done
          {EFFACE} wipe {node} --yes --quiet --slots 1 --no-wait --state-dir {state}",
@@ -428,7 +294,7 @@ fn a_stranger_who_may_only_read_holds_up_no_slot() {
 
 /// Neither is a wipe that has ended shown as running, nor is its journal lost.
 #[test]
-fn a_stranger_who_may_only_read_makes_no_job_look_alive() {
+fn a_user_with_read_access_makes_no_job_appear_running() {
     let Some(device) = is_root().then(|| Loop::new(&vec![b'x'; 32 * MIB], &[])).flatten() else { return };
     let workspace = Workspace::new();
     set_mode(&workspace.path(""), 0o755);
@@ -454,60 +320,13 @@ fn a_stranger_who_may_only_read_makes_no_job_look_alive() {
     let running = workspace.path("state").join(running);
     // As one that was made by an earlier efface.
     set_mode(&running, 0o644);
-    let _stranger = Stranger::holds(&running);
+    let _lock = UnprivilegedLock::on(&running);
     assert!(jobs().contains("\"state\": \"resumable\""), "{}", jobs());
     let resume =
         ["wipe", node, "--resume", "--yes", "--quiet", "--epoch-size", "1MiB", "--state-dir", "state"];
     let ran = efface(&workspace, &resume).expect(0);
     assert!(!ran.stderr.contains("no journal can be kept"), "{}", ran.stderr);
     assert!(jobs().contains("\"state\": \"ended\""), "{}", jobs());
-}
-
-/// Holds the lock that efface takes, until it is dropped.
-fn hold_the_lock(ledger: &Path) -> efface::internals::directory::Lock {
-    efface::internals::directory::Directory::open(ledger).unwrap().lock(".lock").unwrap().expect("it is free")
-}
-
-#[test]
-fn a_ledger_that_another_process_holds_is_waited_for_with_an_end() {
-    let workspace = ledger();
-    let held = hold_the_lock(&workspace.path("ledger"));
-    for wait in [&["--no-wait"][..], &["--wait", "1"]] {
-        wipe(&workspace, &[&["--ledger", "ledger"], wait].concat())
-            .expect(7)
-            .says(&["ledger", "another process"]);
-        assert!(
-            fs::read(workspace.path("disk.img")).unwrap().starts_with(b"tenant"),
-            "something was written"
-        );
-    }
-    drop(held);
-    wipe(&workspace, &["--ledger", "ledger", "--no-wait"]).expect(0);
-}
-
-/// The work is done, and the certificate is written all the same.
-#[test]
-fn a_signal_ends_the_wait_for_a_ledger_behind_the_work() {
-    let workspace = ledger();
-    workspace.image("disk.img", 8 * MIB);
-    let mut child = Command::new(EFFACE)
-        .args(["wipe", "disk.img", "--image", "--yes", "--json", "--rate", "8MiB/s", "--verify", "none"])
-        .args(["--ledger", "ledger", "--certificate-to", "kept.json"])
-        .current_dir(workspace.path(""))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-    stdout.find(|line| line.as_ref().unwrap().contains("step_started")).unwrap().unwrap();
-    let _held = hold_the_lock(&workspace.path("ledger"));
-    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    assert!(stderr.any(|line| line.contains("waiting for the ledger")), "it says that it waits");
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    assert!(stderr.any(|line| line.contains("cannot be added to the ledger")), "and why it failed");
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert_eq!(record(&workspace.path("kept.json"))["verdict"], "wiped");
-    assert_eq!(record(&workspace.path("kept.json"))["chain"], serde_json::Value::Null);
 }
 
 #[test]
@@ -519,7 +338,7 @@ fn a_signing_key_is_a_regular_file_of_this_user_or_root() {
     sign(".").expect(2).says(&["no regular file"]);
     if is_root() {
         fs::copy(workspace.path("key"), workspace.path("foreign")).unwrap();
-        chown(workspace.path("foreign"), Some(NOBODY), None).unwrap();
+        chown(workspace.path("foreign"), Some(UNPRIVILEGED), None).unwrap();
         sign("foreign").expect(3).says(&["others may use this key", "user 65534"]);
     }
     assert!(!workspace.path("c.json").exists());
@@ -583,7 +402,7 @@ fn put(what: &str, path: &Path, victim: &Path) {
 }
 
 #[test]
-fn what_stands_in_place_of_a_journal_or_its_lock_is_left_as_it_is() {
+fn a_file_in_place_of_a_journal_or_its_lock_is_not_changed() {
     let Some(device) = Loop::new(&vec![b'x'; 2 * MIB], &[]) else { return };
     let workspace = Workspace::new();
     let node = device.node.to_str().unwrap();
@@ -635,12 +454,12 @@ fn installed(before: &str, after: &str) -> Option<RunOutput> {
 }
 
 #[test]
-fn the_package_makes_its_folders_roots_alone() {
+fn the_package_makes_folders_that_only_root_can_write() {
     let (stat, expected) = (
         "stat -c '%U:%G %a %n' efface efface/*",
         "root:root 711 efface\nroot:root 755 efface/certificates\nroot:root 700 efface/jobs\n",
     );
-    let foreign = "mkdir -p efface/jobs; chown -R nobody efface; chmod -R 777 efface";
+    let foreign = "mkdir -p efface/jobs; chown -R 65534 efface; chmod -R 777 efface";
     for before in ["true", foreign] {
         let Some(ran) = installed(before, stat) else { return };
         assert_eq!(ran.expect(0).stdout, expected, "{before}");

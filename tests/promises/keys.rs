@@ -76,7 +76,7 @@ fn destroy(workspace: &Workspace, image: &str, options: &[&str]) -> RunOutput {
     workspace.run(&[&["destroy-key", image, "--yes", "-q"], options].concat())
 }
 
-/// Destroys the keys of an image, and looks at everything that must be true then.
+/// Destroys the keys of an image, and checks everything that must be true then.
 fn assert_destroyed(workspace: &Workspace, image: &Path, area: u64, passphrases: &[&str]) {
     let name = image.file_name().unwrap().to_str().unwrap();
     let before = fs::read(image).unwrap();
@@ -205,7 +205,7 @@ fn a_detached_header_is_destroyed_and_its_data_device_is_not() {
 }
 
 #[test]
-fn what_has_no_key_to_destroy_is_not_supported_and_not_touched() {
+fn a_device_without_a_key_is_not_supported_and_not_touched() {
     let workspace = Workspace::new();
     for (name, magic, at, words) in [
         ("plain", &b""[..], 0, &["no LUKS header", "efface wipe"][..]),
@@ -278,7 +278,7 @@ fn data_that_needs_no_key_is_overwritten_instead() {
         workspace.wipe(name, &["--prefer-key", "--verify", "full"]).expect(0);
         assert!(fs::read(&image).unwrap().iter().all(|byte| *byte == 0), "{name}");
     }
-    // Nor is a header that is damaged: who knows what was written behind it since.
+    // Nor is a damaged header: what was written behind it since is not known.
     let Some(image) = formatted(&workspace, "damaged", &QUICK) else { return };
     let file = fs::OpenOptions::new().write(true).open(&image).unwrap();
     [5000, 0x4000 + 5000].iter().for_each(|at| file.write_all_at(b"!", *at).unwrap());
@@ -290,7 +290,7 @@ fn data_that_needs_no_key_is_overwritten_instead() {
 
 /// A header can be written over anything, and a volume may have been made on a disk that was in use.
 #[test]
-fn a_header_over_plain_data_is_not_believed() {
+fn a_header_over_plain_data_is_not_supported() {
     let workspace = Workspace::new();
     let Some(image) = formatted(&workspace, "luks.img", &QUICK) else { return };
     let text = b"tenant's secret!".repeat(MIB as usize / 16);
@@ -478,7 +478,7 @@ fn no_power_cut_leaves_a_key_without_a_header_that_leads_to_it() {
     assert!(resumed > 20, "{resumed}");
 }
 
-/// The last look compares with what was there before, whatever the passes did.
+/// The last check compares with the earlier content, whatever the passes did.
 #[test]
 fn unchanged_key_material_is_a_failure() {
     let Some((content, volume)) = small_volume() else { return };

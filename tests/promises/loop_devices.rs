@@ -148,7 +148,7 @@ fn open_exclusively(device: &Loop) -> std::io::Result<File> {
 }
 
 #[test]
-fn the_device_is_free_the_moment_that_the_wipe_ends() {
+fn the_device_is_free_when_the_wipe_ends() {
     let Some(device) = Loop::new(&secret(1 << 20), &[]) else { return };
     for round in 0..100 {
         let (code, _, stderr) = wipe(&device.node, &["--verify", "none", "--quiet"]);

@@ -10,11 +10,13 @@ mod interrupts;
 mod jobs;
 mod kept_files;
 mod keys;
+mod ledgers;
 mod loop_devices;
 #[path = "../support/loops.rs"]
 mod loops;
 mod mismatches;
 mod page;
+mod plan_files;
 mod power_cut;
 mod program;
 mod refusals;

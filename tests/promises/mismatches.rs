@@ -111,7 +111,7 @@ fn a_sample_that_finds_something_is_followed_by_a_map() {
     assert!(stopped.surviving.bytes < LARGE as u64 / 2 && !stopped.surviving.is_empty());
 }
 
-/// An auditor who only reads learns as much: the pattern is a function of the seed and the offset.
+/// Reading alone shows as much: the pattern is a function of the seed and the offset.
 #[test]
 fn a_misplaced_block_is_recognised_by_reading_alone() {
     let expect = Pattern::Random { seed: Seed([3; 32]) };

@@ -75,7 +75,7 @@ fn the_same_device_twice_is_a_usage_error() {
 }
 
 #[test]
-fn what_is_no_disk_is_refused_by_name() {
+fn a_path_that_is_no_disk_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "precious").unwrap();
@@ -92,7 +92,7 @@ fn what_is_no_disk_is_refused_by_name() {
     assert_eq!(std::fs::read(&file).unwrap(), b"precious");
 }
 
-/// Two at once: the second waits its time, and says who holds the device.
+/// Two at once: the second waits its time, and names the process that holds the device.
 #[test]
 fn a_second_efface_ends_with_busy() {
     let Some(device) = Loop::new(&vec![0; 64 << 20], &[]) else { return };

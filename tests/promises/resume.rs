@@ -36,7 +36,7 @@ enum Cut {
     Never,
 }
 
-/// What a run leaves: the disk, and the last entry of the journal as its file holds it.
+/// The result of a run: the disk, and the last entry of the journal as its file holds it.
 struct Left {
     disk: SimDisk,
     journal: Option<String>,
@@ -166,8 +166,8 @@ fn seeded_interruptions_and_resumes_keep_the_claim() {
                 let at = (rng.next_u64() % (SIZE as u64 / LOGICAL - 8) * LOGICAL) as usize;
                 content[at..at + 4 * LOGICAL as usize].fill(b'X');
             }
-            // After a power cut only a test may believe it: an honest flush has kept its word. A run
-            // that wrote no entry leaves the marks of the one before, which do not hold any more.
+            // After a power cut only a test may trust it: an honest flush has kept the data. A run
+            // that wrote no entry keeps the marks of the one before, which are not valid any more.
             let trusted = quiet && left.entries > 0 && rng.next_u64() & 1 == 0;
             trusted_once += u64::from(trusted);
             resume = resumed(&left.journal, trusted);
@@ -290,7 +290,7 @@ fn old_data_below_the_watermark_of_an_interrupted_check_is_found_or_overwritten(
 }
 
 #[test]
-fn another_disk_of_the_same_marks_is_not_claimed_to_have_had_every_pass() {
+fn another_disk_with_the_same_identity_is_not_claimed_to_have_had_every_pass() {
     let plan = plan(&Method::named("shred").unwrap(), Policy::Full, SIZE as u64);
     // Of the survey and of two passes four epochs and the end, of the third two epochs.
     let left = work(vec![SECRET; SIZE], &plan, Faults::default(), Cut::Journal(17), 1, None);
@@ -331,7 +331,7 @@ fn ahead(content: Vec<u8>, trusted: bool) -> (Left, Plan) {
 }
 
 #[test]
-fn a_journal_that_is_ahead_of_the_disk_is_not_believed_and_costs_time_only() {
+fn a_journal_that_is_ahead_of_the_disk_is_not_trusted_and_costs_time_only() {
     let (end, plan) = ahead(vec![SECRET; SIZE], false);
     assert_eq!(end.report.resumed[0].differing_bytes, SIZE as u64);
     judge(&end, &plan, "read, and written again");

@@ -315,9 +315,9 @@ fn a_shared_mapping_is_a_use_after_its_descriptor_was_closed() {
 }
 
 /// A ring's table of files keeps open what no descriptor does any more. The kernel shows it by its path,
-/// with octal numbers for blanks; one that does not show it leaves it unseen, as docs/refusals.md says.
+/// with octal numbers for blanks; where it does not, the use is not seen (docs/refusals.md).
 #[test]
-fn what_only_a_ring_of_io_uring_has_open_is_a_use_where_the_kernel_shows_it() {
+fn a_file_that_only_an_io_uring_has_open_is_a_use_where_the_kernel_shows_it() {
     let Some(device) = device(4 * MIB) else { return };
     let folder = TempDir::with_prefix("efface-test-").unwrap();
     let image = folder.path().join("a disk.img");
@@ -372,7 +372,7 @@ fn run_under(words: &[&str], arguments: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn processes_that_cannot_be_looked_into_refuse_until_it_is_forced() {
+fn unreadable_processes_are_a_refusal_until_it_is_forced() {
     let Some(device) = device(4 * MIB) else { return };
     let node = text(&device.node);
     let without_ptrace = ["setpriv", "--bounding-set=-sys_ptrace,-checkpoint_restore", "--inh-caps=-all"];
@@ -513,7 +513,7 @@ fn a_new_user_of_the_bytes_ends_the_wipe_and_a_sibling_does_not() {
 }
 
 #[test]
-fn what_lies_below_a_loop_is_held_for_one_process() {
+fn the_device_below_a_loop_is_held_for_one_process() {
     let Some(lower) = device(16 * MIB) else { return };
     let half = "8388608";
     let (Some(one), Some(two)) =
@@ -534,7 +534,7 @@ fn what_lies_below_a_loop_is_held_for_one_process() {
 }
 
 #[test]
-fn what_a_counter_cannot_show_is_not_known() {
+fn foreign_writes_that_no_counter_can_show_are_not_known() {
     let Some(device) = device(4 * MIB) else { return };
     let (code, stdout, stderr) = run(&["wipe", "--yes", "--json", text(&device.node)]);
     assert_eq!(code, 0, "{stderr}");
@@ -581,8 +581,8 @@ fn copies_below_make_a_wipe_residue_and_are_named() {
     );
     assert!(keeps.claim.contains("copies") && keeps.claim.contains("sda"), "{}", keeps.claim);
     assert_eq!(keeps.check(), Ok(()));
-    let believed = Record { verdict: Verdict::Wiped, ..keeps };
-    assert!(believed.check().is_err(), "copies were claimed to be gone");
+    let wiped = Record { verdict: Verdict::Wiped, ..keeps };
+    assert!(wiped.check().is_err(), "copies were claimed to be gone");
     let passes = record("passes_through".into());
     assert_eq!((passes.verdict, passes.copies.len()), (Verdict::Wiped, 0));
     let unknown = record("unknown".into());
@@ -591,7 +591,7 @@ fn copies_below_make_a_wipe_residue_and_are_named() {
 }
 
 #[test]
-fn a_drive_whose_layers_cannot_be_looked_at_again_reaches_no_category() {
+fn a_drive_whose_layers_cannot_be_read_again_reaches_no_category() {
     let record = |number: Option<&str>| {
         let identity = serde_json::json!({
             "path": "/dev/sda", "node": "/dev/sda", "kind": "disk", "number": number, "size_bytes": SIZE,

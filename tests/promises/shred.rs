@@ -40,7 +40,7 @@ fn novas_shred_calls_wipe_the_volume() {
 }
 
 #[test]
-fn shred_options_that_people_add_change_nothing() {
+fn shred_options_without_a_counterpart_change_nothing() {
     let Some(device) = Loop::new(&secret(), &[]) else { return };
     let (code, stderr) = shred(&["-vfxzn1"], &device);
     assert_eq!(code, Some(0), "{stderr}");

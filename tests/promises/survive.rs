@@ -107,7 +107,7 @@ fn a_wipe_that_is_killed_again_and_again_completes() {
 }
 
 #[test]
-fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() {
+fn a_signal_keeps_the_journal_and_only_resume_uses_it() {
     let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     let slow = ["--method", "random", "--epoch-size", "4MiB", "--rate", "16MiB/s"];
@@ -151,9 +151,9 @@ fn a_signal_leaves_a_journal_to_go_on_from_and_without_resume_it_begins_again() 
     assert!(job(&result)["resumed"].as_array().unwrap().is_empty());
 }
 
-/// A second SIGINT ends it at once, and leaves the journal valid.
+/// A second SIGINT ends it at once, and the journal stays valid.
 #[test]
-fn a_second_signal_ends_the_process_and_leaves_a_true_journal() {
+fn a_second_signal_ends_the_process_and_keeps_a_valid_journal() {
     let Some(frozen) = Frozen::new() else { return };
     let state = tempfile::tempdir().unwrap();
     let options = ["--rate", "16MiB/s", "--verify", "full", "--epoch-size", "4MiB"];
@@ -164,7 +164,7 @@ fn a_second_signal_ends_the_process_and_leaves_a_true_journal() {
     std::thread::sleep(Duration::from_millis(300));
     let pid = Pid::from_raw(child.id() as i32);
     kill(pid, Signal::SIGINT).unwrap();
-    // Sooner it would be the same wish.
+    // Sooner it would count as the same request.
     std::thread::sleep(Duration::from_millis(1200));
     kill(pid, Signal::SIGINT).unwrap();
     std::thread::sleep(Duration::from_millis(500));
@@ -179,7 +179,7 @@ fn a_second_signal_ends_the_process_and_leaves_a_true_journal() {
 
 /// As of a logical volume that another tenant had in between: nothing is trusted, and differences are rewritten.
 #[test]
-fn what_another_process_wrote_in_between_is_found() {
+fn foreign_writes_between_two_runs_are_found() {
     let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     let options = ["--resume", "--verify", "full", "--epoch-size", "4MiB"];
@@ -196,7 +196,7 @@ fn what_another_process_wrote_in_between_is_found() {
         .status()
         .unwrap();
     assert!(status.success());
-    // One that is killed before it has found that out leaves the journal as it was.
+    // One that is killed before it has detected that does not change the journal.
     let slow = [&options[..], &["--rate", "1MiB/s"]].concat();
     let mut child = command(&device.node, state.path(), &slow).spawn().unwrap();
     wait_for(&mut child, "read again what was written");
@@ -221,7 +221,7 @@ fn journal(state: &Path) -> PathBuf {
     files.into_iter().find(|path| path.extension().is_some_and(|kind| kind == "journal")).unwrap()
 }
 
-/// A journal that root changed, who has its key.
+/// A journal changed by root, which has its key.
 fn change(journal: &Path, old: &str, new: &str) {
     let text = fs::read_to_string(journal).unwrap();
     let (_, rest) = text.split_once('\n').unwrap();
@@ -274,9 +274,9 @@ fn old_data_that_comes_back_below_the_mark_of_a_check_is_overwritten() {
     assert_eq!(job(&result)["verification"]["bytes_read"], 32 << 20);
 }
 
-/// Who can write to the folder has no key to it: a hash that fits is not enough.
+/// A process that can write to the folder does not have the key: a hash that fits is not enough.
 #[test]
-fn a_journal_that_was_changed_without_its_key_is_not_believed() {
+fn a_journal_that_was_changed_without_its_key_is_not_trusted() {
     let Some(device) = Loop::new(&vec![b'x'; 32 << 20], &[]) else { return };
     let state = tempfile::tempdir().unwrap();
     stopped_in_the_check(&device, &state);
@@ -458,8 +458,8 @@ fn eight_processes_share_two_slots_in_fifo_order() {
     let start = |device: &Loop| {
         let before = last_ticket();
         let child = command(&device.node, state.path(), &options).spawn().unwrap();
-        let patience = Instant::now() + Duration::from_secs(5);
-        while last_ticket() <= before && Instant::now() < patience {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while last_ticket() <= before && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
         child

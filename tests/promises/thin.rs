@@ -1,4 +1,4 @@
-//! Thin volumes: only data that is not zero is written, and none of it is left.
+//! Thin volumes: only data that is not zero is written, and it is all gone.
 
 use efface::internals::engine::Settings;
 use efface::internals::io::sim::{Faults, SimDisk};
@@ -21,7 +21,7 @@ fn sparse() -> Vec<u8> {
 }
 
 #[test]
-fn only_what_is_not_zero_is_overwritten() {
+fn only_nonzero_blocks_of_a_thin_volume_are_overwritten() {
     for method in ["zero", "random", "dod3"] {
         let plan = plan(&Method::named(method).unwrap(), Policy::Full, SIZE as u64).on_thin(true).unwrap();
         let mut disk = SimDisk::new(sparse(), LOGICAL, PHYSICAL, 1, Faults::default());
@@ -39,7 +39,7 @@ fn only_what_is_not_zero_is_overwritten() {
 }
 
 #[test]
-fn what_cannot_be_written_there_is_residue() {
+fn blocks_of_a_thin_volume_that_cannot_be_written_are_residue() {
     let bad = Extent::at(3 * FOUND as u64, LOGICAL);
     let plan = plan(&Method::named("zero").unwrap(), Policy::Full, SIZE as u64).on_thin(false).unwrap();
     let faults = Faults { bad_writes: bad.into(), ..Faults::default() };

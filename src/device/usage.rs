@@ -502,4 +502,8 @@ fn reads_the_same(tree: &Tree, one: &Block, other: &Block) -> bool {
 }
 
 #[cfg(test)]
+mod layer_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unseen_tests;

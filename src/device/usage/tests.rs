@@ -6,9 +6,9 @@ use super::super::fake::{FakeTree, SDA, SWAPS_HEADER};
 use super::super::kernel::procfs::Process;
 use super::*;
 
-const SDB: &str = "pci0000:00/0000:00:1f.2/ata2/host1/target1:0:0/1:0:0:0/block/sdb";
+pub(super) const SDB: &str = "pci0000:00/0000:00:1f.2/ata2/host1/target1:0:0/1:0:0:0/block/sdb";
 
-fn refusals(fake: &FakeTree, device: DeviceNumber) -> Vec<Refusal> {
+pub(super) fn refusals(fake: &FakeTree, device: DeviceNumber) -> Vec<Refusal> {
     let block = fake.tree.block(device).unwrap();
     Usage::read(&fake.tree).unwrap().of_device(&block).unwrap()
 }
@@ -18,7 +18,7 @@ fn mount(fake: &FakeTree, line: &str) {
 }
 
 /// A dm device over all of another one.
-fn map(fake: &FakeTree, name: &str, number: &str, uuid: &str, over: &str) -> DeviceNumber {
+pub(super) fn map(fake: &FakeTree, name: &str, number: &str, uuid: &str, over: &str) -> DeviceNumber {
     let folder = format!("virtual/block/dm-{}", number.split(':').next_back().unwrap());
     let device = fake.device(&folder, number);
     fake.write(&format!("sys/devices/{folder}/dm/name"), format!("{name}\n"));
@@ -32,12 +32,12 @@ fn map(fake: &FakeTree, name: &str, number: &str, uuid: &str, over: &str) -> Dev
 }
 
 /// Gives a dm device another table.
-fn table(fake: &FakeTree, number: &str, table: &str) {
+pub(super) fn table(fake: &FakeTree, number: &str, table: &str) {
     let folder = format!("virtual/block/dm-{}", number.split(':').next_back().unwrap());
     fake.write(&format!("sys/devices/{folder}/dm/table"), table);
 }
 
-const VOLUME: &str = "LVM-AbCdEfGhIjKlMnOpQrStUvWxYz012345AbCdEfGhIjKlMnOpQrStUvWxYz543210";
+pub(super) const VOLUME: &str = "LVM-AbCdEfGhIjKlMnOpQrStUvWxYz012345AbCdEfGhIjKlMnOpQrStUvWxYz543210";
 
 #[test]
 fn a_device_without_users_passes() {
@@ -480,252 +480,6 @@ fn a_scsi_disk_without_a_world_wide_name_answers_with_an_error() {
     assert_eq!(refusals(&fake, disk), []);
 }
 
-/// The layers of a device, and the first refusal's override.
-fn layers(fake: &FakeTree, device: DeviceNumber) -> (Vec<Layer>, Option<Force>) {
-    let usage = Usage::read(&fake.tree).unwrap();
-    let force = refusals(fake, device).first().and_then(|refusal| refusal.force);
-    (usage.layers(Place::Device(device)), force)
-}
-
-#[test]
-fn a_layer_below_that_keeps_copies_refuses_until_it_is_forced() {
-    let fake = FakeTree::new();
-    fake.device(SDA, "8:0");
-    fake.device(SDB, "8:16");
-    map(&fake, "vg-lv", "253:1", VOLUME, SDA);
-    let crypt = map(&fake, "secret", "253:2", "CRYPT-LUKS2-0123-secret", "virtual/block/dm-1");
-    table(&fake, "253:1", "0 2048 writecache s 8:0 8:16 4096 0\n");
-    let (found, force) = layers(&fake, crypt);
-    assert_eq!(force, Some(Force::Copies), "however deep it lies");
-    assert!(matches!(&found[1].effect, Effect::KeepsCopies { on, .. } if on == "sda"), "{found:?}");
-    for (line, expected) in [
-        ("0 2048 cache 8:16 8:16 8:0 128 1 writeback smq 0\n", Some(Force::Copies)),
-        ("0 2048 cache 8:16 8:16 8:0 128 1 writethrough smq 0\n", None),
-        ("0 2048 thin 8:16 1 8:0\n", Some(Force::Copies)),
-        ("0 2048 never-heard-of 8:0 0\n", None),
-    ] {
-        table(&fake, "253:1", line);
-        let (found, force) = layers(&fake, crypt);
-        assert_eq!(force, expected, "{line}");
-        assert_eq!(found[1].effect == Effect::Unknown, line.contains("never"), "{found:?}");
-    }
-}
-
-#[test]
-fn an_array_with_a_failed_member_keeps_copies_and_one_without_a_member_says_so() {
-    let fake = FakeTree::new();
-    fake.device(SDA, "8:0");
-    let array = fake.device("virtual/block/md127", "9:127");
-    fake.hold(SDA, "virtual/block/md127");
-    let write = |name: &str, content: &str| {
-        fake.write(&format!("sys/devices/virtual/block/md127/md/{name}"), content)
-    };
-    write("level", "raid1\n");
-    write("degraded", "0\n");
-    write("dev-sda/state", "in_sync\n");
-    let (found, force) = layers(&fake, array);
-    assert_eq!((found[0].limitations.len(), force), (0, None), "{found:?}");
-    write("degraded", "1\n");
-    let (found, force) = layers(&fake, array);
-    assert!(found[0].limitations[0].contains("missing") && force.is_none(), "{found:?}");
-    write("dev-sdb/state", "spare\n");
-    assert!(layers(&fake, array).0[0].limitations[0].contains("sdb is not in step"));
-    write("dev-sdb/state", "faulty,write_error\n");
-    assert_eq!(layers(&fake, array).1, Some(Force::Copies));
-}
-
-#[test]
-fn caches_of_other_drivers_are_asked_for_their_mode() {
-    let fake = FakeTree::new();
-    fake.device(SDA, "8:0");
-    let cached = fake.device("virtual/block/bcache0", "251:0");
-    fake.hold(SDA, "virtual/block/bcache0");
-    let write = |name: &str, content: &str| {
-        fake.write(&format!("sys/devices/virtual/block/bcache0/bcache/{name}"), content)
-    };
-    for (mode, state, force) in [
-        ("[writethrough] writeback writearound none", "clean", None),
-        ("writethrough [writeback] writearound none", "clean", Some(Force::Copies)),
-        ("[writethrough] writeback writearound none", "dirty", Some(Force::Copies)),
-        ("writethrough [writeback] writearound none", "no cache", None),
-        ("", "", Some(Force::Copies)),
-    ] {
-        write("cache_mode", mode);
-        write("state", state);
-        assert_eq!(layers(&fake, cached).1, force, "{mode}, {state}");
-    }
-    let zram = fake.device("virtual/block/zram0", "252:0");
-    assert_eq!(layers(&fake, zram).1, None);
-    fake.write("sys/devices/virtual/block/zram0/backing_dev", "none\n");
-    assert_eq!(layers(&fake, zram).1, None);
-    fake.write("sys/devices/virtual/block/zram0/backing_dev", "/dev/sda2\n");
-    assert_eq!(layers(&fake, zram).1, Some(Force::Copies));
-    let other = fake.device("virtual/block/nbd0", "43:0");
-    assert_eq!(layers(&fake, other).0[0].effect, Effect::Unknown);
-}
-
-#[test]
-fn a_layer_that_does_not_say_what_it_does_is_of_an_unknown_kind() {
-    let md = "sys/devices/virtual/block/md127/md";
-    let zram = "sys/devices/virtual/block/zram0";
-    let set_up = || {
-        let fake = FakeTree::new();
-        fake.device(SDA, "8:0");
-        let array = fake.device("virtual/block/md127", "9:127");
-        fake.hold(SDA, "virtual/block/md127");
-        for (name, content) in [("level", "raid5"), ("degraded", "0"), ("dev-sda/state", "in_sync")] {
-            fake.write(&format!("{md}/{name}"), format!("{content}\n"));
-        }
-        let memory = fake.device("virtual/block/zram0", "252:0");
-        (fake, array, memory)
-    };
-    let unknown = |fake: &FakeTree, device| layers(fake, device).0[0].effect == Effect::Unknown;
-    let (fake, array, memory) = set_up();
-    assert!(!unknown(&fake, array) && !unknown(&fake, memory));
-    for modes in ["[write-through] write-back\n", "write-through [write-back]\n", "\n"] {
-        fake.write(&format!("{md}/journal_mode"), modes);
-        assert!(!unknown(&fake, array), "{modes}");
-    }
-    for silent in ["level", "dev-sda/state", "journal_mode", "degraded"] {
-        let (fake, array, _) = set_up();
-        fake.make_unreadable(&format!("{md}/{silent}"));
-        let layer = layers(&fake, array).0.remove(0);
-        assert_eq!(layer.effect, Effect::Unknown, "{silent}");
-        assert!(layer.kind.starts_with("md, ") && layer.kind.contains(silent), "{layer:?}");
-    }
-    for (file, content) in [("journal_mode", "[write-around]\n"), ("dev-sda/state", "resting\n")] {
-        let (fake, array, _) = set_up();
-        fake.write(&format!("{md}/{file}"), content);
-        assert!(unknown(&fake, array), "{file}");
-    }
-    fake.write(&format!("{zram}/backing_dev"), "\n");
-    assert!(unknown(&fake, memory));
-    fake.make_unreadable(&format!("{zram}/backing_dev"));
-    let layer = layers(&fake, memory).0.remove(0);
-    assert!(layer.effect == Effect::Unknown && layer.kind.contains("cannot be read"), "{layer:?}");
-}
-
-#[test]
-fn a_mapping_whose_table_cannot_be_read_may_share_any_byte_of_what_it_holds() {
-    let fake = FakeTree::new();
-    fake.device(SDA, "8:0");
-    let one = map(&fake, "vg-one", "253:0", VOLUME, SDA);
-    map(&fake, "vg-two", "253:1", &VOLUME.replace('0', "9"), SDA);
-    table(&fake, "253:0", "0 1024 linear 8:0 0\n");
-    table(&fake, "253:1", "0 1024 linear 8:0 1024\n");
-    assert_eq!(refusals(&fake, one), []);
-    fs::remove_file(fake.tree.sys.join("devices/virtual/block/dm-1/dm/table")).unwrap();
-    let found = refusals(&fake, one);
-    assert!(found[0].what.contains("the table of the mapping vg-two cannot be read"), "{found:?}");
-    assert_eq!(found[0].force, Some(Force::Unseen));
-}
-
-#[test]
-fn what_stands_on_a_disk_is_not_seen_where_its_holders_cannot_be_read() {
-    let fake = FakeTree::new();
-    let targets = [fake.device(SDA, "8:0"), fake.partition(SDA, "8:1")];
-    let apart = fake.device(SDB, "8:16");
-    fake.make_unreadable(&format!("sys/devices/{SDA}/holders"));
-    for target in targets {
-        let found = refusals(&fake, target);
-        assert!(found[0].what.contains("of sda, what stands on it cannot be read"), "{found:?}");
-        assert_eq!(found[0].force, Some(Force::Unseen));
-    }
-    assert_eq!(refusals(&fake, apart), []);
-    // Only a hidden path of an NVMe disk may be without the folder.
-    fs::remove_dir(fake.tree.sys.join("devices").join(SDB).join("holders")).unwrap();
-    assert_eq!(refusals(&fake, apart)[0].force, Some(Force::Unseen));
-    fake.write(&format!("sys/devices/{SDB}/hidden"), "1\n");
-    assert_eq!(refusals(&fake, apart), []);
-}
-
-#[test]
-fn what_a_device_stands_on_is_not_seen_where_its_slaves_cannot_be_read() {
-    let fake = FakeTree::new();
-    fake.device(SDA, "8:0");
-    let volume = map(&fake, "vg-one", "253:0", VOLUME, SDA);
-    let free = fake.device(SDB, "8:16");
-    fake.make_unreadable("sys/devices/virtual/block/dm-0/slaves");
-    let found = refusals(&fake, volume);
-    assert!(found[0].what.contains("of dm-0, what it stands on cannot be read"), "{found:?}");
-    assert_eq!((found.len(), found[0].force), (1, Some(Force::Unseen)));
-    assert_eq!(refusals(&fake, free), []);
-}
-
-#[test]
-fn what_the_kernel_does_not_say_of_the_target_itself_is_no_pass() {
-    let fake = FakeTree::new();
-    fake.device(SDA, "8:0");
-    let pool = map(&fake, "vg-pool-tpool", "253:0", &format!("{VOLUME}-tpool"), SDA);
-    fake.make_unreadable("sys/devices/virtual/block/dm-0/dm/uuid");
-    let pool = fake.tree.block(pool).unwrap();
-    assert!(Usage::read(&fake.tree).unwrap().of_device(&pool).is_err(), "whether it is a part of LVM's");
-    fake.make_unreadable("sys/devices/virtual/block/dm-0/queue/zoned");
-    assert!(zoned(&pool).is_err());
-}
-
-/// A loop device without a node here: its text in sysfs, and where it begins and how long it is, in sectors.
-fn loop_without_node(fake: &FakeTree, text: &str, begin: u64, sectors: u64) {
-    let folder = "sys/devices/virtual/block/loop5";
-    if fake.tree.block("7:5".parse().unwrap()).is_err() {
-        fake.device("virtual/block/loop5", "7:5");
-    }
-    fake.write(&format!("{folder}/size"), format!("{sectors}\n"));
-    fake.write(&format!("{folder}/loop/backing_file"), format!("{text}\n"));
-    fake.write(&format!("{folder}/loop/offset"), format!("{}\n", begin * 512));
-}
-
-#[test]
-fn a_loop_without_a_node_may_stand_on_a_disk_of_its_name_or_of_its_size() {
-    let fake = FakeTree::new();
-    let disk = fake.device(SDA, "8:0");
-    for (text, begin, sectors, refused) in [
-        ("/hidden/other", 0, 8, false),
-        ("/hidden/sda", 0, 8, true),
-        ("/hidden/sda (deleted)", 0, 8, true),
-        ("/hidden/other", 0, 2048, true),
-        ("/hidden/other", 2040, 8, true),
-        ("/hidden/other", 2040, 9, false),
-    ] {
-        loop_without_node(&fake, text, begin, sectors);
-        let found = refusals(&fake, disk).first().map(|refusal| refusal.force);
-        assert_eq!(found, refused.then_some(Some(Force::Unseen)), "{text}, {begin}, {sectors}");
-    }
-}
-
-#[test]
-fn a_loop_without_a_node_may_stand_on_an_image_of_its_name_or_of_its_size() {
-    let fake = FakeTree::new();
-    let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("disk.img");
-    // Of nine sectors and a part of one, which a loop device leaves away.
-    fs::write(&image, [0; 9 * 512 + 100]).unwrap();
-    let inode = Inode::of(&fs::metadata(&image).unwrap());
-    for (text, sectors, refused) in [
-        ("/hidden/other", 8, false),
-        ("/hidden/disk.img", 8, true),
-        ("/hidden/other", 9, true),
-        ("/hidden/other", 10, false),
-    ] {
-        loop_without_node(&fake, text, 0, sectors);
-        let found = Usage::read(&fake.tree).unwrap().of_file(inode, &image);
-        assert_eq!(found.len(), usize::from(refused), "{text}, {sectors}: {found:?}");
-    }
-}
-
-#[test]
-fn a_loop_without_a_node_may_stand_on_any_disk_where_sysfs_does_not_say_where_it_lies() {
-    for silent in ["size", "loop/offset", "loop/backing_file"] {
-        let fake = FakeTree::new();
-        let disk = fake.device(SDA, "8:0");
-        loop_without_node(&fake, "/hidden/other", 0, 8);
-        assert_eq!(refusals(&fake, disk), []);
-        fake.make_unreadable(&format!("sys/devices/virtual/block/loop5/{silent}"));
-        let found = refusals(&fake, disk);
-        assert_eq!(found.first().map(|refusal| refusal.force), Some(Some(Force::Unseen)), "{silent}");
-    }
-}
-
 #[test]
 fn what_the_kernels_own_targets_export_is_in_use() {
     for (file, words) in [
@@ -738,47 +492,6 @@ fn what_the_kernels_own_targets_export_is_in_use() {
         let found = refusals(&fake, disk);
         assert!(found[0].what.contains("exported") && found[0].what.contains(words), "{found:?}");
     }
-}
-
-#[test]
-fn an_export_that_leads_nowhere_here_may_be_any_disk_until_its_number_is_known() {
-    let fake = FakeTree::new();
-    let (sda, sdb) = (fake.device(SDA, "8:0"), fake.device(SDB, "8:16"));
-    let image = tempfile::NamedTempFile::new().unwrap();
-    let inode = Inode::of(&image.as_file().metadata().unwrap());
-    let write = |file: &str, content: &str| fake.write(&format!("sys/kernel/config/{file}"), content);
-    let found = || [sda, sdb].map(|disk| refusals(&fake, disk).first().map(|refusal| refusal.force));
-    let limits = || Usage::read(&fake.tree).unwrap().limits(Place::File(inode));
-    let unseen = Some(Some(Force::Unseen));
-
-    write("target/core/rd_mcp_0/memory/udev_path", "");
-    write("target/core/user_1/process/udev_path", "");
-    assert_eq!((found(), limits().len()), ([None, None], 0), "neither has a device of its own");
-
-    let namespace = "nvmet/subsystems/nqn/namespaces/1";
-    write(&format!("{namespace}/device_path"), "/dev/mapper/elsewhere\n");
-    assert_eq!(found(), [unseen, unseen]);
-    assert!(refusals(&fake, sda)[0].what.contains(namespace), "{:?}", refusals(&fake, sda));
-    assert!(limits()[0].contains(namespace));
-    write(&format!("{namespace}/enable"), "0\n");
-    assert_eq!((found(), limits().len()), ([None, None], 0), "it is not enabled");
-
-    let store = "target/core/iblock_0/disk";
-    write(&format!("{store}/udev_path"), "/dev/mapper/elsewhere\n");
-    assert_eq!(found(), [unseen, unseen]);
-    let info = "Status: ACTIVATED\n        iBlock device: sdb  UDEV PATH: /dev/sda  readonly: 0\n        \
-                Major: 8 Minor: 16  CLAIMED: IBLOCK\n";
-    write(&format!("{store}/info"), info);
-    write(&format!("{store}/udev_path"), "/dev/sda\n");
-    assert_eq!(found(), [None, Some(None)], "the kernel's own number comes before a path");
-}
-
-#[test]
-fn an_export_whose_path_cannot_be_read_is_not_left_out() {
-    let fake = FakeTree::new();
-    let disk = fake.device(SDA, "8:0");
-    fake.make_unreadable("sys/kernel/config/target/core/fileio_0/file/udev_path");
-    assert_eq!(refusals(&fake, disk)[0].force, Some(Force::Unseen));
 }
 
 #[test]
@@ -818,18 +531,6 @@ fn a_path_that_is_gone_leaves_its_map_as_it_was() {
         fs::remove_file(fake.tree.sys.join(link)).unwrap();
     }
     assert_eq!(refusals(&fake, multipath), []);
-}
-
-#[test]
-fn layers_that_cannot_be_looked_at_again_are_not_known() {
-    let fake = FakeTree::new();
-    let disk = fake.device(SDA, "8:0");
-    let since = |number| layers_since(&fake.tree, number, Instant::now());
-    let is_unknown = |layers: Vec<Layer>| layers.len() == 1 && layers[0].effect == Effect::Unknown;
-    assert_eq!(since(disk), []);
-    assert!(is_unknown(since("8:16".parse().unwrap())), "a device that is gone");
-    fake.write("proc/self/mountinfo", "cut off");
-    assert!(is_unknown(since(disk)));
 }
 
 /// LVM loads the table of a new volume, and resumes it a moment later.

@@ -54,14 +54,14 @@ pub use engine::event::{Emitter, Event};
 pub use engine::fleet::Parallel;
 pub use engine::job::{Checkpoint, JobContext, JobReport, Resume, run as run_plan};
 pub use engine::step::{ListedExtents, StepReport};
-pub use engine::{OnMismatch, Settings, Stop};
+pub use engine::{Settings, Stop};
 pub use error::{Error, Kind, Result};
 pub use io::sim::{AliasFault, Faults, SimDisk};
 pub use io::{Buf, Disk, Done, Geometry, IoPath, Op};
 pub use journal::JournalStore;
 pub use pattern::{Pattern, Seed};
 pub use plan::{
-    Device, KeyPlan, Method, Operation, Pass, Plan, Policy, SCHEMES, Sample, Scheme, Scope, Step,
+    Device, KeyPlan, Method, OnMismatch, Operation, Pass, Plan, Policy, SCHEMES, Sample, Scheme, Scope, Step,
 };
 pub use range::{Extent, ExtentSet};
 pub use record::certificate::{Certificate, Signed};

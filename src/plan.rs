@@ -16,7 +16,7 @@ use crate::pattern::{Pattern, Seed};
 use crate::range::{Extent, ExtentSet, align_up};
 
 pub use method::{Method, Pass, SCHEMES, Scheme};
-pub use sample::{PROBES_MAX, Policy, Sample};
+pub use sample::{OnMismatch, PROBES_MAX, Policy, Sample};
 pub use step::{EarlierCheck, Operation, Scope, Step};
 
 /// One job on one device: `steps`, in order, each in the `area`.

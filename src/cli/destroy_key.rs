@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::evidence::EvidenceArgs;
-use super::order::{ExpectArgs, ForceArg};
+use super::order::ExpectArgs;
 use super::wipe::{IoArgs, OutputArgs, TerminalObserver};
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Force, Tree, select};
@@ -43,7 +43,7 @@ pub struct DestroyKeyArgs {
 
     /// Override one kind of refusal (mounted and system disks stay refused)
     #[arg(long, help_heading = "Target", value_name = "KIND")]
-    force: Vec<ForceArg>,
+    force: Vec<Force>,
 
     #[command(flatten)]
     statements: KeyStatementArgs,
@@ -121,9 +121,8 @@ impl DestroyKeyArgs {
         deadline: Instant,
         screen: &mut TerminalObserver,
     ) -> Result<(Claim, Option<Claim>, Plan)> {
-        let force: Vec<Force> = self.force.iter().map(|kind| Force::from(*kind)).collect();
         let claim =
-            |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &force });
+            |path: &Path, image| guard::claim(tree, &Request { path, image, deadline, force: &self.force });
         let targets: Vec<PathBuf> = [path.to_path_buf()].into_iter().chain(self.header.clone()).collect();
         guard::distinct(tree, &targets)?;
         let volume = claim(path, self.image)?;

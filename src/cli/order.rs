@@ -40,7 +40,7 @@ pub struct OrderArgs {
         value_name = "POLICY",
         conflicts_with = "confidence"
     )]
-    verify: VerifyLevel,
+    verify: Policy,
 
     #[command(flatten)]
     bound: BoundArgs,
@@ -54,7 +54,7 @@ pub struct OrderArgs {
 
     /// Override one kind of refusal (mounted and system disks stay refused)
     #[arg(long, help_heading = "Target", value_name = "KIND")]
-    force: Vec<ForceArg>,
+    force: Vec<Force>,
 }
 
 /// The byte range of the device, and the kind of target.
@@ -80,20 +80,6 @@ enum ZeroWith {
     Offload,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum VerifyLevel {
-    /// Read nothing back
-    None,
-    /// 4,608 probes: 99 % confidence that at most 0.1 % of the blocks differ
-    Standard,
-    /// 69,120 probes: 99.9 % confidence that at most 0.01 % differ
-    High,
-    /// Read everything
-    Full,
-    /// A tenth of the device at 2,000 positions, as in NIST SP 800-88 Rev. 1 (withdrawn)
-    NistR1,
-}
-
 /// The sample size, given as the bound to prove.
 #[derive(Args)]
 #[command(next_help_heading = "Verification")]
@@ -108,51 +94,10 @@ pub struct BoundArgs {
 }
 
 impl BoundArgs {
-    pub fn policy(&self, otherwise: VerifyLevel) -> Policy {
+    pub fn policy(&self, otherwise: Policy) -> Policy {
         match (self.confidence, self.max_unwiped) {
             (Some(confidence_ppm), Some(unwiped_ppb)) => Policy::Claim { confidence_ppm, unwiped_ppb },
-            _ => otherwise.into(),
-        }
-    }
-}
-
-impl From<VerifyLevel> for Policy {
-    fn from(verification: VerifyLevel) -> Policy {
-        match verification {
-            VerifyLevel::None => Policy::None,
-            VerifyLevel::Standard => Policy::Standard,
-            VerifyLevel::High => Policy::High,
-            VerifyLevel::Full => Policy::Full,
-            VerifyLevel::NistR1 => Policy::NistR1,
-        }
-    }
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-pub enum ForceArg {
-    /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
-    SharedFs,
-    /// A closed snapshot's exception store (COW device)
-    SnapshotCow,
-    /// A device whose content cannot be probed
-    Unprobed,
-    /// Possible users (processes, namespaces, devices) that cannot be examined
-    Unseen,
-    /// A layer below that keeps a copy of the data (exit code 5)
-    Copies,
-    /// A disk with the same serial number, model and size, which may be the same disk
-    SameSerial,
-}
-
-impl From<ForceArg> for Force {
-    fn from(kind: ForceArg) -> Force {
-        match kind {
-            ForceArg::SharedFs => Force::SharedFs,
-            ForceArg::SnapshotCow => Force::SnapshotCow,
-            ForceArg::Unprobed => Force::Unprobed,
-            ForceArg::Unseen => Force::Unseen,
-            ForceArg::Copies => Force::Copies,
-            ForceArg::SameSerial => Force::SameSerial,
+            _ => otherwise,
         }
     }
 }
@@ -185,7 +130,7 @@ impl OrderArgs {
             offset: part.offset,
             size: part.size,
             image: part.image,
-            force: force.iter().map(|kind| Force::from(*kind)).collect(),
+            force: force.clone(),
         }
     }
 }

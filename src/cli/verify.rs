@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::evidence::EvidenceArgs;
-use super::order::{BoundArgs, RangeArgs, VerifyLevel};
+use super::order::{BoundArgs, RangeArgs};
 use super::wipe::{IoArgs, OutputArgs, TerminalObserver};
 use crate::device::guard::Examined;
 use crate::device::identity::difference;
@@ -15,7 +15,7 @@ use crate::device::{Tree, guard, select};
 use crate::engine::fleet::{OpenDisk, Parallel};
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
-use crate::plan::{Device, Plan};
+use crate::plan::{Device, Plan, Policy};
 use crate::printable::printable_path;
 use crate::progress::stderr_line;
 use crate::record::certificate::Certificate;
@@ -59,7 +59,7 @@ pub struct VerifyArgs {
         value_name = "POLICY",
         conflicts_with = "confidence"
     )]
-    policy: VerifyLevel,
+    policy: Policy,
 
     #[command(flatten)]
     bound: BoundArgs,
@@ -79,7 +79,7 @@ pub struct VerifyArgs {
 
 impl VerifyArgs {
     pub fn run(self) -> Result<Verdict> {
-        if matches!(self.policy, VerifyLevel::None) {
+        if self.policy.reads_nothing() {
             return Err(
                 Error::usage("--policy none would read nothing").with_remedy("choose standard, high or full")
             );

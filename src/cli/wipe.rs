@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::arguments::{duration, rate, some_size};
 use super::confirm::confirm;
@@ -16,8 +16,9 @@ use super::state::StateDirArgs;
 use crate::device::Tree;
 use crate::engine::event::Event;
 use crate::engine::fleet::Parallel;
-use crate::engine::{OnMismatch, Settings, Stop};
+use crate::engine::{Settings, Stop};
 use crate::error::{Error, Result};
+use crate::plan::OnMismatch;
 use crate::progress::{Metrics, OutputOptions, Report, stderr_line};
 use crate::session::plan_file::PlanFile;
 use crate::session::{self, Observer, Outcome, Question, Slots, Targets};
@@ -146,24 +147,7 @@ pub struct IoArgs {
 
     /// Choose what to do when the read-back finds a mismatch
     #[arg(long, help_heading = "Verification", default_value = "map", value_name = "ACTION")]
-    on_mismatch: MismatchAction,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum MismatchAction {
-    /// Read everything and map the surviving data
-    Map,
-    /// Stop with the verdict
-    Stop,
-}
-
-impl From<MismatchAction> for OnMismatch {
-    fn from(mismatch: MismatchAction) -> OnMismatch {
-        match mismatch {
-            MismatchAction::Map => OnMismatch::Map,
-            MismatchAction::Stop => OnMismatch::Stop,
-        }
-    }
+    on_mismatch: OnMismatch,
 }
 
 #[derive(Args)]
@@ -206,7 +190,7 @@ impl IoArgs {
             epoch_bytes: self.epoch_size,
             rate: self.rate,
             yields: self.yields,
-            on_mismatch: self.on_mismatch.into(),
+            on_mismatch: self.on_mismatch,
             errors_max: self.max_errors,
             io_timeout: self.io_timeout,
             give_up_after: self.give_up_after,

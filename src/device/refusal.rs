@@ -12,21 +12,23 @@ use super::kernel::sysfs::Block;
 use super::printable;
 use crate::error::Error;
 
-/// A refusal that the user may override, by its name in `--force`.
+/// A refusal that the user may override, by its name in `--force`; its documentation is that option's help.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Force {
-    /// A file system that other hosts may have mounted.
+    /// A file system that other hosts may have mounted (GFS2, OCFS2, VMFS)
     SharedFs,
-    /// A closed snapshot's exception store, which only its snapshot holds.
+    /// A closed snapshot's exception store (COW device)
     SnapshotCow,
-    /// What is on the device cannot be read.
+    /// A device whose content cannot be probed
     Unprobed,
-    /// Not all users of the device can be seen.
+    /// Possible users (processes, namespaces, devices) that cannot be examined
     Unseen,
-    /// A layer below keeps another copy of the data.
+    /// A layer below that keeps a copy of the data (exit code 5)
     Copies,
-    /// Another disk has the same serial number, and there is no better identification.
+    /// A disk with the same serial number, model and size, which may be the same disk
     SameSerial,
 }
 

@@ -6,12 +6,12 @@ use super::cover::{Halt, StepContext, cover};
 use super::event::{Emitter, Event};
 use super::step::StepReport;
 use super::survivors::{FingerprintSet, MismatchClassifier, Survivors};
-use super::{OnMismatch, Settings, Stop};
+use super::{Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry};
 use crate::luks::data::is_uniform;
 use crate::pattern::{Pattern, Seed};
-use crate::plan::{KeyPlan, Operation, Plan, Step};
+use crate::plan::{KeyPlan, OnMismatch, Operation, Plan, Step};
 use crate::range::{Extent, ExtentSet};
 use crate::verdict::Verdict;
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::io::Geometry;
-use crate::plan::Step;
+use crate::plan::{OnMismatch, Step};
 use crate::verdict::Verdict;
 
 /// How a job does its I/O.
@@ -48,16 +48,6 @@ pub struct Settings {
     /// Use only what others leave of the disk.
     pub yields: bool,
     pub on_mismatch: OnMismatch,
-}
-
-/// What to do when a sample finds a block that does not hold what it should.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum OnMismatch {
-    /// Read everything, and list all that survives.
-    #[default]
-    Map,
-    /// The verdict is enough.
-    Stop,
 }
 
 impl Default for Settings {

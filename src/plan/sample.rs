@@ -7,21 +7,44 @@ use serde::{Deserialize, Serialize};
 
 use crate::range::{Extent, align_down};
 
-/// How much is read back.
+/// How much is read back; its documentation is the help of `--verify` and `--policy`. An area too small
+/// for the probes is read in whole. The arithmetic is in docs/sampling.md.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Policy {
+    /// Read nothing back
     None,
+    /// 4,608 probes: 99 % confidence that at most 0.1 % of the blocks differ
     Standard,
+    /// 69,120 probes: 99.9 % confidence that at most 0.01 % differ
     High,
+    /// Read everything
     Full,
-    /// The sample of NIST SP 800-88 Rev. 1 (withdrawn in 2025): a tenth of the media.
+    /// A tenth of the device at 2,000 positions, as in NIST SP 800-88 Rev. 1 (withdrawn)
     NistR1,
-    /// As many probes as this claim needs: at this confidence at most this share differs.
+    /// As many probes as it takes to prove a bound (`--confidence`, `--max-unwiped`).
+    #[cfg_attr(feature = "cli", value(skip))]
     Claim {
+        /// The confidence in parts per million, above 0 and below 1,000,000: 990,000 is 99 %.
         confidence_ppm: u64,
+        /// The share of blocks that may differ at most, in parts per billion, above 0 and below 10⁹.
         unwiped_ppb: u64,
     },
+}
+
+/// What to do when a sample finds a block that does not hold what it should; its documentation is the
+/// help of `--on-mismatch`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+#[non_exhaustive]
+pub enum OnMismatch {
+    /// Read everything and map the surviving data
+    #[default]
+    Map,
+    /// Stop with the verdict
+    Stop,
 }
 
 /// Distinct blocks that are drawn in each of equal strata.

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, patterns, plan, run, settings};
+use efface::internals::engine::Settings;
 use efface::internals::engine::survivors::{Holds, Survivor};
-use efface::internals::engine::{OnMismatch, Settings};
 use efface::internals::io::sim::{AliasFault, Faults, SimDisk};
 use efface::internals::pattern::{Pattern, Seed};
-use efface::internals::plan::{Device, Method, Plan, Policy};
+use efface::internals::plan::{Device, Method, OnMismatch, Plan, Policy};
 use efface::internals::range::Extent;
 use efface::internals::verdict::Verdict;
 

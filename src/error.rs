@@ -28,6 +28,7 @@ const WHAT_CHARS_MAX: usize = 1000;
 /// One failure, printed as `device: what at range: why; way out`.
 #[derive(Debug, thiserror::Error)]
 pub struct Error {
+    /// Decides the verdict, and so the exit code, of what failed.
     pub kind: Kind,
     what: String,
     device: Option<PathBuf>,
@@ -37,6 +38,7 @@ pub struct Error {
     remedy: Option<String>,
 }
 
+/// The result of every fallible function of this crate that does no bare I/O.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -45,22 +47,27 @@ impl Error {
         Error { kind, what, device: None, at: None, cause: None, remedy: None }
     }
 
+    /// Of kind [`Kind::Usage`]. Here and below, `what` is a clause without a capital or a full stop.
     pub fn usage(what: impl Into<String>) -> Error {
         Error::new(Kind::Usage, what)
     }
 
+    /// Of kind [`Kind::Refused`].
     pub fn refused(what: impl Into<String>) -> Error {
         Error::new(Kind::Refused, what)
     }
 
+    /// Of kind [`Kind::Unsupported`].
     pub fn unsupported(what: impl Into<String>) -> Error {
         Error::new(Kind::Unsupported, what)
     }
 
+    /// Of kind [`Kind::Busy`].
     pub fn busy(what: impl Into<String>) -> Error {
         Error::new(Kind::Busy, what)
     }
 
+    /// Of kind [`Kind::Failed`].
     pub fn failed(what: impl Into<String>) -> Error {
         Error::new(Kind::Failed, what)
     }
@@ -96,16 +103,19 @@ impl Error {
         self
     }
 
+    /// Where on the device it failed, in absolute bytes; the last call counts.
     pub fn at(mut self, extent: Extent) -> Error {
         self.at = Some(extent);
         self
     }
 
+    /// The answer of the kernel, which [`Error::cause`] gives back.
     pub fn because(mut self, cause: io::Error) -> Error {
         self.cause = Some(cause);
         self
     }
 
+    /// What the user can do, as a clause; control and formatting characters are replaced.
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Error {
         self.remedy = Some(printable(&remedy.into()));
         self

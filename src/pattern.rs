@@ -29,6 +29,10 @@ pub struct Seed(
 );
 
 impl Seed {
+    /// A fresh seed from getrandom(2).
+    ///
+    /// # Errors
+    /// The kernel gives no random bytes; of kind [`Kind::Failed`](crate::Kind::Failed).
     pub fn from_kernel() -> Result<Seed> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
@@ -60,14 +64,23 @@ impl fmt::Debug for Seed {
 pub enum Pattern {
     /// These bytes again and again from offset 0 of the device: byte `o` is `bytes[o % len]`.
     Constant {
+        /// One period, 1 to 16 bytes; a document has it as 2 to 32 hex digits.
         #[serde(serialize_with = "hex::serde::serialize", deserialize_with = "constant_bytes")]
         #[schemars(with = "String", regex(pattern = "^([0-9a-f]{2}){1,16}$"))]
         bytes: Vec<u8>,
     },
     /// The ChaCha8 stream of the seed (64-bit block counter, stream 0), byte `o` at offset `o`.
-    Random { seed: Seed },
+    Random {
+        /// The key of the stream.
+        seed: Seed,
+    },
     /// The same stream, but zeroes below an offset: what destroying a key leaves, without a header.
-    Headless { seed: Seed, zero_to: u64 },
+    Headless {
+        /// The key of the stream.
+        seed: Seed,
+        /// The first byte that is not zeroed, absolute on the device.
+        zero_to: u64,
+    },
 }
 
 fn constant_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<u8>, D::Error> {
@@ -79,6 +92,7 @@ fn constant_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Re
 }
 
 impl Pattern {
+    /// The constant of one zero byte.
     pub fn zero() -> Pattern {
         Pattern::constant(&[0])
     }

@@ -22,10 +22,14 @@ pub use step::{EarlierCheck, Operation, Scope, Step};
 /// One job on one device: `steps`, in order, each in the `area`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Plan {
+    /// A scheme's name, `custom`, `verify`, or `destroy-key`; with a remark in brackets where keys were
+    /// preferred and none was destroyed.
     pub method: String,
+    /// What the scopes of the steps refer to, absolute on the device, in whole logical blocks.
     pub area: Extent,
     /// A part of the device only.
     pub partial: bool,
+    /// In order of execution; empty only for a check that reads nothing.
     pub steps: Vec<Step>,
     /// The keys that are destroyed, where that is the work.
     pub keys: Option<KeyPlan>,
@@ -34,6 +38,7 @@ pub struct Plan {
 /// A volume's keys, and the operator's statements about them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeyPlan {
+    /// Where the keys are, as the headers on the device say.
     pub found: KeyArea,
     /// A sample of the data; `None` in records from before data was sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,13 +72,21 @@ impl KeyPlan {
 /// The geometry that planning needs, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Device {
+    /// Of the whole device.
     pub size: u64,
+    /// The least that one I/O transfers, and what areas are made of.
     pub logical_block: u64,
+    /// A multiple of `logical_block`: what the media writes at once; samples draw no smaller blocks.
     pub physical_block: u64,
 }
 
 impl Device {
     /// The part of the device given by `--offset` and `--size`.
+    /// `None` for the offset is the beginning, and for the size (in bytes) all up to the end.
+    ///
+    /// # Errors
+    /// A usage error where the part is empty, reaches beyond the device, or is not made of whole logical
+    /// blocks (but for a device that ends within one).
     pub fn area(&self, offset: Option<u64>, size: Option<u64>) -> Result<Extent> {
         let start = offset.unwrap_or(0);
         let device = format!("the device has {} bytes", self.size);
@@ -100,6 +113,9 @@ impl Device {
 
 impl Plan {
     /// `draw` supplies the random seeds; everything else follows from the arguments.
+    ///
+    /// # Errors
+    /// A usage error where the policy reads nothing and the method includes a check, and any error of `draw`.
     pub fn new(
         method: &Method,
         policy: Policy,
@@ -125,6 +141,10 @@ impl Plan {
     /// The same for a thin volume, where a write to an unmapped block allocates one from
     /// its pool: only what is not zero is overwritten, at last with zeroes, so that all of it reads
     /// alike; and when all of that was read back, it is given back to the pool.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Unsupported`](crate::Kind::Unsupported) where a pass is the write-zeroes command,
+    /// which thin volumes do not have.
     pub fn on_thin(mut self, discards: bool) -> Result<Plan> {
         if self.steps.iter().any(Step::writes_zeroes) {
             return Err(Error::unsupported("a thin volume has no write-zeroes")
@@ -156,6 +176,7 @@ impl Plan {
         Ok(self)
     }
 
+    /// Whether some step changes what the device holds.
     pub fn writes(&self) -> bool {
         self.steps.iter().any(Step::writes)
     }
@@ -198,6 +219,11 @@ impl Plan {
     /// Destroys a volume's keys: the key material first, while a header still leads to it (so that
     /// what is interrupted can be begun again), then the headers, then all of it once more, with
     /// zeroes where the header was; read back in full, and compared with what it was.
+    /// `rounds` is how often key material and headers are overwritten before the last pass over both.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Unsupported`](crate::Kind::Unsupported) where a detached header ends within a logical
+    /// block, and any error of `draw`.
     pub fn destroy_key(
         keys: KeyPlan,
         rounds: u32,

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize, Serializer};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Bounds")]
 pub struct Extent {
+    /// The first byte.
     pub start: u64,
+    /// The byte behind the last one: equal to `start` in an empty extent.
     pub end: u64,
 }
 
@@ -33,20 +35,29 @@ impl TryFrom<Bounds> for Extent {
 }
 
 impl Extent {
+    /// `start..end`.
+    ///
+    /// # Panics
+    /// Where `end` is below `start`.
     pub fn new(start: u64, end: u64) -> Extent {
         assert!(start <= end, "an extent ends before it starts: {start}..{end}");
         Extent { start, end }
     }
 
     /// `len` bytes from `start`.
+    ///
+    /// # Panics
+    /// Where the end does not fit into 64 bits.
     pub fn at(start: u64, len: u64) -> Extent {
         Extent::new(start, start + len)
     }
 
+    /// The number of bytes.
     pub fn len(self) -> u64 {
         self.end - self.start
     }
 
+    /// Whether it has no byte.
     pub fn is_empty(self) -> bool {
         self.start == self.end
     }
@@ -63,6 +74,9 @@ impl Extent {
     }
 
     /// Cuts at an offset inside the extent.
+    ///
+    /// # Panics
+    /// Where `at` lies before the start or behind the end.
     pub fn split(self, at: u64) -> (Extent, Extent) {
         (Extent::new(self.start, at), Extent::new(at, self.end))
     }
@@ -93,22 +107,26 @@ impl fmt::Display for Extent {
 pub struct ExtentSet(RangeSet<u64>);
 
 impl ExtentSet {
+    /// Without a byte.
     pub fn new() -> ExtentSet {
         ExtentSet::default()
     }
 
+    /// Adds the bytes of an extent; what is in the set already stays, and neighbours become one extent.
     pub fn insert(&mut self, extent: Extent) {
         if !extent.is_empty() {
             self.0.insert(extent.start..extent.end);
         }
     }
 
+    /// Takes the bytes of an extent out; an extent that reaches beyond it is cut.
     pub fn remove(&mut self, extent: Extent) {
         if !extent.is_empty() {
             self.0.remove(extent.start..extent.end);
         }
     }
 
+    /// Whether it has no byte.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -123,6 +141,7 @@ impl ExtentSet {
         self.iter().map(Extent::len).sum()
     }
 
+    /// Whether the byte at this offset is in the set.
     pub fn contains(&self, offset: u64) -> bool {
         self.0.contains(&offset)
     }

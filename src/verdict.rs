@@ -9,17 +9,25 @@ use crate::error::Kind;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// All passes reached every block of the area and were flushed, and all that was read back matched.
     Wiped,
     /// Nothing was to be written, and what was read is what was expected.
     Verified,
     /// Nothing was to be done but to look: `list`, `plan`.
     Shown,
+    /// The job did not reach its end, for a reason that none of the others names; see [`crate::Record::error`].
     Failed,
+    /// The request itself is not valid; nothing was written.
     Usage,
+    /// A refusal applies that was not overridden (docs/refusals.md); nothing was written.
     Refused,
+    /// The device lacks an operation that the plan needs; nothing was written.
     Unsupported,
+    /// Done but for blocks that could not be written or read, or copies in a layer below: these are listed.
     Residue,
+    /// The verification read blocks that do not hold what the last pass wrote: these are listed.
     Surviving,
+    /// Another process holds the target, or the slots were taken, until the deadline; nothing was written.
     Busy,
     /// By SIGINT.
     Interrupted,

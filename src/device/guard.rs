@@ -34,7 +34,9 @@ mod candidate;
 mod hold;
 mod watch;
 
+/// What is asked of the guard for one target.
 pub struct Request<'a> {
+    /// A block device's node, or with `image` a regular file; links are followed.
     pub path: &'a Path,
     /// The user says that it is an image file.
     pub image: bool,
@@ -65,25 +67,35 @@ impl Claim {
         self.counter.clone()
     }
 
+    /// What it is, as it was at the claim.
     pub fn identity(&self) -> &Identity {
         self.examined.identity()
     }
 
+    /// What was on it and around it when it was claimed.
     pub fn findings(&self) -> &Findings {
         self.examined.findings()
     }
 
     /// Where the LUKS volume whose header is on it keeps its keys; another thing on it, or data that
     /// is not encrypted, is an error. `data` is the data device of a detached header.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Unsupported`] where destroying keys would not make its data unreadable, and
+    /// [`Kind::Refused`] where the header cannot be read.
     pub fn keys(&self, data: Option<&Claim>) -> Result<KeyPlan> {
         self.examined.keys_of(data.map(|data| &data.examined))
     }
 
+    /// Of the descriptor that is held.
     pub fn geometry(&self) -> Geometry {
         self.examined.geometry()
     }
 
     /// The disk, on the thread that will use it, with up to `depth` operations in flight.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Failed`] where neither io_uring nor plain I/O can be set up.
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
         let Claim { examined, held, watch, .. } = self;
         examined.start(depth, Some((held, watch)))
@@ -101,18 +113,24 @@ pub struct Examined {
 }
 
 impl Examined {
+    /// What it is, as it was when it was examined.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
+    /// What was on it and around it; of a target that is only read, its layers alone.
     pub fn findings(&self) -> &Findings {
         &self.findings
     }
 
+    /// Of the descriptor that is held.
     pub fn geometry(&self) -> Geometry {
         self.target.geometry()
     }
 
+    /// As [`Claim::keys`].
+    ///
+    /// # Errors
     /// As [`Claim::keys`].
     pub fn keys(&self) -> Result<KeyPlan> {
         self.keys_of(None)
@@ -124,6 +142,9 @@ impl Examined {
     }
 
     /// The disk, on the thread that will use it, with up to `depth` reads in flight.
+    ///
+    /// # Errors
+    /// As [`Claim::open`].
     pub fn open(self, depth: usize) -> Result<Box<dyn Disk>> {
         self.start(depth, None)
     }

@@ -19,18 +19,26 @@ use crate::io::Medium;
 use crate::printable::{lossy, printable, printable_path};
 use crate::units::bytes;
 
+/// What kind of block device, or file, a target is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeviceKind {
+    /// A whole disk that is none of the others: a drive, or what its driver shows as one.
     Disk,
+    /// A partition of a whole disk.
     Partition,
+    /// A loop device, attached to a file or not.
     Loop,
+    /// A mapping: LVM, crypt, multipath, and others.
     DeviceMapper,
+    /// An array of Linux software RAID.
     Md,
+    /// A regular file.
     Image,
 }
 
 impl DeviceKind {
+    /// What stands behind it, for the advice in messages about its errors.
     pub fn medium(self) -> Medium {
         match self {
             DeviceKind::Disk | DeviceKind::Partition => Medium::Drive,
@@ -39,6 +47,7 @@ impl DeviceKind {
         }
     }
 
+    /// For people.
     pub fn word(self) -> &'static str {
         match self {
             DeviceKind::Disk => "disk",
@@ -62,28 +71,39 @@ pub struct Identity {
     #[serde(with = "lossy")]
     #[schemars(with = "String")]
     pub node: PathBuf,
+    /// Of the target itself: of a partition, that it is one.
     pub kind: DeviceKind,
     /// `None` for an image.
     pub number: Option<DeviceNumber>,
     /// `None` for a device.
     pub inode: Option<Inode>,
+    /// Of the target itself: of a partition, its own.
     pub size_bytes: u64,
     /// Where a partition begins on its disk, in bytes.
     pub partition_start: Option<u64>,
+    /// In bytes, of the whole disk; `None` for an image.
     pub logical_block: Option<u64>,
+    /// In bytes, of the whole disk; `None` for an image.
     pub physical_block: Option<u64>,
     /// The manufacturer, if the transport reports it (SCSI).
     pub vendor: Option<String>,
+    /// Of the whole disk: from sysfs, or else from udev's database.
     pub model: Option<String>,
+    /// Of the whole disk: from sysfs, its VPD page 0x80 or its USB device, or else from udev's database.
     pub serial: Option<String>,
     /// World wide name, with its kind before it: `naa.…`, `eui.…`, `t10.…`.
     pub wwn: Option<String>,
+    /// The drive's firmware revision.
     pub firmware: Option<String>,
+    /// What the disk hangs on: `usb`, `sata`, `sas`, `fc`, `iscsi`, `nvme`, `mmc`, `virtio` or `xen`.
     pub transport: Option<Cow<'static, str>>,
+    /// Whether its media turn, as far as the drive says so (`queue/rotational`).
     pub rotational: Option<bool>,
     /// Of a loop device.
     pub backing_file: Option<PathBuf>,
+    /// Of a device-mapper device: its name below `/dev/mapper`.
     pub dm_name: Option<String>,
+    /// Of a device-mapper device: what its maker set, as `LVM-…` or `CRYPT-LUKS2-…`.
     pub dm_uuid: Option<String>,
     /// Of a thin volume, before it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,14 +120,21 @@ pub struct Identity {
 /// What the user says that the disk is.
 #[derive(Clone, Default, Debug)]
 pub struct Expected {
+    /// Compared without the spaces around it.
     pub serial: Option<String>,
+    /// Compared without regard to case, or to the kind before it (`naa.`, `eui.`, `0x`).
     pub wwn: Option<String>,
+    /// Compared without the spaces around it.
     pub model: Option<String>,
+    /// Compared exactly.
     pub size_bytes: Option<u64>,
 }
 
 impl Expected {
     /// Refuses a disk that is something else.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Refused`](crate::Kind::Refused), with what was expected and what was found.
     pub fn check(&self, found: &Identity) -> Result<()> {
         let text = |wanted: &Option<String>, found: &Option<String>, same: fn(&str, &str) -> bool| {
             let wanted = wanted.as_deref()?;
@@ -150,7 +177,9 @@ pub fn difference<Name: Ord + fmt::Display>(
 /// A file's place on this machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Inode {
+    /// The number of the file system (`st_dev`).
     pub device: u64,
+    /// Its number there (`st_ino`).
     pub inode: u64,
 }
 

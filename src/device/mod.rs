@@ -44,9 +44,13 @@ use kernel::sysfs::Block;
 /// Where the kernel shows its devices; a test gives a tree of its own.
 #[derive(Clone, Debug)]
 pub struct Tree {
+    /// `/sys`, of the real tree.
     pub sys: PathBuf,
+    /// `/proc`, of the real tree.
     pub proc: PathBuf,
+    /// `/dev`, of the real tree.
     pub dev: PathBuf,
+    /// `/run`, of the real tree: udev's database is below it.
     pub run: PathBuf,
     /// What only an ioctl answers.
     kernel: Kernel,
@@ -62,6 +66,7 @@ struct Kernel {
 }
 
 impl Tree {
+    /// That of this machine, as this process sees it.
     pub fn real() -> Tree {
         let [sys, proc, dev, run] = ["/sys", "/proc", "/dev", "/run"].map(PathBuf::from);
         let kernel = Kernel {

@@ -52,9 +52,9 @@ pub struct Refusal {
     pub short: String,
     /// What holds which of its bytes.
     pub what: String,
-    /// What the user can do about it.
+    /// What the user can do about it, as a clause.
     pub remedy: String,
-    /// What overrides it; `None` where nothing does.
+    /// What overrides it; nothing does where this is none.
     pub force: Option<Force>,
     /// The running system stands on it.
     #[serde(skip)]

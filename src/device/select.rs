@@ -12,6 +12,10 @@ use crate::printable::printable_path;
 
 /// The path of the one whole disk with this serial number or world wide name; any other text is a
 /// path already.
+///
+/// # Errors
+/// A usage error where no disk has that name; of kind [`Kind::Refused`](crate::Kind::Refused) where several
+/// have it, or /sys cannot be read.
 pub fn select(tree: &Tree, target: impl AsRef<OsStr>) -> Result<PathBuf> {
     type NameOf = fn(&Identity) -> Option<&str>;
     let target = target.as_ref();

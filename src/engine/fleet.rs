@@ -30,11 +30,12 @@ pub struct FleetJob {
     pub bus: Option<String>,
 }
 
-/// Jobs at once.
+/// How many jobs of a session run at once; the others wait. Without limits by default.
 #[derive(Clone, Copy, Debug)]
 pub struct Parallel {
+    /// On all buses together, at least 1.
     pub all: usize,
-    /// On one bus.
+    /// On one bus ([`Claim::bus`](crate::Claim::bus)), at least 1.
     pub per_bus: usize,
 }
 

@@ -26,8 +26,11 @@ pub(super) use state::JobState;
 
 /// What a job needs besides its disk and its plan.
 pub struct JobContext<'a> {
+    /// Those that the disk's queue depth was chosen by ([`Settings::depth_max`]).
     pub settings: &'a Settings,
+    /// Looked at before each I/O.
     pub stop: &'a Stop,
+    /// Events go there, and the job never waits for a receiver.
     pub emitter: &'a Emitter,
     /// Gives the seeds of the samples, each after the flush before it.
     pub draw: &'a mut dyn FnMut() -> Result<Seed>,
@@ -36,6 +39,8 @@ pub struct JobContext<'a> {
 }
 
 /// Carries a plan out, or what another process left of it.
+/// Never fails as a call: an error is part of the report, with all that was done before it. Call it on the
+/// thread that opened the disk.
 pub fn run(disk: &mut dyn Disk, plan: Plan, resume: Option<Resume>, context: JobContext) -> JobReport {
     let geometry = disk.geometry();
     let io_path = disk.io_path().clone();

@@ -24,12 +24,12 @@ use crate::io::Geometry;
 use crate::plan::{OnMismatch, Step};
 use crate::verdict::Verdict;
 
-/// How a job does its I/O.
+/// How a job does its I/O. `Settings { depth: 32, ..Settings::default() }` leaves the rest as the program has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Bytes of one write, or of one read of a full check.
+    /// Bytes of one write, or of one read of a full check: a multiple of the device's logical block.
     pub chunk_bytes: u64,
-    /// I/Os in flight.
+    /// I/Os in flight on one device, at least 1; 64 in a step that reads drawn blocks.
     pub depth: usize,
     /// Bytes between two flushes.
     pub epoch_bytes: u64,
@@ -47,6 +47,7 @@ pub struct Settings {
     pub rate: Option<u64>,
     /// Use only what others leave of the disk.
     pub yields: bool,
+    /// Concerns a check that is a sample; one that reads everything is a map already.
     pub on_mismatch: OnMismatch,
 }
 
@@ -110,6 +111,7 @@ impl Settings {
 pub struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
+    /// `signal` holds 0, and the number of the signal once one has asked: SIGTERM (15), or any other.
     pub fn new(signal: Arc<AtomicUsize>) -> Stop {
         Stop(signal)
     }

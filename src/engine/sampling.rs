@@ -25,11 +25,13 @@ const GPT_BLOCKS: u64 = 34;
 const LUKS_HEADERS: [u64; 10] =
     [0, 0x4000, 0x8000, 0x1_0000, 0x2_0000, 0x4_0000, 0x8_0000, 0x10_0000, 0x20_0000, 0x40_0000];
 
-/// What a clean sample says: at `confidence`, at most `share` of the blocks differ.
-/// In parts per billion, rounded up, since a certificate holds no floats.
+/// What a sample proves in which every block was good: with this confidence, at most this share of the
+/// blocks differs. Rounded up to integers, since a certificate holds no floats (docs/sampling.md).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Bound {
+    /// In parts per million: 990,000 is 99 %.
     pub confidence_ppm: u64,
+    /// The share of all blocks that differs at most.
     pub differ_per_billion: u64,
 }
 

@@ -14,6 +14,7 @@ const LISTED_MAX: usize = 4096;
 /// Extents of which at most 4096 are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListedExtents {
+    /// The first 4096 of them, absolute on the device.
     pub extents: ExtentSet,
     /// Of all, listed or not.
     pub bytes: u64,
@@ -35,6 +36,7 @@ impl ListedExtents {
         ListedExtents { extents: ExtentSet::new(), bytes, more: bytes > 0 }
     }
 
+    /// Counts an extent, and lists it while there is space.
     pub fn add(&mut self, extent: Extent) {
         self.bytes += extent.len();
         if self.extents.len() < LISTED_MAX {
@@ -44,6 +46,7 @@ impl ListedExtents {
         }
     }
 
+    /// Whether it has no byte, listed or not.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
@@ -52,6 +55,7 @@ impl ListedExtents {
 /// What one step did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepReport {
+    /// As the plan has it.
     pub step: Step,
     /// What was visited, unusable blocks with it. The places of a whole sample are not listed: they
     /// follow from its seed.
@@ -60,6 +64,7 @@ pub struct StepReport {
     pub bytes: u64,
     /// Bytes of the I/Os that failed; 0 in a record of version 2, which did not count them.
     pub failed_bytes: u64,
+    /// How long it took, waits for a throttle included.
     pub milliseconds: u64,
     /// The last flush of a writing step succeeded, with nothing after it.
     pub flushed: bool,
@@ -71,7 +76,9 @@ pub struct StepReport {
     pub retried: ExtentSet,
     /// I/Os that failed.
     pub errors: u64,
+    /// Of the process that began it, where several did it.
     pub started: Timestamp,
+    /// When its last flush, or read, had been answered.
     pub ended: Timestamp,
     /// When each 128th of its bytes was done, in microseconds from its start: how fast the device is,
     /// over its addresses. Empty where the step visits single places.

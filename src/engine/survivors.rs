@@ -36,16 +36,21 @@ pub enum Holds {
     /// What it held before the first pass. Known of the blocks that were read then; a run counts
     /// as this where one of its blocks is known.
     OldData,
+    /// Zeroes, which the last pass did not write there.
     Zeroes,
     /// What the plan's step with this number (from 0) wrote at this very place.
     Step {
+        /// From 0.
         step: usize,
     },
     /// What this step wrote, or expects, at another offset: the run begins with the bytes of `offset`.
     Elsewhere {
+        /// From 0.
         step: usize,
+        /// Absolute on the device.
         offset: u64,
     },
+    /// None of these, as far as it was searched for.
     Unknown,
 }
 
@@ -66,20 +71,25 @@ impl fmt::Display for Holds {
 /// A run of blocks that all hold the same kind of thing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Survivor {
+    /// Absolute on the device, in whole blocks.
     pub at: Extent,
+    /// The same for all of its blocks.
     pub holds: Holds,
 }
 
 /// All that was found to differ.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Survivors {
+    /// Of all, listed or not.
     pub bytes: u64,
+    /// In ascending order, 4096 at most.
     pub runs: Vec<Survivor>,
     /// More was found than is listed.
     pub more: bool,
 }
 
 impl Survivors {
+    /// Whether all that was read was as expected.
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }

@@ -27,6 +27,9 @@ unsafe impl Sync for Buf {}
 
 impl Buf {
     /// `capacity` zeroed bytes, aligned to `align` (a power of two) and to a page.
+    ///
+    /// # Panics
+    /// Where `capacity` is 0, or `align` is no power of two.
     pub fn new(capacity: usize, align: usize) -> Buf {
         assert!(capacity > 0, "a buffer without bytes");
         let layout = Layout::from_size_align(capacity, align.max(ALIGN_MIN)).expect("a buffer's layout");
@@ -46,11 +49,15 @@ impl Buf {
         unsafe { madvise(self.memory.cast(), self.capacity(), advice) }.ok();
     }
 
+    /// The bytes that it was made with; its length as a slice is what [`Buf::set_len`] set.
     pub fn capacity(&self) -> usize {
         self.layout.size()
     }
 
     /// Sets how many bytes the next operation uses.
+    ///
+    /// # Panics
+    /// Where `len` is above the capacity.
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity(), "{len} bytes in a buffer of {}", self.capacity());
         self.len = len;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 /// A time, and a way to wait for one.
 pub trait Clock: Send + Sync {
+    /// Never before an earlier answer.
     fn now(&self) -> Instant;
 
     /// Returns at once if that time is past.

@@ -25,6 +25,7 @@ pub use sys::{PriorityClass, inherited, set_io_priority};
 /// What a device can be asked for, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Geometry {
+    /// In bytes; need not be a multiple of a block.
     pub size: u64,
     /// Offsets and lengths are multiples of it (but where the size is none, its last bytes).
     pub logical_block: u64,
@@ -44,6 +45,7 @@ impl From<&Geometry> for crate::plan::Device {
 /// How bytes get to the device, for the report: it decides what a read-back can prove.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct IoPath {
+    /// `io_uring`, `sync` (pread and pwrite) or `simulated`, or the name of another [`Disk`].
     pub backend: Cow<'static, str>,
     /// What is read comes from the storage: no page cache lies in between, of the device itself or below it.
     pub direct: bool,
@@ -55,6 +57,7 @@ pub struct IoPath {
 }
 
 impl IoPath {
+    /// `direct` is both [`IoPath::direct`] and [`IoPath::o_direct`].
     pub fn new(backend: &'static str, direct: bool, fallbacks: Vec<String>) -> IoPath {
         IoPath { backend: backend.into(), direct, o_direct: Some(direct), fallbacks }
     }
@@ -65,29 +68,42 @@ impl IoPath {
     }
 }
 
+/// One request to a device. `at` and lengths are absolute bytes, multiples of [`Geometry::logical_block`].
+/// Not `non_exhaustive`: a disk has to know all of them.
 #[derive(Debug)]
 pub enum Op {
+    /// Writes the buffer's bytes.
     Write {
+        /// The first byte.
         at: u64,
+        /// As long as its `len`; given back by the completion.
         buf: Buf,
     },
+    /// Fills the buffer.
     Read {
+        /// The first byte.
         at: u64,
+        /// As long as its `len`; given back by the completion.
         buf: Buf,
     },
     /// Makes the range read as zeroes; the device may do it without writing.
     Zero {
+        /// The first byte.
         at: u64,
+        /// In bytes.
         len: u64,
     },
     /// Hints to the device that the range is not needed: what reads back is not defined.
     Discard {
+        /// The first byte.
         at: u64,
+        /// In bytes.
         len: u64,
     },
 }
 
 impl Op {
+    /// The first byte that it is about.
     pub fn at(&self) -> u64 {
         match self {
             Op::Write { at, .. } | Op::Read { at, .. } | Op::Zero { at, .. } | Op::Discard { at, .. } => *at,
@@ -102,6 +118,7 @@ impl Op {
         }
     }
 
+    /// The buffer of a read or write; `None` for the commands, which have none.
     pub fn into_buf(self) -> Option<Buf> {
         match self {
             Op::Write { buf, .. } | Op::Read { buf, .. } => Some(buf),
@@ -109,6 +126,7 @@ impl Op {
         }
     }
 
+    /// The word for it in events and messages.
     pub fn name(&self) -> &'static str {
         match self {
             Op::Write { .. } => "write",
@@ -122,7 +140,9 @@ impl Op {
 /// A finished operation: how many bytes of it were done (fewer than asked is no error), or why not.
 #[derive(Debug)]
 pub struct Done {
+    /// The very operation that was submitted, with its buffer.
     pub op: Op,
+    /// Bytes from the start of the operation; the error is that of the kernel.
     pub result: io::Result<u64>,
 }
 
@@ -131,19 +151,24 @@ pub struct Done {
 pub struct IoStats {
     /// It lies below the disk: what we send to the disk may show here in another shape, and later.
     pub below: bool,
+    /// Read by anyone since the device appeared.
     pub read_bytes: u64,
     /// Written or discarded.
     pub write_bytes: u64,
-    /// Reads and writes that ended, and how long they took, all times added up.
+    /// Reads and writes that ended.
     pub ended: u64,
+    /// How long these took, all times added up.
     pub ended_in: Duration,
+    /// Reads that were submitted and have not ended.
     pub reads_in_flight: u64,
+    /// Writes that were submitted and have not ended.
     pub writes_in_flight: u64,
 }
 
 /// What answers for a disk's errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Medium {
+    /// A drive, by itself or a partition of it.
     #[default]
     Drive,
     /// The devices below a mapping: device-mapper, md.
@@ -154,15 +179,23 @@ pub enum Medium {
 
 /// A disk, real or simulated.
 pub trait Disk {
+    /// Constant as long as the disk is open.
     fn geometry(&self) -> Geometry;
 
+    /// How bytes get to it; part of the report.
     fn io_path(&self) -> &IoPath;
 
     /// `count` buffers of `len` bytes that suit this disk, zeroed, in place of those given before.
     /// Only when idle. A disk may prepare them (io_uring registers them with the kernel).
+    ///
+    /// # Errors
+    /// The memory cannot be had, or not be registered.
     fn buffers(&mut self, count: usize, len: usize) -> io::Result<Vec<Buf>>;
 
     /// Starts an operation. A full queue hands it back: reap, then try again.
+    ///
+    /// # Errors
+    /// The operation itself, unchanged, where the queue is full.
     fn submit(&mut self, op: Op) -> Result<(), Op>;
 
     /// The clock on which `reap` waits: a simulated disk has one of its own.
@@ -172,21 +205,34 @@ pub trait Disk {
 
     /// Waits for at least one completion and adds all that are there to `out`; adds none when
     /// nothing is in flight, or when the time has come (a deadline, the pace, a signal).
+    ///
+    /// # Errors
+    /// The queue itself is broken: what failed of a single operation is in its [`Done`].
     fn reap(&mut self, out: &mut Vec<Done>, until: Option<Instant>) -> io::Result<()>;
 
     /// Makes durable what was completed before. Only when idle; an error fails the whole epoch,
     /// since the kernel reports a lost write once and forgets it.
+    ///
+    /// # Errors
+    /// That of the kernel (fsync(2)).
     fn flush(&mut self) -> io::Result<()>;
 
     /// Writes back and drops what the page caches of others hold of this disk's bytes, so that nothing of
     /// it is written later, and a read comes from the storage. Asked before the first pass and each check.
+    ///
+    /// # Errors
+    /// Some cache could not be written back or dropped: what is read may not come from the storage.
     fn drop_caches(&mut self) -> io::Result<()> {
         Ok(())
     }
 
     /// Whether it is still the disk that was opened, and as large. Asked before each pass.
+    ///
+    /// # Errors
+    /// It is another disk, has another size, or has a new user; the message says which.
     fn unchanged(&self) -> io::Result<()>;
 
+    /// What stands behind it, for the advice in messages about its errors.
     fn medium(&self) -> Medium {
         Medium::Drive
     }

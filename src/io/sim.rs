@@ -51,8 +51,9 @@ pub struct Faults {
     pub lying_flush: bool,
     /// The flush with this number (from 0) fails.
     pub flush_fails_at: Option<u64>,
-    /// Blocks that cannot be written, and blocks that cannot be read: EIO.
+    /// Blocks that cannot be written: EIO.
     pub bad_writes: ExtentSet,
+    /// Blocks that cannot be read: EIO.
     pub bad_reads: ExtentSet,
     /// What a bad block answers, where it is not EIO.
     pub media_errno: Option<i32>,
@@ -76,9 +77,15 @@ pub struct Faults {
 #[derive(Clone, Copy, Debug)]
 pub enum AliasFault {
     /// A fake capacity: from here on the addresses wrap around.
-    Wrap { capacity: u64 },
+    Wrap {
+        /// The bytes that there really are.
+        capacity: u64,
+    },
     /// An address line that is stuck at 0.
-    StuckBit { bit: u64 },
+    StuckBit {
+        /// The value of that line, in bytes: a power of two, and a multiple of the logical block.
+        bit: u64,
+    },
 }
 
 impl AliasFault {
@@ -90,6 +97,8 @@ impl AliasFault {
     }
 }
 
+/// A disk in memory with chosen faults, for tests of programs that use this crate. It keeps three copies of
+/// its content.
 pub struct SimDisk {
     geometry: Geometry,
     io_path: IoPath,

@@ -24,16 +24,23 @@ const LIVE_READ_AGAIN: Duration = Duration::from_millis(1);
 /// The state of a running job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LiveStatus {
+    /// Of the process that runs the job.
     pub pid: u32,
+    /// As the user gave it, printable.
     pub device: String,
     /// From 1; 0 while it waits.
     pub step: usize,
+    /// How many the plan has; 0 while it waits.
     pub steps: usize,
+    /// What the step does, for people.
     pub step_name: String,
     /// Of all steps together.
     pub done_bytes: u64,
+    /// The most that all steps together visit.
     pub total_bytes: u64,
+    /// What could not be written, or not be read, so far.
     pub unusable_bytes: u64,
+    /// Since the job was started.
     pub seconds: u64,
     /// `None` until something is done.
     pub seconds_left: Option<u64>,
@@ -70,12 +77,17 @@ pub(super) fn write(running: &Running, state: &JobStatus) -> io::Result<()> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ListedJob {
+    /// A process runs it now.
     Running(LiveStatus),
     /// A process has its lock, and has not begun with its first step.
     Waiting(Summary),
+    /// It ended too early, and `--resume` goes on with it.
     Resumable(Summary),
+    /// It reached its end.
     Ended(Summary),
+    /// Its journal cannot be read, or not be trusted.
     Damaged {
+        /// The journal.
         file: PathBuf,
     },
 }
@@ -83,13 +95,19 @@ pub enum ListedJob {
 /// A wipe from its journal.
 #[derive(Debug, Serialize)]
 pub struct Summary {
+    /// As the user gave it, printable.
     pub device: String,
+    /// The names and values that the disk is known by ([`Identity::enduring`](crate::Identity::enduring)).
     pub disk: BTreeMap<String, String>,
+    /// As [`Plan::method`](crate::Plan::method).
     pub method: String,
     /// `None` where it cannot be resumed.
     pub progress: Option<String>,
+    /// When the job was first begun.
     pub begun: Timestamp,
+    /// When its journal was last written.
     pub written: Timestamp,
+    /// `None` where its process died before the end.
     pub verdict: Option<Verdict>,
 }
 

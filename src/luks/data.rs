@@ -24,11 +24,13 @@ const AT_EITHER_END: u64 = 16;
 /// How the blocks look that were drawn from the data before its keys are destroyed.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DataSample {
-    /// Of 4 KiB.
+    /// How many were looked at, of 4 KiB each.
     pub blocks: u64,
+    /// Of these: those that random bytes could be, as encrypted and compressed data is.
     pub random: u64,
     /// Each sector of these holds one byte over and over, as where nothing was written.
     pub uniform: u64,
+    /// Of these: those that the device gave an error for.
     pub unreadable: u64,
 }
 

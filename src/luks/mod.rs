@@ -34,12 +34,14 @@ pub type Read<'a> = &'a mut dyn FnMut(Extent) -> io::Result<Zeroizing<Vec<u8>>>;
 pub struct KeyArea {
     /// 1 or 2; none where no header is intact.
     pub version: Option<u8>,
+    /// The volume's, from the header; `None` where no header is intact or it has none.
     pub uuid: Option<String>,
     /// All that has to be overwritten.
     pub area: Extent,
     /// The headers, with their JSON where they are intact: as long as one of them is left, the rest can
     /// be found again.
     pub headers: ExtentSet,
+    /// In the order of the header; empty where no header is intact.
     pub keyslots: Vec<Keyslot>,
     /// The header stands alone: the data is elsewhere.
     pub detached: bool,
@@ -52,14 +54,19 @@ pub struct KeyArea {
 /// A range of key material.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Keyslot {
+    /// The slot's number in the header, from 0.
     pub number: u32,
+    /// What its key opens.
     pub kind: KeyslotKind,
+    /// All of its key material, absolute on the device that has the header.
     pub at: Extent,
 }
 
+/// What a keyslot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyslotKind {
+    /// Opens the volume.
     Active,
     /// Of LUKS1: not in use, and perhaps never wiped.
     Inactive,

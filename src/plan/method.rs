@@ -14,11 +14,13 @@ pub enum Pass {
     Constant(Cow<'static, [u8]>),
     /// A random stream with a seed of its own.
     Random,
-    /// A random byte, drawn once for each number, and its complement.
+    /// A random byte, drawn once for each number in a method.
     Byte(u8),
+    /// The complement of the byte with this number.
     Complement(u8),
     /// The kernel's write-zeroes command.
     Zero,
+    /// The kernel's discard command (`BLKDISCARD`), which guarantees nothing about what is read afterwards.
     Discard,
     /// Reads back the previous pass.
     Check,
@@ -40,8 +42,11 @@ impl fmt::Display for Pass {
 
 /// A named method.
 pub struct Scheme {
+    /// As `--method` and [`Method::named`] take it.
     pub name: &'static str,
+    /// In order; at least one.
     pub passes: &'static [Pass],
+    /// One line of help, with its source where it follows one.
     pub about: &'static str,
 }
 
@@ -144,11 +149,17 @@ const GUTMANN: &[Pass] = &[
 /// A named method or a custom list of passes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Method {
+    /// A scheme's name, or `custom` for a list of passes.
     pub name: String,
+    /// In order, before seeds and random bytes are drawn; not empty.
     pub passes: Vec<Pass>,
 }
 
 impl Method {
+    /// The scheme of this name ([`SCHEMES`]).
+    ///
+    /// # Errors
+    /// A usage error that lists the names, where there is none.
     pub fn named(name: &str) -> Result<Method> {
         let scheme = SCHEMES.iter().find(|scheme| scheme.name == name).ok_or_else(|| {
             let names: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.name).collect();
@@ -159,6 +170,9 @@ impl Method {
     }
 
     /// A custom list of passes: `0x00,0xff,0x55aa,random`.
+    ///
+    /// # Errors
+    /// A usage error where an item is neither `random` nor `0x` and 1 to 16 bytes in hex.
     pub fn from_list(list: &str) -> Result<Method> {
         let passes = list
             .split(',')
@@ -180,6 +194,9 @@ impl Method {
     }
 
     /// Uses the kernel's write-zeroes command instead of writing zeroes.
+    ///
+    /// # Errors
+    /// A usage error where the method writes no zeroes.
     pub fn offload_zeroes(mut self) -> Result<Method> {
         let zero = bytes(&[0]);
         if !self.passes.contains(&zero) {
@@ -193,7 +210,10 @@ impl Method {
         Ok(self)
     }
 
-    /// An error if the method includes a check and the policy reads nothing.
+    /// Whether it can be carried out with this policy.
+    ///
+    /// # Errors
+    /// A usage error where the method includes a check and the policy reads nothing.
     pub fn allows(&self, policy: Policy) -> Result<()> {
         if policy == Policy::None && self.passes.contains(&Check) {
             return Err(Error::usage(format!("--verify none: the method '{}' includes a check", self.name))

@@ -50,8 +50,11 @@ pub enum OnMismatch {
 /// Distinct blocks that are drawn in each of equal strata.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
+    /// The number of equal parts of the area; blocks that are left over at its end are all read besides.
     pub strata: u64,
+    /// How many different blocks are drawn in each part.
     pub per_stratum: u64,
+    /// The size of a block that is drawn: a multiple of the physical block, and at least 4 KiB.
     pub block_bytes: u64,
     /// In parts per million: 990,000 is 99 %.
     pub confidence_ppm: u64,
@@ -70,11 +73,12 @@ const PROBE_BYTES_MIN: u64 = 4096;
 pub const PROBES_MAX: u64 = 1 << 22;
 
 impl Policy {
+    /// Whether nothing is read back; before the first pass nothing is read then either.
     pub fn reads_nothing(self) -> bool {
         self == Policy::None
     }
 
-    /// The sample of this policy in an area; `None` to read everything or nothing.
+    /// The sample of this policy in an area; `None` to read everything or nothing. `physical_block` is in bytes.
     pub fn sample(self, area: Extent, physical_block: u64) -> Option<Sample> {
         let (strata, confidence_ppm) = match self {
             Policy::None | Policy::Full => return None,
@@ -95,10 +99,12 @@ impl Policy {
 }
 
 impl Sample {
+    /// The number of blocks that are drawn.
     pub fn probes(&self) -> u64 {
         self.strata.saturating_mul(self.per_stratum)
     }
 
+    /// The bytes of all blocks that are drawn.
     pub fn bytes(&self) -> u64 {
         self.probes().saturating_mul(self.block_bytes)
     }

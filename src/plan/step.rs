@@ -22,7 +22,9 @@ pub struct Step {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Operation {
+    /// Sends a pattern to the device, block by block.
     Write {
+        /// What each block holds afterwards, where nothing fails.
         pattern: Pattern,
     },
     /// The command of that name (`BLKZEROOUT`): the device need not write its media.
@@ -36,6 +38,7 @@ pub enum Operation {
     Fingerprint,
     /// Reads, and compares with a pattern.
     Compare {
+        /// What each block has to hold.
         pattern: Pattern,
     },
 }
@@ -46,17 +49,22 @@ pub enum Operation {
 pub enum Scope {
     /// The plan's whole area.
     Area,
+    /// A part of the area.
     Ranges {
+        /// Absolute on the device, and within the area.
         ranges: ExtentSet,
     },
     /// What `FindNonZero` found: a block of a thin volume that was never written costs its pool
     /// nothing then.
     NonZero,
+    /// Blocks that are drawn, and those that a check always reads (docs/sampling.md).
     Sample {
+        /// The blocks follow from it and from a seed that is drawn when the step begins.
         sample: Sample,
     },
     /// The very blocks of an earlier check.
     Recorded {
+        /// What the earlier job recorded of it.
         check: Box<EarlierCheck>,
     },
 }
@@ -66,11 +74,13 @@ pub enum Scope {
 pub struct EarlierCheck {
     /// `None` where it read all.
     pub sample: Option<Sample>,
+    /// That its sample was drawn with.
     pub seed: Seed,
     /// The bytes of one transfer of that job.
     pub chunk_bytes: u64,
-    /// What its last pass wrote only after failures, and what it could not write.
+    /// What its last pass wrote only after failures: always read.
     pub retried: ExtentSet,
+    /// What its last pass could not write: never read.
     pub residue: ExtentSet,
 }
 
@@ -105,26 +115,32 @@ impl TryFrom<Form> for Step {
 }
 
 impl Step {
+    /// Writes the pattern over all of the area.
     pub fn write(pattern: Pattern) -> Step {
         Step { operation: Operation::Write { pattern }, scope: Scope::Area }
     }
 
+    /// Writes the pattern over these ranges of the area.
     pub fn write_ranges(pattern: Pattern, ranges: ExtentSet) -> Step {
         Step { operation: Operation::Write { pattern }, scope: Scope::Ranges { ranges } }
     }
 
+    /// Writes the pattern where an earlier [`Step::find_nonzero`] of the same plan found something.
     pub fn write_nonzero(pattern: Pattern) -> Step {
         Step { operation: Operation::Write { pattern }, scope: Scope::NonZero }
     }
 
+    /// The write-zeroes command over all of the area.
     pub fn write_zeroes() -> Step {
         Step { operation: Operation::WriteZeroes, scope: Scope::Area }
     }
 
+    /// The discard command over all of the area.
     pub fn discard() -> Step {
         Step { operation: Operation::Discard, scope: Scope::Area }
     }
 
+    /// Reads all of the area for what is not zero.
     pub fn find_nonzero() -> Step {
         Step { operation: Operation::FindNonZero, scope: Scope::Area }
     }
@@ -139,15 +155,18 @@ impl Step {
         Step { operation: Operation::Compare { pattern }, scope: Scope::read(sample) }
     }
 
+    /// Reads the very blocks that an earlier check read.
     pub fn compare_again(pattern: Pattern, check: EarlierCheck) -> Step {
         let scope = Scope::Recorded { check: Box::new(check) };
         Step { operation: Operation::Compare { pattern }, scope }
     }
 
+    /// What it does.
     pub fn operation(&self) -> &Operation {
         &self.operation
     }
 
+    /// Where it does it.
     pub fn scope(&self) -> &Scope {
         &self.scope
     }
@@ -190,26 +209,32 @@ impl Step {
         self.pattern().filter(|_| !self.writes())
     }
 
+    /// Whether it is the write-zeroes command.
     pub fn writes_zeroes(&self) -> bool {
         self.operation == Operation::WriteZeroes
     }
 
+    /// Whether it is the discard command.
     pub fn discards(&self) -> bool {
         self.operation == Operation::Discard
     }
 
+    /// Whether it is the search for what is not zero.
     pub fn finds_nonzero(&self) -> bool {
         self.operation == Operation::FindNonZero
     }
 
+    /// Whether it is a survey, which keeps a keyed hash of each block.
     pub fn fingerprints(&self) -> bool {
         self.operation == Operation::Fingerprint
     }
 
+    /// Whether its scope is the whole area.
     pub fn covers_area(&self) -> bool {
         self.scope == Scope::Area
     }
 
+    /// Whether its scope is what an earlier search found.
     pub fn covers_nonzero(&self) -> bool {
         self.scope == Scope::NonZero
     }

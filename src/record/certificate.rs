@@ -27,9 +27,11 @@ pub const FILE_BYTES_MAX: u64 = 64 << 20;
 /// The state of the signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Signed {
+    /// There is no signature.
     No,
     /// Signed by the key with this id, not checked: no key was given.
     Unchecked(String),
+    /// Signed by the key with this id, which is one of those that were given; unchanged since.
     By(String),
 }
 
@@ -48,7 +50,9 @@ impl fmt::Display for Signed {
 /// A certificate that was read and checked: the signature if a key was given, the form, and the claims.
 #[derive(Clone, Debug)]
 pub struct Certificate {
+    /// Of this version of the form, whatever version the file has.
     pub record: Record,
+    /// By whom, and whether that was checked.
     pub signed: Signed,
 }
 
@@ -72,6 +76,10 @@ fn canonical(value: &impl Serialize) -> Vec<u8> {
 }
 
 impl Certificate {
+    /// Reads a file of 64 MiB at most. Without keys a signature is not checked ([`Signed::Unchecked`]).
+    ///
+    /// # Errors
+    /// A usage error where the file cannot be read; those of [`Certificate::parse`].
     pub fn read(path: &Path, keys: &PublicKeys) -> Result<Certificate> {
         let read = || {
             let unreadable = |error| Error::usage("the certificate cannot be read").because(error);
@@ -88,6 +96,11 @@ impl Certificate {
     }
 
     /// Checks the signature first, then the form, then recomputes the claims.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Unsupported`](crate::Kind::Unsupported) for a record of a newer version, and
+    /// [`Kind::Failed`](crate::Kind::Failed) where it is not signed by one of the keys, is not in the form
+    /// that efface writes, or claims what does not follow from its numbers.
     pub fn parse(bytes: &[u8], keys: &PublicKeys) -> Result<Certificate> {
         let (payload, signed) = opened(bytes, keys)?;
         let record = record(&payload)?;
@@ -95,6 +108,7 @@ impl Certificate {
         Ok(Certificate { record, signed })
     }
 
+    /// Whether there is a signature, checked or not.
     pub fn is_signed(&self) -> bool {
         self.signed != Signed::No
     }

@@ -442,10 +442,12 @@ pub enum Category {
     Clear,
     /// A part of them: as requested, or since some blocks cannot be written.
     Partial,
+    /// Nothing is claimed of the media.
     None,
 }
 
 impl Category {
+    /// What the plan can reach, if every pass succeeds.
     pub fn of(plan: &Plan, identity: &Identity) -> Category {
         let media = matches!(identity.kind, DeviceKind::Disk | DeviceKind::Partition) && identity.physical;
         let checked = plan.steps.iter().any(|step| step.expected().is_some());
@@ -469,6 +471,7 @@ impl Category {
         }
     }
 
+    /// For people.
     pub fn word(self) -> &'static str {
         match self {
             Category::Clear => "clear",
@@ -477,6 +480,7 @@ impl Category {
         }
     }
 
+    /// For people, of a plan that was not carried out yet.
     pub fn describe(self) -> &'static str {
         match self {
             Category::Clear => "clear (NIST SP 800-88 Rev. 2), if every pass succeeds",

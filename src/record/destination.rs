@@ -26,6 +26,10 @@ pub struct Destination {
 
 impl Destination {
     /// Checks that `count` certificates can be written, and reserves their space.
+    ///
+    /// # Errors
+    /// A usage error where the directory is missing or cannot be written to, the file exists, or a file is
+    /// named for several devices.
     pub fn reserve(path: &Path, count: usize) -> Result<Destination> {
         let unwritable = |error| {
             Error::usage("the certificate could not be written")
@@ -67,6 +71,13 @@ impl Destination {
     }
 
     /// Writes the file of one record; returns its path.
+    ///
+    /// # Errors
+    /// The file cannot be written, or its name was taken meanwhile; of kind
+    /// [`Kind::Failed`](crate::Kind::Failed).
+    ///
+    /// # Panics
+    /// Where more are written than were reserved.
     pub fn write(&mut self, record: &Record, bytes: &[u8]) -> Result<PathBuf> {
         let name = self.file.clone().unwrap_or_else(|| file_name(record).into());
         let path = self.directory.path_of(&name);

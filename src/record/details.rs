@@ -14,16 +14,23 @@ use crate::printable::is_printable;
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Details {
+    /// Of the device.
     pub media: MediaDetails,
+    /// Of the request that led to the job.
     pub job: JobDetails,
+    /// Who did the work.
     pub operator: Option<Person>,
+    /// Who saw it done.
     pub witness: Option<Person>,
+    /// Who checked the result.
     pub validator: Option<Person>,
 }
 
+/// What people know about the device.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MediaDetails {
+    /// Where the drive does not report it (ATA).
     pub manufacturer: Option<String>,
     /// The organization's own number of the asset.
     pub property_number: Option<String>,
@@ -35,21 +42,31 @@ pub struct MediaDetails {
     pub categorization: Option<String>,
 }
 
+/// Where the request came from.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JobDetails {
+    /// Of the ticket or the API call.
     pub request_id: Option<String>,
+    /// The name of the volume in the system that manages it.
     pub volume_id: Option<String>,
+    /// Whose data it was.
     pub tenant: Option<String>,
 }
 
+/// A person who is responsible for a part of the work.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Person {
+    /// The only field of a person that must be given.
     pub name: String,
+    /// The position in the organization.
     pub title: Option<String>,
+    /// The employer.
     pub organization: Option<String>,
+    /// Where the work was done.
     pub location: Option<String>,
+    /// A telephone number or an address.
     pub contact: Option<String>,
 }
 
@@ -58,6 +75,10 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 impl Details {
     /// From a TOML file, and single values over it: `operator.name=A. Smith`.
+    ///
+    /// # Errors
+    /// A usage error where the file cannot be read or is larger than 1 MiB, or a section or key is unknown,
+    /// or a text holds control or formatting characters.
     pub fn read(file: Option<&Path>, values: &[String]) -> Result<Details> {
         let mut table = file.map_or(Ok(Table::new()), read_table)?;
         for value in values {
@@ -75,6 +96,9 @@ impl Details {
     }
 
     /// One asset number cannot apply to several devices.
+    ///
+    /// # Errors
+    /// A usage error where there are several and a property number was given.
     pub fn check_device_count(&self, devices: usize) -> Result<()> {
         if devices > 1 && self.media.property_number.is_some() {
             return Err(Error::usage("one property number for several devices")

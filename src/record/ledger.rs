@@ -53,6 +53,10 @@ pub struct Ledger {
 
 impl Ledger {
     /// Creates the directory if needed, and checks that it is writable and that head and records agree.
+    /// Waits until the deadline for another process that appends.
+    ///
+    /// # Errors
+    /// A usage error where it cannot be written to, or is damaged; of kind [`Kind::Busy`] at the deadline.
     pub fn open(folder: &Path, deadline: Instant) -> Result<Ledger> {
         let open = || {
             let directory = Directory::make(folder, MODE_OF_DIRECTORY)?;
@@ -78,6 +82,11 @@ impl Ledger {
     }
 
     /// Links the record into the chain and writes it; returns the bytes of its file.
+    /// Waits for other processes, for 30 s over all records of a session, or until `stop` changes.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Failed`]: the ledger is damaged, held by another process, or cannot be written. The
+    /// record then keeps the place in the chain that was meant for it.
     pub fn append(&mut self, record: &mut Record, key: Option<&SecretKey>, stop: &Stop) -> Result<Vec<u8>> {
         let what = "the record cannot be added to the ledger";
         let folder = self.directory.path().to_path_buf();

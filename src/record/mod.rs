@@ -44,7 +44,9 @@ pub const VERSION_MIN: u32 = 2;
 pub struct Subject {
     /// As the user gave it.
     pub device: std::path::PathBuf,
+    /// What the guard found it to be.
     pub identity: Identity,
+    /// What was on it and around it before the work.
     pub findings: Findings,
     /// `Some` for a device that is written.
     pub counter: Option<WriteCounter>,
@@ -53,10 +55,14 @@ pub struct Subject {
 /// What all devices of a command have in common.
 #[derive(Clone, Default, Debug)]
 pub struct Assignment {
+    /// As it is recorded for a device whose plan was never made.
     pub method: String,
+    /// Recorded as given.
     pub details: Details,
 }
 
+/// All that is kept about one device. docs/certificate.schema.json is its form as JSON, and
+/// docs/certificates.md explains it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "A record of efface", deny_unknown_fields)]
 pub struct Record {
@@ -64,24 +70,33 @@ pub struct Record {
     pub efface_record: u32,
     /// Of this job on this device: 128 bits of a hash over its boot, process, start and path.
     pub id: String,
+    /// As the user gave it, with control and formatting characters replaced.
     pub device: String,
+    /// Of the job and the layers below it together.
     pub verdict: Verdict,
+    /// Of the verdict ([`Verdict::exit_code`]).
     pub exit_code: u8,
     /// The claim about the device, as a sentence.
     pub claim: String,
     /// What is not claimed or not known. Never empty.
     pub limitations: Vec<String>,
+    /// Why the job did not reach its end, with the device and the way out; `None` where it did.
     pub error: Option<String>,
     /// The method executed or requested; `verify` if nothing was to be written.
     pub method: String,
     /// The category that the plan could reach; `None` if nothing was planned.
     pub asked: Option<Category>,
+    /// The category that was reached on the media.
     pub achieved: Category,
+    /// When the session had claimed its devices; of a refused one, when it was asked for.
     pub started: Timestamp,
+    /// When the record was made.
     pub ended: Timestamp,
+    /// `None` where the target was not found or is no block device or image.
     pub identity: Option<Identity>,
     /// What was on it before, and which refusals were overridden.
     pub findings: Option<Findings>,
+    /// `None` where no job was started, or it was given up while it hung in the kernel.
     pub job: Option<JobReport>,
     /// Bytes that the device's counter saw written during the job beyond the job's own writes; `None` if
     /// not known: writes can bypass the counter, or failed writes make it uncertain.
@@ -95,8 +110,11 @@ pub struct Record {
     /// The devices below that may keep copies of old data (`--force copies`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<String>,
+    /// What only people know.
     pub details: Details,
+    /// The machine that did the work.
     pub host: Host,
+    /// The program that did it.
     pub tool: Tool,
     /// Its place in a ledger.
     pub chain: Option<Link>,
@@ -111,11 +129,16 @@ pub struct Link {
     pub previous: Option<String>,
 }
 
+/// The machine that a record was made on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
+    /// `/proc/sys/kernel/hostname`; this and the next are empty where they cannot be read.
     pub name: String,
+    /// `/proc/sys/kernel/osrelease`, as `uname -r` prints it.
     pub kernel: String,
+    /// That the program was built for: `x86_64`, `aarch64`.
     pub architecture: String,
+    /// `/proc/sys/kernel/random/boot_id`: different after each boot.
     pub boot_id: String,
 }
 
@@ -135,9 +158,12 @@ impl Host {
     }
 }
 
+/// The program that a record was made by.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
+    /// `efface`.
     pub name: String,
+    /// That of the package.
     pub version: String,
     /// Of the source: `-dirty` where it was changed after that.
     pub commit: String,
@@ -335,6 +361,9 @@ impl Record {
     }
 
     /// Recomputes the conclusions, and returns what does not hold.
+    ///
+    /// # Errors
+    /// The first conclusion that does not follow, or number that contradicts another, as a clause.
     pub fn check(&self) -> std::result::Result<(), String> {
         let hex =
             |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());

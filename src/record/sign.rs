@@ -32,12 +32,15 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope {
+    /// For a record `application/vnd.efface.record+json`.
     pub payload_type: String,
     /// Base64 of the record.
     pub payload: String,
+    /// The specification allows several; efface makes and takes exactly one.
     pub signatures: Vec<EnvelopeSignature>,
 }
 
+/// One signature of an envelope.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EnvelopeSignature {
     /// SHA-256 of the public key (SPKI, DER), in hex.
@@ -48,6 +51,9 @@ pub struct EnvelopeSignature {
 
 impl Envelope {
     /// The id of the one key named as signer.
+    ///
+    /// # Errors
+    /// There is not exactly one signature.
     pub fn signer(&self) -> std::result::Result<&str, String> {
         match &self.signatures[..] {
             [signature] => Ok(&signature.keyid),
@@ -64,10 +70,14 @@ fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// On the heap, so that it is one copy however it is moved; it is overwritten when it is dropped.
+/// An Ed25519 key that signs records.
 pub struct SecretKey(Box<SigningKey>);
 
 impl SecretKey {
     /// Creates a key pair: `path`, readable by its owner alone, and `path.pub`.
+    ///
+    /// # Errors
+    /// A usage error where one of the files exists or cannot be written.
     pub fn create(path: &Path) -> Result<PublicKey> {
         let key = SecretKey(Box::new(SigningKey::from_bytes(&Seed::from_kernel()?.0)));
         let public = key.public();
@@ -90,6 +100,10 @@ impl SecretKey {
 
     /// Refuses a key that others may read. A symbolic link is followed, since keys are often given by
     /// one (a mounted secret): all that counts is checked on the file that was opened.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Refused`](crate::Kind::Refused) where it belongs to another user or its mode grants
+    /// others anything; a usage error where it cannot be read or is no Ed25519 key (PKCS #8, PEM).
     pub fn read(path: &Path) -> Result<SecretKey> {
         let unreadable = |error| Error::usage("the signing key cannot be read").because(error).on(path);
         // Opening a FIFO must not block.
@@ -123,10 +137,12 @@ impl SecretKey {
         Ok(SecretKey(key))
     }
 
+    /// The other half, which checks its signatures.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
     }
 
+    /// Signs the bytes of a record.
     pub fn seal(&self, payload: &[u8]) -> Envelope {
         let signed = pre_authentication_encoding(PAYLOAD_TYPE, payload);
         let signature = self.0.sign(&signed);
@@ -141,10 +157,15 @@ impl SecretKey {
     }
 }
 
+/// An Ed25519 key that checks signatures.
 #[derive(Clone, Debug)]
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
+    /// From a file.
+    ///
+    /// # Errors
+    /// A usage error where it cannot be read or is no Ed25519 key (SPKI, PEM).
     pub fn read(path: &Path) -> Result<PublicKey> {
         let unreadable = |error| Error::usage("the public key cannot be read").because(error).on(path);
         let text = File::open(path).and_then(read_pem).map_err(unreadable)?;
@@ -162,6 +183,9 @@ impl PublicKey {
     }
 
     /// Whether the envelope holds exactly one signature, and that is this key's over its payload.
+    ///
+    /// # Errors
+    /// Why not, as a clause.
     pub fn check(&self, envelope: &Envelope, payload: &[u8]) -> std::result::Result<(), String> {
         let signer = envelope.signer()?;
         if signer != self.id() {
@@ -186,6 +210,9 @@ pub struct PublicKeys(Vec<PublicKey>);
 
 impl PublicKeys {
     /// Each path is a key, or a directory with keys named `*.pub`.
+    ///
+    /// # Errors
+    /// A usage error where a key cannot be read, or a directory has none.
     pub fn read(paths: &[PathBuf]) -> Result<PublicKeys> {
         let mut keys = Vec::new();
         for path in paths {
@@ -204,6 +231,9 @@ impl PublicKeys {
     }
 
     /// Whether the envelope holds exactly one signature, and that is one of these keys' over its payload.
+    ///
+    /// # Errors
+    /// Why not, as a clause.
     pub fn check(&self, envelope: &Envelope, payload: &[u8]) -> std::result::Result<(), String> {
         let signer = envelope.signer()?;
         match self.0.iter().find(|key| key.id() == signer) {

@@ -38,8 +38,11 @@ use crate::verdict::Verdict;
 
 /// A claimed device and its plan, to be confirmed.
 pub struct Question<'a> {
+    /// What the guard found it to be.
     pub identity: &'a Identity,
+    /// What would be lost: file systems, partition tables, and overridden refusals.
     pub findings: &'a Findings,
+    /// What would be done.
     pub plan: &'a Plan,
 }
 

@@ -9,22 +9,28 @@ use crate::io::Geometry;
 use crate::pattern::Seed;
 use crate::plan::{Device, KeyPlan, Method, Plan, Policy};
 
+/// What the user asks for, the same for all devices of a session. The default is one pass of zeroes over the
+/// whole device and a sample read back; `Order { image: true, ..Order::default() }` changes a part of it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
+    /// What is written, before `final_zero` and `offload_zeroes`.
     pub passes: Passes,
     /// Adds a final pass of zeroes.
     pub final_zero: bool,
     /// Uses the kernel's write-zeroes command instead of writing zeroes.
     pub offload_zeroes: bool,
+    /// How much is read back, before the first pass and after the last.
     pub policy: Policy,
     /// Destroys the keys if the device is a LUKS volume.
     pub prefer_key: bool,
-    /// The first byte, and how many; `None` is the device's beginning, and its end.
+    /// The first byte, a multiple of the logical block; `None` is the device's beginning.
     pub offset: Option<u64>,
+    /// How many bytes from there, a multiple of the logical block; `None` is all up to the end.
     pub size: Option<u64>,
     /// The targets are image files, not devices.
     pub image: bool,
+    /// The refusals that are overridden; each that applies is recorded.
     pub force: Vec<Force>,
 }
 
@@ -74,6 +80,10 @@ impl Order {
         self.method().map(drop)
     }
 
+    /// The method that the passes are, with the final pass and the offload applied.
+    ///
+    /// # Errors
+    /// A usage error where a name or a list is not understood, or what is asked for excludes something else.
     pub fn method(&self) -> Result<Method> {
         let mut method = match &self.passes {
             Passes::Method(name) => Method::named(name)?,
@@ -90,6 +100,11 @@ impl Order {
     }
 
     /// `keys` finds the volume on the device, where its keys are preferred.
+    /// The plan for one device.
+    ///
+    /// # Errors
+    /// A usage error where the part does not suit the device; of kind [`Kind::Unsupported`] where a thin
+    /// volume cannot do what is asked; any error of `keys` that is not of kind [`Kind::Unsupported`].
     pub fn plan(
         &self,
         method: &Method,

@@ -11,29 +11,42 @@ use crate::range::Extent;
 use crate::record::Subject;
 use crate::record::claim::{Category, limitations};
 
+/// What a wipe would do to one device, and what it could claim.
 #[derive(Debug, Serialize)]
 pub struct Outline {
+    /// As the user gave it.
     pub device: PathBuf,
+    /// As it was when it was examined.
     pub identity: Identity,
+    /// What would be lost, and which refusals are overridden.
     pub findings: Findings,
+    /// As [`Plan::method`].
     pub method: String,
+    /// As [`Plan::area`].
     pub area: Extent,
+    /// As [`Plan::partial`].
     pub partial: bool,
+    /// For people, in order, without seeds: the same order gives the same lines.
     pub steps: Vec<String>,
+    /// `None` where nothing can be measured: the area is too small, or its start cannot be read.
     pub estimate: Option<Estimate>,
     /// What it will be able to claim of the media.
     pub category: Category,
+    /// The limitations that its record would have, as sentences.
     pub warnings: Vec<String>,
 }
 
 /// From a short read at the start of the area.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Estimate {
+    /// Read in order.
     pub bytes_per_second: u64,
+    /// For all steps together, at that rate.
     pub seconds: u64,
 }
 
 impl Outline {
+    /// `direct` is [`IoPath::direct`](crate::IoPath::direct) of the examined device.
     pub fn new(
         subject: Subject,
         method: &Method,

@@ -96,11 +96,15 @@ impl Plans {
         Ok(Plans { order, outlines, refused })
     }
 
+    /// Of the devices that would be taken, in the order that they were asked for.
     pub fn outlines(&self) -> impl Iterator<Item = &Outline> {
         self.outlines.iter().map(|(_, outline)| outline)
     }
 
     /// As a file for [`super::Targets::Plan`].
+    ///
+    /// # Errors
+    /// A usage error where the path of a device is not UTF-8.
     pub fn into_json(self) -> Result<String> {
         let file = self.into_file()?;
         Ok(serde_json::to_string_pretty(&file).map_err(|error| json_error(&error))? + "\n")
@@ -175,6 +179,11 @@ fn must_hold(
 }
 
 impl PlanFile {
+    /// Reads a file that [`Plans::into_json`] made.
+    ///
+    /// # Errors
+    /// A usage error where it cannot be read, is of another version, contains a refused device or none, or an
+    /// order that cannot be given; where its owner or mode lets others change it.
     pub fn read(path: &Path) -> Result<PlanFile> {
         let unreadable = |error| {
             Error::usage("the plan cannot be read")
@@ -207,6 +216,7 @@ impl PlanFile {
         Ok(file)
     }
 
+    /// The order that was approved.
     pub fn order(&self) -> &Order {
         &self.order
     }

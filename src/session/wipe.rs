@@ -24,9 +24,11 @@ use crate::record::evidence::Evidence;
 
 /// The targets and the order, or a plan file.
 pub enum Targets {
+    /// Devices, and what to do to each.
     Devices {
         /// By path, `serial:…` or `wwn:…`.
         devices: Vec<OsString>,
+        /// The same for all of them.
         order: Order,
         /// The identity that each must have.
         expected: Expected,
@@ -63,7 +65,9 @@ impl Targets {
 
 /// A wipe session and its settings.
 pub struct Wipe {
+    /// What is wiped, and how.
     pub targets: Targets,
+    /// The same for all devices; checked against each before anything is written.
     pub settings: Settings,
     /// Until when to wait for a busy device.
     pub deadline: Instant,
@@ -71,9 +75,13 @@ pub struct Wipe {
     pub journals: Option<JournalStore>,
     /// Resumes an interrupted wipe of the same disk.
     pub resume: bool,
+    /// How many devices at once.
     pub parallel: Parallel,
+    /// How many processes of this host at once; `None` takes no place in the queue.
     pub slots: Option<Slots>,
+    /// What only people know, for the records.
     pub details: Details,
+    /// Where the records are kept; with [`Evidence::default`] they are only returned.
     pub evidence: Evidence,
 }
 

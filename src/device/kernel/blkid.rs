@@ -27,7 +27,9 @@ pub struct Signature {
     pub kind: String,
     /// `filesystem`, `raid`, `crypto`, `other`, `partition table`, or `partition table, too large to read`.
     pub usage: String,
+    /// The file system's, or the volume's; `None` if it has none or it is not text.
     pub label: Option<String>,
+    /// The file system's, or the volume's, as libblkid writes it.
     pub uuid: Option<String>,
     /// The number of the partition in which it lies, by the table on the device.
     pub partition: Option<u32>,

@@ -21,6 +21,7 @@ pub struct Thin {
     pub mapped_bytes: u64,
     /// Bytes of the pool's blocks that any of its volumes and snapshots holds.
     pub pool_used_bytes: u64,
+    /// Bytes of all blocks of the pool's data device.
     pub pool_bytes: u64,
 }
 

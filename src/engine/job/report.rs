@@ -17,10 +17,15 @@ use crate::verdict::Verdict;
 /// What a job did, and what may be said of the disk now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobReport {
+    /// Of the job alone: a record may be more severe, where a layer below keeps copies.
     pub verdict: Verdict,
+    /// As it was given.
     pub plan: Plan,
+    /// That of the opened disk.
     pub geometry: Geometry,
+    /// What the disk said of itself when the job began.
     pub io_path: IoPath,
+    /// One for each step that was begun, in order; after a mismatch the map besides.
     pub steps: Vec<StepReport>,
     /// Blocks that some pass could not write: they may hold what they held before.
     pub residue: ExtentSet,
@@ -32,6 +37,7 @@ pub struct JobReport {
     pub surviving: Survivors,
     /// What was there before the first pass.
     pub survey: Option<SurveyResult>,
+    /// Of the last check that was begun; `None` where none was.
     pub verification: Option<Verification>,
     /// Of key material that was to be destroyed: what a last look found as it was before.
     pub unchanged_key_bytes: Option<u64>,
@@ -42,6 +48,7 @@ pub struct JobReport {
     pub chunk_bytes: u64,
     /// Each time that it went on after it had ended too early.
     pub resumed: Vec<Resumption>,
+    /// Why it ended before its plan did, `None` where that was a signal or did not happen.
     pub error: Option<String>,
 }
 
@@ -50,7 +57,9 @@ pub struct JobReport {
 pub struct SurveyResult {
     /// The probes follow from it, as those of a check.
     pub seed: Seed,
+    /// All that it read.
     pub read_bytes: u64,
+    /// Of these: blocks of zeroes alone.
     pub zero_bytes: u64,
     /// That already were what the last check expects: for those it proves nothing.
     pub expected_bytes: u64,
@@ -65,7 +74,9 @@ pub struct Verification {
     pub seed: Seed,
     /// When the seed was drawn: after the last flush.
     pub drawn: Timestamp,
+    /// How many blocks were drawn, the n of the bound; `None` where all was read.
     pub probes: Option<u64>,
+    /// Of drawn blocks and those that are always read.
     pub bytes_read: u64,
     /// Only where every probe was read and was good.
     pub bound: Option<Bound>,

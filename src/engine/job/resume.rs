@@ -26,30 +26,38 @@ pub struct Checkpoint {
     pub running: Option<StepReport>,
     /// The last epoch that was written and flushed, of whatever step.
     pub epoch: Option<Extent>,
+    /// What the survey found before the first pass, where it was made.
     pub survey: Option<SurveyResult>,
+    /// Each time that the job went on before this checkpoint.
     pub resumed: Vec<Resumption>,
 }
 
 /// A process, on any boot of the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JobProcess {
+    /// As that process saw itself: numbers repeat, and differ between PID namespaces.
     pub pid: u32,
+    /// `/proc/sys/kernel/random/boot_id`: different after each boot.
     pub boot_id: String,
 }
 
 /// Where another process left off, and what it is worth.
 #[derive(Clone, Debug)]
 pub struct Resume {
+    /// Its last checkpoint.
     pub progress: Checkpoint,
     /// Foreign writes are excluded: boot, disk and its write counter are unchanged.
     pub trusted: bool,
+    /// The process that wrote the checkpoint.
     pub earlier: JobProcess,
+    /// The process that resumes.
     pub now: JobProcess,
 }
 
 /// That a job went on after it had ended too early.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resumption {
+    /// When it went on.
     pub at: Timestamp,
     /// The process whose work was gone on with; `None` in a record of version 2.
     pub earlier: Option<JobProcess>,
@@ -57,9 +65,11 @@ pub struct Resumption {
     pub now: Option<JobProcess>,
     /// The step that went on, from 0.
     pub step: usize,
+    /// Where the earlier process left off in that step, absolute on the device.
     pub upto: u64,
     /// Foreign writes since the interruption were excluded, so that only the last epoch was read again.
     pub trusted: bool,
+    /// How much of the earlier work was read again.
     pub reread_bytes: u64,
     /// Of these: not what they should have been, or not readable. What the next pass had begun before
     /// it was journaled counts too.

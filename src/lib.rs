@@ -20,6 +20,9 @@
 //! `ARCHITECTURE.md` says which module may use which, and why. Without the feature `cli` only the
 //! library is built: no command line, no terminal.
 
+// The feature makes every module reachable, and with it what is no part of the interface.
+#![cfg_attr(not(feature = "internals"), deny(missing_docs, unnameable_types, clippy::missing_errors_doc))]
+
 mod device;
 mod digest;
 mod directory;
@@ -45,39 +48,52 @@ mod view;
 /// The program's command line, for its `main` alone.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+#[allow(missing_docs, unnameable_types, clippy::missing_errors_doc)]
 pub mod cli;
 
 pub use device::guard::{Claim, Examined, Request};
-pub use device::identity::{Expected, Identity};
-pub use device::{DeviceNumber, Effect, Findings, Force, Layer, Refusal, Signature, Thin, Tree, select};
+pub use device::identity::{DeviceKind, Expected, Identity, Inode};
+pub use device::{
+    DeviceNumber, Effect, Findings, Force, Layer, Proof, Refusal, Signature, Thin, Tree, WriteCounter, select,
+};
 pub use engine::event::{Emitter, Event};
 pub use engine::fleet::Parallel;
-pub use engine::job::{Checkpoint, JobContext, JobReport, Resume, run as run_plan};
+pub use engine::job::{
+    Checkpoint, JobContext, JobProcess, JobReport, Resume, Resumption, SurveyResult, Verification,
+    run as run_plan,
+};
+pub use engine::sampling::Bound;
 pub use engine::step::{ListedExtents, StepReport};
+pub use engine::survivors::{Holds, Survivor, Survivors};
 pub use engine::{Settings, Stop};
 pub use error::{Error, Kind, Result};
+pub use io::clock::SimClock;
 pub use io::sim::{AliasFault, Faults, SimDisk};
-pub use io::{Buf, Disk, Done, Geometry, IoPath, Op};
-pub use journal::JournalStore;
+pub use io::{Buf, Clock, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, SystemClock};
+pub use journal::{JournalStore, ListedJob, LiveStatus, Summary};
+pub use luks::data::DataSample;
+pub use luks::{KeyArea, Keyslot, KeyslotKind};
 pub use pattern::{Pattern, Seed};
 pub use plan::{
-    Device, KeyPlan, Method, OnMismatch, Operation, Pass, Plan, Policy, SCHEMES, Sample, Scheme, Scope, Step,
+    Device, EarlierCheck, KeyPlan, Method, OnMismatch, Operation, Pass, Plan, Policy, SCHEMES, Sample,
+    Scheme, Scope, Step,
 };
 pub use range::{Extent, ExtentSet};
 pub use record::certificate::{Certificate, Signed};
 pub use record::claim::Category;
 pub use record::destination::Destination;
-pub use record::details::Details;
+pub use record::details::{Details, JobDetails, MediaDetails, Person};
 pub use record::evidence::Evidence;
 pub use record::ledger::Ledger;
-pub use record::sign::{PublicKeys, SecretKey};
-pub use record::{Assignment, Record, Subject};
+pub use record::sign::{Envelope, EnvelopeSignature, PublicKey, PublicKeys, SecretKey};
+pub use record::{Assignment, Host, Link, Record, Subject, Tool};
 pub use session::outline::{Estimate, Outline};
 pub use session::plan_file::{PlanFile, Plans};
 pub use session::{Observer, Order, Outcome, Passes, Question, Slots, Targets, Unattended, Wipe};
 pub use verdict::Verdict;
 
-/// What the tests look into; no part of the interface.
+/// What the tests look into: only with the feature that they alone ask for.
+#[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
     pub mod device {

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use efface::Verdict;
-use efface::cli::{Cli, signals};
-use efface::internals::progress::{StderrLog, output, stderr_line};
+use efface::cli::{Cli, StderrLog, end_output, signals, stderr_line};
 use nix::sys::resource::{Resource, setrlimit};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
         .init();
 
     let verdict = cli.run();
-    output::end();
+    end_output();
     if matches!(verdict, Verdict::Interrupted | Verdict::Terminated) {
         signals::raise_again();
     }

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 use shred::ShredArgs;
 
 use crate::error::Result;
-use crate::progress::stderr_line;
+pub use crate::progress::{StderrLog, output::end as end_output, stderr_line};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 /// Wipe block devices at full device speed, and prove what was done

@@ -10,7 +10,8 @@ use crate::io::{Geometry, IoPath};
 use crate::plan::Plan;
 use crate::range::Extent;
 
-/// What happens in a job. Steps are numbered from 0; `bytes` counts those of one step.
+/// What happens in a job. Steps are numbered from 0; `bytes` counts those of one step. Match with `..`, since
+/// later versions add fields.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {

@@ -14,6 +14,7 @@ pub trait Clock: Send + Sync {
     fn sleep_until(&self, until: Instant);
 }
 
+/// That of the machine, which does not go back.
 pub struct SystemClock;
 
 impl Clock for SystemClock {
@@ -36,6 +37,7 @@ impl Default for SimClock {
 }
 
 impl SimClock {
+    /// Moves it forward.
     pub fn advance(&self, by: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }

@@ -88,7 +88,7 @@ pub struct Record {
     pub asked: Option<Category>,
     /// The category that was reached on the media.
     pub achieved: Category,
-    /// When the session had claimed its devices; of a refused one, when it was asked for.
+    /// When the session had claimed its devices; of a refused one, when the session began.
     pub started: Timestamp,
     /// When the record was made.
     pub ended: Timestamp,

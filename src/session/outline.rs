@@ -28,7 +28,7 @@ pub struct Outline {
     pub partial: bool,
     /// For people, in order, without seeds: the same order gives the same lines.
     pub steps: Vec<String>,
-    /// `None` where nothing can be measured: the area is too small, or its start cannot be read.
+    /// `None` where too little could be read to measure it.
     pub estimate: Option<Estimate>,
     /// What it will be able to claim of the media.
     pub category: Category,

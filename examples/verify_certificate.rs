@@ -17,7 +17,7 @@ fn main() -> efface::Result<()> {
         }
     };
     let keys = PublicKeys::read(&key.into_iter().collect::<Vec<_>>())?;
-    let Certificate { record, signed } = Certificate::read(&file, &keys)?;
+    let Certificate { record, signed, .. } = Certificate::read(&file, &keys)?;
     println!("{}: {signed}", file.display());
     println!("{}: {}. {}", record.device, record.verdict.word(), record.claim);
     Ok(())

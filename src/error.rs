@@ -9,6 +9,7 @@ use crate::range::Extent;
 
 /// The answer that an error leads to; each kind has one exit code (see [`crate::Verdict`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Kind {
     /// The command line itself is wrong.
     Usage,

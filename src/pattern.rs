@@ -61,6 +61,7 @@ impl fmt::Debug for Seed {
 /// What a pass writes, and what a check expects.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Pattern {
     /// These bytes again and again from offset 0 of the device: byte `o` is `bytes[o % len]`.
     Constant {

@@ -21,6 +21,7 @@ pub use step::{EarlierCheck, Operation, Scope, Step};
 
 /// One job on one device: `steps`, in order, each in the `area`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Plan {
     /// A scheme's name, `custom`, `verify`, or `destroy-key`; with a remark in brackets where keys were
     /// preferred and none was destroyed.
@@ -37,6 +38,7 @@ pub struct Plan {
 
 /// A volume's keys, and the operator's statements about them.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct KeyPlan {
     /// Where the keys are, as the headers on the device say.
     pub found: KeyArea,

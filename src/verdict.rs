@@ -8,6 +8,7 @@ use crate::error::Kind;
 /// How a job, or the whole command, ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Verdict {
     /// All passes reached every block of the area and were flushed, and all that was read back matched.
     Wiped,

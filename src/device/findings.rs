@@ -9,6 +9,7 @@ use super::refusal::Refusal;
 
 /// What was found of a target before anything was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Findings {
     /// File systems, volume members, crypto headers and partition tables, used or not.
     pub signatures: Vec<Signature>,

@@ -22,6 +22,7 @@ use crate::units::bytes;
 /// What kind of block device, or file, a target is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// A whole disk that is none of the others: a drive, or what its driver shows as one.
     Disk,
@@ -62,6 +63,7 @@ impl DeviceKind {
 
 /// The identity of a target. `None` for what the kernel does not report.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Identity {
     /// As the user gave it.
     #[serde(with = "lossy")]
@@ -176,6 +178,7 @@ pub fn difference<Name: Ord + fmt::Display>(
 
 /// A file's place on this machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Inode {
     /// The number of the file system (`st_dev`).
     pub device: u64,

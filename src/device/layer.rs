@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// One layer that the target's bytes go through.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Layer {
     /// The kernel's name of the device that is the layer.
     pub device: String,
@@ -20,6 +21,7 @@ pub struct Layer {
 /// What a layer does with a write.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Effect {
     /// What is written replaces what was there.
     PassesThrough,

@@ -47,6 +47,7 @@ impl fmt::Display for Force {
 
 /// Why a device is not taken.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Refusal {
     /// In a few words.
     pub short: String,

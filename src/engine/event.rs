@@ -14,6 +14,7 @@ use crate::range::Extent;
 /// later versions add fields.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Event {
     /// The disk is open; comes first.
     Started {

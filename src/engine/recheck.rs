@@ -28,6 +28,9 @@ struct LastCheck<'a> {
 
 impl JobReport {
     /// Says what does not hold.
+    ///
+    /// # Errors
+    /// The first number that contradicts another, as a clause.
     pub fn check(&self) -> CheckResult {
         self.check_plan()?;
         self.check_steps()?;

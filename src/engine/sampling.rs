@@ -28,6 +28,7 @@ const LUKS_HEADERS: [u64; 10] =
 /// What a sample proves in which every block was good: with this confidence, at most this share of the
 /// blocks differs. Rounded up to integers, since a certificate holds no floats (docs/sampling.md).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Bound {
     /// In parts per million: 990,000 is 99 %.
     pub confidence_ppm: u64,

@@ -13,6 +13,7 @@ const LISTED_MAX: usize = 4096;
 
 /// Extents of which at most 4096 are listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct ListedExtents {
     /// The first 4096 of them, absolute on the device.
     pub extents: ExtentSet,
@@ -54,6 +55,7 @@ impl ListedExtents {
 
 /// What one step did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct StepReport {
     /// As the plan has it.
     pub step: Step,

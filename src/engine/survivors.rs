@@ -32,6 +32,7 @@ const ALIAS_SEARCHES_MAX: u64 = 65_536;
 /// What is there instead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Holds {
     /// What it held before the first pass. Known of the blocks that were read then; a run counts
     /// as this where one of its blocks is known.
@@ -79,6 +80,7 @@ pub struct Survivor {
 
 /// All that was found to differ.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Survivors {
     /// Of all, listed or not.
     pub bytes: u64,

@@ -167,6 +167,7 @@ pub struct IoStats {
 
 /// What answers for a disk's errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub enum Medium {
     /// A drive, by itself or a partition of it.
     #[default]

@@ -75,6 +75,7 @@ pub struct Faults {
 
 /// Two addresses, one block.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum AliasFault {
     /// A fake capacity: from here on the addresses wrap around.
     Wrap {

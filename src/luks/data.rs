@@ -23,6 +23,7 @@ const AT_EITHER_END: u64 = 16;
 
 /// How the blocks look that were drawn from the data before its keys are destroyed.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct DataSample {
     /// How many were looked at, of 4 KiB each.
     pub blocks: u64,

@@ -31,6 +31,7 @@ pub type Read<'a> = &'a mut dyn FnMut(Extent) -> io::Result<Zeroizing<Vec<u8>>>;
 
 /// Everything that holds, or could hold, the keys of a volume.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct KeyArea {
     /// 1 or 2; none where no header is intact.
     pub version: Option<u8>,
@@ -53,6 +54,7 @@ pub struct KeyArea {
 
 /// A range of key material.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Keyslot {
     /// The slot's number in the header, from 0.
     pub number: u32,
@@ -65,6 +67,7 @@ pub struct Keyslot {
 /// What a keyslot is used for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum KeyslotKind {
     /// Opens the volume.
     Active,

@@ -9,6 +9,7 @@ use crate::pattern::parse_constant;
 
 /// One pass of a method, before its seeds are drawn.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Pass {
     /// These bytes, repeated from the first byte of the device.
     Constant(Cow<'static, [u8]>),
@@ -41,6 +42,7 @@ impl fmt::Display for Pass {
 }
 
 /// A named method.
+#[non_exhaustive]
 pub struct Scheme {
     /// As `--method` and [`Method::named`] take it.
     pub name: &'static str,
@@ -148,6 +150,7 @@ const GUTMANN: &[Pass] = &[
 
 /// A named method or a custom list of passes.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Method {
     /// A scheme's name, or `custom` for a list of passes.
     pub name: String,

@@ -21,6 +21,7 @@ pub struct Step {
 /// What is done to every block of a scope, once.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Operation {
     /// Sends a pattern to the device, block by block.
     Write {
@@ -46,6 +47,7 @@ pub enum Operation {
 /// Where it is done.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Scope {
     /// The plan's whole area.
     Area,
@@ -71,6 +73,7 @@ pub enum Scope {
 
 /// What an earlier check read.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct EarlierCheck {
     /// `None` where it read all.
     pub sample: Option<Sample>,

@@ -26,6 +26,7 @@ pub const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The state of the signature.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Signed {
     /// There is no signature.
     No,
@@ -49,6 +50,7 @@ impl fmt::Display for Signed {
 
 /// A certificate that was read and checked: the signature if a key was given, the form, and the claims.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Certificate {
     /// Of this version of the form, whatever version the file has.
     pub record: Record,

@@ -437,6 +437,7 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
 /// The category of NIST SP 800-88 Rev. 2 that a plan can reach on the media.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Category {
     /// All user-addressable blocks are overwritten, the most that a write by the host can reach.
     Clear,

@@ -65,6 +65,7 @@ pub struct Assignment {
 /// docs/certificates.md explains it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "A record of efface", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Record {
     /// The version of this form.
     pub efface_record: u32,
@@ -122,6 +123,7 @@ pub struct Record {
 
 /// The place of a record in a ledger.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Link {
     /// From 1.
     pub sequence: u64,
@@ -131,6 +133,7 @@ pub struct Link {
 
 /// The machine that a record was made on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Host {
     /// `/proc/sys/kernel/hostname`; this and the next are empty where they cannot be read.
     pub name: String,
@@ -160,6 +163,7 @@ impl Host {
 
 /// The program that a record was made by.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Tool {
     /// `efface`.
     pub name: String,

@@ -31,6 +31,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// The DSSE envelope, with the field names of the specification.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Envelope {
     /// For a record `application/vnd.efface.record+json`.
     pub payload_type: String,
@@ -42,6 +43,7 @@ pub struct Envelope {
 
 /// One signature of an envelope.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct EnvelopeSignature {
     /// SHA-256 of the public key (SPKI, DER), in hex.
     pub keyid: String,

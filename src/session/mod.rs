@@ -37,6 +37,7 @@ use crate::record::{Assignment, Record, Subject};
 use crate::verdict::Verdict;
 
 /// A claimed device and its plan, to be confirmed.
+#[non_exhaustive]
 pub struct Question<'a> {
     /// What the guard found it to be.
     pub identity: &'a Identity,
@@ -77,6 +78,8 @@ pub struct Unattended;
 impl Observer for Unattended {}
 
 /// The result of a session.
+#[derive(Default)]
+#[non_exhaustive]
 pub struct Outcome {
     /// One record per requested device, in that order.
     pub records: Vec<Record>,

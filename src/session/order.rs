@@ -37,6 +37,7 @@ pub struct Order {
 /// The passes: a named method or a list.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Passes {
     /// A scheme by its name ([`crate::plan::SCHEMES`]).
     Method(String),

@@ -13,6 +13,7 @@ use crate::record::claim::{Category, limitations};
 
 /// What a wipe would do to one device, and what it could claim.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Outline {
     /// As the user gave it.
     pub device: PathBuf,
@@ -38,6 +39,7 @@ pub struct Outline {
 
 /// From a short read at the start of the area.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Estimate {
     /// Read in order.
     pub bytes_per_second: u64,

@@ -23,6 +23,7 @@ use crate::record::details::Details;
 use crate::record::evidence::Evidence;
 
 /// The targets and the order, or a plan file.
+#[non_exhaustive]
 pub enum Targets {
     /// Devices, and what to do to each.
     Devices {
@@ -64,6 +65,7 @@ impl Targets {
 }
 
 /// A wipe session and its settings.
+#[non_exhaustive]
 pub struct Wipe {
     /// What is wiped, and how.
     pub targets: Targets,

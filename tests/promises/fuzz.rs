@@ -29,7 +29,7 @@ fn samples() -> &'static [Vec<u8>; 2] {
 
 /// Reads it as a third party would; renders and returns an accepted record.
 fn read(bytes: &[u8]) -> Option<Record> {
-    let Certificate { record, signed } = Certificate::parse(bytes, &PublicKeys::default()).ok()?;
+    let Certificate { record, signed, .. } = Certificate::parse(bytes, &PublicKeys::default()).ok()?;
     let shown = text::render(&record) + &html::page(&[(record.clone(), signed)]);
     assert!(!shown.is_empty());
     Some(record)

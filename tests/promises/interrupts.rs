@@ -284,7 +284,7 @@ fn a_pipe_that_no_process_reads_keeps_events_and_drops_progress() {
         }
         lines
     });
-    report.end(&Outcome { records: Vec::new(), lost: None, resumable: Vec::new() });
+    report.end(&Outcome::default());
     let lines = reader.join().unwrap();
     let count = |kind: &str| lines.iter().filter(|line| line.contains(kind)).count();
     assert_eq!(count("checkpoint"), EVENTS);

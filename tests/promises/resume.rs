@@ -320,12 +320,12 @@ fn another_disk_with_the_same_identity_is_not_claimed_to_have_had_every_pass() {
 /// A journal of a zero wipe without a check that is ahead of a disk of this content: all of it would
 /// be written, the last epoch from byte 65536 on.
 fn ahead(content: Vec<u8>, trusted: bool) -> (Left, Plan) {
-    let (_, plan, mut progress) = stopped_early(Faults::default());
+    let (_, mut plan, mut progress) = stopped_early(Faults::default());
     let running = progress.running.as_mut().unwrap();
     running.covered = ExtentSet::from(Extent::new(0, SIZE as u64)).into();
     running.bytes = SIZE as u64;
     progress.epoch = Some(Extent::new(65536, SIZE as u64));
-    let plan = Plan { steps: plan.steps[..2].to_vec(), ..plan };
+    plan.steps.truncate(2);
     let resume = Some(resume(progress, trusted));
     (work(content, &plan, Faults::default(), Cut::Never, 2, resume), plan)
 }

@@ -574,15 +574,15 @@ fn copies_below_make_a_wipe_residue_and_are_named() {
         let layers = serde_json::json!([{ "device": "dm-1", "kind": "dm writecache", "effect": effect }]);
         record_of_a_wipe(identity, layers)
     };
-    let keeps = record(serde_json::json!({ "keeps_copies": { "on": "sda", "drain": "flush it" } }));
+    let mut keeps = record(serde_json::json!({ "keeps_copies": { "on": "sda", "drain": "flush it" } }));
     assert_eq!(
         (keeps.verdict, keeps.exit_code, &keeps.copies),
         (Verdict::Residue, 5, &vec!["sda".to_string()])
     );
     assert!(keeps.claim.contains("copies") && keeps.claim.contains("sda"), "{}", keeps.claim);
     assert_eq!(keeps.check(), Ok(()));
-    let wiped = Record { verdict: Verdict::Wiped, ..keeps };
-    assert!(wiped.check().is_err(), "copies were claimed to be gone");
+    keeps.verdict = Verdict::Wiped;
+    assert!(keeps.check().is_err(), "copies were claimed to be gone");
     let passes = record("passes_through".into());
     assert_eq!((passes.verdict, passes.copies.len()), (Verdict::Wiped, 0));
     let unknown = record("unknown".into());
@@ -603,8 +603,9 @@ fn a_drive_whose_layers_cannot_be_read_again_reaches_no_category() {
     let seen = record(None);
     assert_eq!((seen.achieved, said(&seen)), (Category::Clear, false));
     // No device has this number.
-    let unseen = record(Some("4095:1048575"));
+    let mut unseen = record(Some("4095:1048575"));
     assert_eq!((unseen.achieved, said(&unseen)), (Category::None, true));
     assert_eq!(unseen.check(), Ok(()));
-    assert!(Record { achieved: Category::Clear, ..unseen }.check().is_err(), "a category was claimed");
+    unseen.achieved = Category::Clear;
+    assert!(unseen.check().is_err(), "a category was claimed");
 }

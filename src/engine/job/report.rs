@@ -16,6 +16,7 @@ use crate::verdict::Verdict;
 
 /// What a job did, and what may be said of the disk now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct JobReport {
     /// Of the job alone: a record may be more severe, where a layer below keeps copies.
     pub verdict: Verdict,
@@ -54,6 +55,7 @@ pub struct JobReport {
 
 /// What a survey found, in bytes of whole blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct SurveyResult {
     /// The probes follow from it, as those of a check.
     pub seed: Seed,
@@ -67,6 +69,7 @@ pub struct SurveyResult {
 
 /// What the last check did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Verification {
     /// `None` where all was read.
     pub sample: Option<Sample>,

@@ -19,6 +19,7 @@ use crate::range::{Extent, ExtentSet};
 
 /// All that another process needs, after each epoch and each step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Checkpoint {
     /// Those that have ended.
     pub steps: Vec<StepReport>,
@@ -56,6 +57,7 @@ pub struct Resume {
 
 /// That a job went on after it had ended too early.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
 pub struct Resumption {
     /// When it went on.
     pub at: Timestamp,

@@ -3,7 +3,8 @@
 use std::sync::mpsc::channel;
 
 use efface::{
-    Device, Emitter, Faults, JobContext, Method, Plan, Policy, Seed, Settings, SimDisk, Stop, run_plan,
+    Device, Emitter, Faults, Holds, JobContext, Method, Plan, Policy, Seed, Settings, SimDisk, Stop, Verdict,
+    run_plan,
 };
 
 fn main() -> efface::Result<()> {
@@ -26,5 +27,16 @@ fn main() -> efface::Result<()> {
         println!("  {bytes} bytes of {kind}");
     }
     drop(events);
+
+    // What the read-back found is what the disk still holds: it answered each lost write as done.
+    assert_eq!(report.verdict, Verdict::Surviving);
+    for survivor in &report.surviving.runs {
+        assert_eq!(survivor.holds, Holds::OldData);
+        let (start, end) = (survivor.at.start as usize, survivor.at.end as usize);
+        assert!(disk.live()[start..end].iter().all(|byte| *byte == b'x'));
+    }
+    assert!(report.steps.iter().all(|step| step.errors == 0), "no write was answered with an error");
+    let all_old = disk.live().chunks(4096).filter(|block| block.iter().all(|byte| *byte == b'x')).count();
+    assert_eq!(report.surviving.bytes, all_old as u64 * 4096, "every lost block was found");
     Ok(())
 }

@@ -22,6 +22,8 @@
 
 // The feature makes every module reachable, and with it what is no part of the interface.
 #![cfg_attr(not(feature = "internals"), deny(missing_docs, unnameable_types, clippy::missing_errors_doc))]
+// What the program alone uses is a part of the library all the same, so that it is checked with it.
+#![cfg_attr(not(any(feature = "cli", feature = "internals")), allow(dead_code, unused_imports))]
 
 mod device;
 mod digest;

@@ -1,6 +1,6 @@
 //! The inventory: all disks, what is on them, and whether the guard would accept them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -93,11 +93,18 @@ impl<'a> InventoryScan<'a> {
             links: self.links.get(&number).cloned().unwrap_or_default(),
             read_only: block.is_read_only(),
             signatures,
-            mounts: self.usage.mounts_of(number).map(|mount| mount.point.clone()).collect(),
+            mounts: self.mount_points(number),
             swap: self.usage.is_swap(number),
             refusal,
             above,
         })
+    }
+
+    /// Each once, however many namespaces have it.
+    fn mount_points(&self, number: DeviceNumber) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let points = self.usage.mounts_of(number).map(|mount| mount.point.clone());
+        points.filter(|point| seen.insert(point.clone())).collect()
     }
 
     /// What the guard would say, in its order.
@@ -170,7 +177,7 @@ mod tests {
         fake.hold(&format!("{SDA}/sda1"), "virtual/block/dm-0");
         fake.device("virtual/block/loop0", "7:0");
         fake.write("sys/devices/virtual/block/loop0/size", "0\n");
-        fake.write("proc/self/mountinfo", "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n");
+        fake.write("proc/self/mountinfo", "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n28 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n");
         let entries = inventory(&fake.tree).unwrap();
         let [sda] = &entries[..] else { panic!("{entries:?}") };
         let [sda1] = &sda.above[..] else { panic!("{sda:?}") };

@@ -23,6 +23,7 @@ const LIVE_READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// The state of a running job.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LiveStatus {
     /// Of the process that runs the job.
     pub pid: u32,
@@ -76,6 +77,7 @@ pub(super) fn write(running: &Running, state: &JobStatus) -> io::Result<()> {
 /// What `efface jobs` shows of one disk.
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ListedJob {
     /// A process runs it now.
     Running(LiveStatus),
@@ -94,6 +96,7 @@ pub enum ListedJob {
 
 /// A wipe from its journal.
 #[derive(Debug, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// As the user gave it, printable.
     pub device: String,

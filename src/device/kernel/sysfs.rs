@@ -61,6 +61,7 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 /// What a device's count of writes can prove of others who wrote to its bytes.
 /// Which of these holds depends on the driver, and on what else leads to the same media.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Proof {
     /// Drivers without queues of their own (device-mapper, md) count some requests twice.
     Nothing,

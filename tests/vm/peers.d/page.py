@@ -71,8 +71,8 @@ class Outcome:
         return self.place_in(self.output)
 
     def place_in(self, text: str) -> str:
-        """Whether it names a place of the fault, or one within 4 MiB before it."""
-        named = {number for number in numbers(text) if abs(number - self.size) > self.size // 100}
+        """Whether it names a place of the fault, or one within 4 MiB before it; the rounded size is no place."""
+        named = {number for number in numbers(text) if abs(number - self.size) > self.size // 20}
         if any(start <= number <= end for number in named for start, end in self.places):
             return EXACT
         if any(start - ROUGH <= number < start for number in named for start, _ in self.places):
@@ -83,19 +83,22 @@ class Outcome:
     def exit(self) -> str:
         return "no end" if self.code in (124, 137) else f"exit {self.code}"
 
+    @property
+    def left(self) -> str:
+        return f"{amount(self.old_after)} left" if self.old_after else "nothing left"
+
     def cell(self) -> str:
         if not self.command:
             return "not made"
         if self.refused:
             return f"{self.exit}: refused"
         if self.void:
-            return "void"
+            return f"void, {self.exit}: {self.left}"
         if self.wiped:
             return "wiped"
         if self.false_success:
-            return f"**exit 0: {amount(self.old_after)} left**"
-        left = f"{amount(self.old_after)} left" if self.old_after else "nothing left"
-        return f"{self.exit}: {left}" + (f", {self.where}" if self.where else "")
+            return f"**exit 0: {self.left}**"
+        return f"{self.exit}: {self.left}" + (f", {self.where}" if self.where else "")
 
 
 def amount(size: int) -> str:
@@ -115,6 +118,24 @@ Found = dict[tuple[str, str], Outcome]
 def table(cases: list[Case], tools: list[Tool], found: Found) -> str:
     body = [[case.title, *(found[case.name, tool.name].cell() for tool in tools)] for case in cases]
     return rows(["fault", *(tool.name for tool in tools)], body)
+
+
+def complaints(cases: list[Case], tools: list[Tool], found: Found) -> list[str]:
+    """What makes a run worthless, and false successes of efface that it could have detected."""
+    wrong = []
+    for case in cases:
+        each = [found[case.name, tool.name] for tool in tools]
+        if all(one.void or one.refused for one in each):
+            wrong.append(f"{case.name}: the fault acted on no tool")
+        for one in each:
+            if not one.command:
+                wrong.append(f"{case.name}, {one.tool}: {one.output}")
+            elif not one.old_before:
+                wrong.append(f"{case.name}, {one.tool}: there was no old data before")
+            undetected = one.tool.startswith("efface") and one.false_success and one.tool not in case.undetected_by
+            if undetected or (case.name == "healthy" and not one.wiped):
+                wrong.append(f"{case.name}, {one.tool}: {one.cell()}")
+    return wrong
 
 
 def totals(cases: list[Case], tools: list[Tool], found: Found) -> str:
@@ -140,18 +161,21 @@ def lost_rows(cases: list[Case], tools: list[Tool], found: Found) -> str:
     for case in cases:
         for name in ("efface", "efface full"):
             one = found[case.name, name]
-            wiped = ", ".join(peer for peer in peers if found[case.name, peer].wiped)
-            if one.false_success:
-                lines.append(f"- {case.title}, {name}: false success, {amount(one.old_after)} of old data left.")
-            elif one.code != 0 and wiped:
-                done = "refuses" if one.refused else f"ends with {one.exit}"
-                left = f"{amount(one.old_after)} left" if one.old_after else "nothing left"
-                lines.append(f"- {case.title}, {name}: {done}, {left}; wiped by {wiped}.")
+            done = "false success" if one.false_success else "refuses" if one.refused else f"ends with {one.exit}"
+            beside = {peer: found[case.name, peer] for peer in peers}
+            wiped = ", ".join(peer for peer, other in beside.items() if (other.code, other.old_after) == (0, 0))
+            less = ", ".join(f"{peer} {amount(other.old_after)} ({other.exit})" for peer, other in beside.items()
+                             if other.code and other.old_after < one.old_after and not one.refused)
+            if one.false_success or (one.code and (wiped or less)):
+                better = f"; nothing is left and exit 0 with {wiped}" if wiped else ""
+                better += f"; less is left by {less}" if less else ""
+                lines.append(f"- {case.title}, {name}: {done}, {one.left}{better}.")
     seconds = {tool.name: found["healthy", tool.name].seconds for tool in tools}
     faster = ", ".join(f"{peer} {seconds[peer]:.1f} s" for peer in peers if seconds[peer] < seconds["efface"])
     if faster:
-        lines.append(f"- Time on the healthy disk: efface {seconds['efface']:.1f} s; {faster}. Only efface and nwipe read back; "
-                     "the VM is emulated, and one run is no benchmark ([benches/RESULTS.md](../benches/RESULTS.md)).")
+        steps = "; ".join(re.findall(r"^  step \d +(.* in [\d.]+ s)", found["healthy", "efface"].output, re.M))
+        lines.append(f"- Time on the healthy disk: efface {seconds['efface']:.1f} s ({steps}); {faster}. Only efface and nwipe "
+                     "read back. The VM is emulated, and one run is no benchmark: [benches/RESULTS.md](../benches/RESULTS.md).")
     return "\n".join(lines)
 
 
@@ -164,13 +188,14 @@ def quotes(cases: list[Case], tools: list[Tool], found: Found) -> str:
             if one.code == 0 or one.void or one.refused or not one.old_after:
                 continue
             body.append([case.title, tool.name, one.where or "no", f"`{telling_line(one)}`"])
-    return rows(["fault", "tool", "says where", "the line that does, otherwise the last one"], body)
+    return rows(["fault", "tool", "says where", "the line that does, otherwise the last error or line"], body)
 
 
 def telling_line(one: Outcome) -> str:
     lines = [" ".join(line.split()) for line in one.output.splitlines() if line.strip()] or ["(nothing)"]
-    names = (line for line in lines if one.where and one.place_in(line) == one.where)
-    line = next(names, lines[-1])
+    telling = [line for line in lines if one.where and one.place_in(line) == one.where]
+    line = (telling or [line for line in lines if " error: " in line] or lines)[-1]
+    line = re.sub(r"^\[[\d/]+ [\d:]+\] *", "", line)
     return (line[:150] + "…" if len(line) > 150 else line).replace("|", "\\|").replace("`", "'")
 
 
@@ -192,7 +217,7 @@ caches. The old data are units of 16 bytes, a magic and the unit's number, so th
 - *exit N: … left*: the tool fails. With *where* its output names an offset (bytes, sectors or blocks) inside the fault or
   what survives, with *near* one at most 4 MiB before.
 - *refused*: it ends with an exit code other than 0, and has changed nothing. *no end*: stopped after {TOOL_SECONDS_MAX} s.
-- *void*: the fault did not act on this tool (it sent nothing that the fault affects); no success is counted.
+- *void*: the fault did not act on this tool (it sent nothing that the fault affects); it counts as no success, whatever is left.
 
 {table(cases, tools, found)}
 

@@ -151,7 +151,8 @@ FAULTS = [
          "ext4 on the disk is mounted; a file of 32 MiB of old data is on the disk and, rewritten, dirty in the page "
          "cache; after the tool it is unmounted",
          {"disk": Plan(old=False)}, acted=always, check="grep -q ' /mnt ' /proc/mounts",
-         setup=("mkfs.ext4 -q {disk}", "mount -t ext4 {disk} /mnt", NO_WRITEBACK,
+         setup=("mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 {disk}",
+                "mount -t ext4 {disk} /mnt", NO_WRITEBACK,
                 "dd if={pattern} of=/mnt/file bs=1M count=32 conv=fsync",
                 "dd if={pattern} of=/mnt/file bs=1M count=32 conv=notrunc",
                 "[ $(awk '/^Dirty/ {{ print $2 }}' /proc/meminfo) -gt 30000 ]"),

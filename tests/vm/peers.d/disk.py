@@ -7,6 +7,7 @@ fault lies between.
 
 import array
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -30,13 +31,14 @@ NBD_REP_ACK, NBD_REP_INFO, NBD_REP_ERR_UNSUP = 1, 3, 0x80000001
 Ranges = tuple[tuple[int, int], ...]
 
 
-def old_data(size: int) -> bytearray:
+@functools.cache
+def old_data(size: int) -> bytes:
     """Each unit of 16 bytes is the magic and its own number."""
     units = size // UNIT
     words = array.array("Q", bytes(size))
     words[0::2] = array.array("Q", MAGIC * units)
     words[1::2] = array.array("Q", range(units))
-    return bytearray(words.tobytes())
+    return words.tobytes()
 
 
 @dataclass

@@ -52,7 +52,8 @@ class Outcome:
 
     @property
     def refused(self) -> bool:
-        return self.code != 0 and self.changed == 0 and self.old_before == self.old_after
+        """A mounted file system writes a little beside it."""
+        return self.code != 0 and self.changed < MIB and self.old_before == self.old_after
 
     @property
     def void(self) -> bool:
@@ -157,26 +158,27 @@ def totals(cases: list[Case], tools: list[Tool], found: Found) -> str:
 def lost_rows(cases: list[Case], tools: list[Tool], found: Found) -> str:
     """Where efface does not do what it should, or a peer does more."""
     peers = [tool.name for tool in tools if not tool.name.startswith("efface")]
-    lines = []
+    lines: dict[tuple[str, str], list[str]] = {}
     for case in cases:
         for name in ("efface", "efface full"):
             one = found[case.name, name]
             done = "false success" if one.false_success else "refuses" if one.refused else f"ends with {one.exit}"
             beside = {peer: found[case.name, peer] for peer in peers}
             wiped = ", ".join(peer for peer, other in beside.items() if (other.code, other.old_after) == (0, 0))
-            less = ", ".join(f"{peer} {amount(other.old_after)} ({other.exit})" for peer, other in beside.items()
+            less = ", ".join(f"{peer} ({other.exit}: {other.left})" for peer, other in beside.items()
                              if other.code and other.old_after < one.old_after and not one.refused)
             if one.false_success or (one.code and (wiped or less)):
-                better = f"; nothing is left and exit 0 with {wiped}" if wiped else ""
+                better = f"; nothing left and exit 0: {wiped}" if wiped else ""
                 better += f"; less is left by {less}" if less else ""
-                lines.append(f"- {case.title}, {name}: {done}, {one.left}{better}.")
+                lines.setdefault((case.title, f"{done}, {one.left}{better}"), []).append(name)
+    text = [f"- {title}, {' and '.join(names)}: {what}." for (title, what), names in lines.items()]
     seconds = {tool.name: found["healthy", tool.name].seconds for tool in tools}
     faster = ", ".join(f"{peer} {seconds[peer]:.1f} s" for peer in peers if seconds[peer] < seconds["efface"])
     if faster:
         steps = "; ".join(re.findall(r"^  step \d +(.* in [\d.]+ s)", found["healthy", "efface"].output, re.M))
-        lines.append(f"- Time on the healthy disk: efface {seconds['efface']:.1f} s ({steps}); {faster}. Only efface and nwipe "
+        text.append(f"- Time on the healthy disk: efface {seconds['efface']:.1f} s ({steps}); {faster}. Only efface and nwipe "
                      "read back. The VM is emulated, and one run is no benchmark: [benches/RESULTS.md](../benches/RESULTS.md).")
-    return "\n".join(lines)
+    return "\n".join(text)
 
 
 def quotes(cases: list[Case], tools: list[Tool], found: Found) -> str:
@@ -216,7 +218,7 @@ caches. The old data are units of 16 bytes, a magic and the unit's number, so th
 - *wiped*: exit code 0, and no byte of old data is left.
 - *exit N: … left*: the tool fails. With *where* its output names an offset (bytes, sectors or blocks) inside the fault or
   what survives, with *near* one at most 4 MiB before.
-- *refused*: it ends with an exit code other than 0, and has changed nothing. *no end*: stopped after {TOOL_SECONDS_MAX} s.
+- *refused*: it fails, less than 1 MiB has been written, and all old data is left. *no end*: stopped after {TOOL_SECONDS_MAX} s.
 - *void*: the fault did not act on this tool (it sent nothing that the fault affects); it counts as no success, whatever is left.
 
 {table(cases, tools, found)}
@@ -251,5 +253,5 @@ Not made:
 conv=fsync. BYTES is the size of the device. Each tool runs in a memory cgroup of {amount(MEMORY_BYTES_MAX)}, so that one that
 reads back through the page cache asks the disk, as on a drive larger than the memory.
 
-{named}. All but efface and the kernel from Debian's packages.
+Versions, as they report themselves: {named}. All but efface are Debian's packages.
 """

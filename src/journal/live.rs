@@ -162,16 +162,15 @@ impl JournalStore {
     }
 
     /// A lock whose status cannot be read is a lock: its process has not written one yet. What cannot be
-    /// seen free is not free.
+    /// opened as a lock (a link or a folder in its place) no process holds.
     fn lock_state(&self, name: &str) -> LockState {
         for read in 0..LIVE_READS_MAX {
             if read > 0 {
                 thread::sleep(LIVE_READ_AGAIN);
             }
             let status = match self.read_running(name) {
-                Ok(None) => return LockState::Free,
+                Ok(None) | Err(_) => return LockState::Free,
                 Ok(Some(bytes)) => serde_json::from_slice::<LiveStatus>(&bytes).ok(),
-                Err(_) => None,
             };
             match status {
                 Some(live) if live.step == 0 => return LockState::Waiting,

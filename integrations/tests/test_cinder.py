@@ -168,9 +168,12 @@ def test_c7_progress_is_logged(cinder):
     running = cinder.start(["delete_volume", volume.fields()], **SLOW)
     wait_for(writers)
     jobs = ["efface", "jobs", "--json", "--state-dir", "/var/lib/efface/jobs"]
-    listed = lambda: json.loads(run(*jobs).stdout)["jobs"]
+
+    def listed():
+        return json.loads(run(*jobs).stdout)["jobs"]
+
     [job] = wait_for(listed)
-    assert (job["state"] in ("waiting", "running"), job["device"]) == (True, str(volume.node))
+    assert job["state"] in ("waiting", "running") and job["device"] == str(volume.node)
     wait_for(lambda: [job for job in listed() if job["state"] == "running"])
     out, log = running.communicate(timeout=120)
     assert running.returncode == 0, out + log

@@ -203,7 +203,7 @@ mod fake {
             self.write(&format!("{below}/dev"), format!("{number}\n"));
             self.write(&format!("{below}/size"), "2048\n");
             fs::create_dir_all(self.root.path().join(&below).join("holders")).unwrap();
-            let (target, name) = (self.root.path().join(&below), folder.rsplit('/').next().unwrap());
+            let (target, name) = (format!("../../devices/{folder}"), folder.rsplit('/').next().unwrap());
             symlink(&target, self.tree.sys.join("dev/block").join(number)).unwrap();
             symlink(&target, self.tree.sys.join("class/block").join(name)).unwrap();
             number.parse().unwrap()
@@ -221,9 +221,14 @@ mod fake {
         pub fn hold(&self, lower: &str, upper: &str) {
             let devices = self.root.path().join("sys/devices");
             let name = |folder: &str| folder.rsplit('/').next().unwrap().to_string();
-            symlink(devices.join(upper), devices.join(lower).join("holders").join(name(upper))).unwrap();
+            // As in sysfs: relative to where the link lies.
+            let link = |of: &str, kind: &str, to: &str| {
+                let up = "../".repeat(of.split('/').count() + 1);
+                symlink(format!("{up}{to}"), devices.join(of).join(kind).join(name(to))).unwrap();
+            };
+            link(lower, "holders", upper);
             fs::create_dir_all(devices.join(upper).join("slaves")).unwrap();
-            symlink(devices.join(lower), devices.join(upper).join("slaves").join(name(lower))).unwrap();
+            link(upper, "slaves", lower);
         }
     }
 

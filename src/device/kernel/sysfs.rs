@@ -362,6 +362,22 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_at_its_own_folder_by_whatever_link_it_is_found() {
+        let fake = FakeTree::new();
+        let disk = fake.device(SDA, "8:0");
+        fake.device("virtual/block/dm-3", "253:3");
+        fake.hold(SDA, "virtual/block/dm-3");
+        let devices = fake.tree.sys.join("devices");
+        let disk = fake.tree.block(disk).unwrap();
+        let [map] = &disk.holders().unwrap()[..] else { panic!("it has one holder") };
+        assert_eq!(disk.folder(), devices.join(SDA));
+        assert_eq!(map.folder(), devices.join("virtual/block/dm-3"));
+        let all: Vec<PathBuf> =
+            fake.tree.blocks().unwrap().iter().map(|block| block.folder().into()).collect();
+        assert_eq!(all, [map.folder(), disk.folder()]);
+    }
+
+    #[test]
     fn disks_share_a_usb_bus_or_a_controller() {
         let fake = FakeTree::new();
         let bus = |folder: &str, number: &str| fake.tree.block(fake.device(folder, number)).unwrap().bus();

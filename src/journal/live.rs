@@ -219,5 +219,12 @@ mod tests {
         let lock = folder.lock(&name, Instant::now()).unwrap().unwrap();
         lock.lock().file().write_all_at(b"{\"pid\": 1", 0).unwrap();
         assert_eq!(states(&folder), ["waiting"], "its status is half written");
+        drop(lock);
+        let left = LiveStatus { step: 1, ..LiveStatus::of(&status) };
+        let left = serde_json::to_vec(&left).unwrap();
+        std::fs::write(path.path().join(format!("{name}.running")), left).unwrap();
+        assert_eq!(states(&folder), ["resumable"], "a process was killed");
+        let _started = begin(&folder, &disk("/dev/sda", Some("Z1")), true).unwrap().unwrap();
+        assert_eq!(states(&folder), ["waiting"], "the status is that of the killed process");
     }
 }

@@ -113,11 +113,13 @@ impl JournalStore {
         self.directory.replace(journal(name), text.as_bytes(), MODE_PRIVATE)
     }
 
-    /// Locks the journal of a disk; `None` where another process has it until the deadline.
+    /// Locks the journal of a disk; `None` where another process has it until the deadline. A status that a
+    /// killed process left in the lock file is removed.
     pub(super) fn lock(&self, name: &str, deadline: Instant) -> io::Result<Option<Running>> {
         let file = format!("{name}.running");
-        let lock = self.directory.lock_until(&file, deadline, || false)?;
-        Ok(lock.map(|lock| Running { directory: self.directory.clone(), file, lock }))
+        let Some(lock) = self.directory.lock_until(&file, deadline, || false)? else { return Ok(None) };
+        lock.file().set_len(0)?;
+        Ok(Some(Running { directory: self.directory.clone(), file, lock }))
     }
 
     /// What the process that has locked this journal writes about its job.

@@ -302,6 +302,16 @@ impl Directory {
     }
 }
 
+/// Of the folder in [`runtime_folder`].
+pub const MODE_OF_RUNTIME_FOLDER: u32 = 0o700;
+
+/// Where the effaces of this host meet: the host's own folder, or the user's.
+pub fn runtime_folder() -> PathBuf {
+    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let base = user.filter(|_| !geteuid().is_root()).unwrap_or_else(|| "/run".into());
+    base.join("efface")
+}
+
 fn is_ours(user: u32) -> bool {
     user == geteuid().as_raw() || user == 0
 }

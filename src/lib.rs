@@ -65,13 +65,13 @@ pub use engine::job::{
     run as run_plan,
 };
 pub use engine::sampling::Bound;
-pub use engine::step::{ListedExtents, StepReport};
+pub use engine::step::{ListedExtents, StepReport, Yielding};
 pub use engine::survivors::{Holds, Survivor, Survivors};
-pub use engine::{Settings, Stop};
+pub use engine::{Settings, Stop, Yield};
 pub use error::{Error, Kind, Result};
 pub use io::clock::SimClock;
 pub use io::sim::{AliasFault, Faults, SimDisk};
-pub use io::{Buf, Clock, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, SystemClock};
+pub use io::{Buf, Clock, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, SystemClock, Traffic, Turn};
 pub use journal::{JournalStore, ListedJob, LiveStatus, Summary};
 pub use luks::data::DataSample;
 pub use luks::{KeyArea, Keyslot, KeyslotKind};

@@ -19,9 +19,14 @@ pub fn some_size(text: &str) -> Result<u64, String> {
     }
 }
 
+/// `200MiB/s`, or `0`
+pub fn size_per_second(text: &str) -> Result<u64, String> {
+    size(text.strip_suffix("/s").unwrap_or(text))
+}
+
 /// `200MiB/s`
 pub fn rate(text: &str) -> Result<u64, String> {
-    match size(text.strip_suffix("/s").unwrap_or(text))? {
+    match size_per_second(text)? {
         0 => Err("a rate of 0 would never finish; omit the option for no limit".into()),
         rate => Ok(rate),
     }
@@ -41,6 +46,12 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     let number = digits.parse::<u32>().ok().filter(|number| *number > 0);
     let number = number.ok_or("write seconds, or a number with s, m or h, as in 30m")?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// What others may lose: `5%`.
+pub fn loss(text: &str) -> Result<u8, String> {
+    let percent = text.strip_suffix('%').and_then(|number| number.parse().ok());
+    percent.filter(|percent| (1..=50).contains(percent)).ok_or_else(|| "write 1% to 50%".into())
 }
 
 /// A share between 0 and 1, `0.999` or `99.9%`, in parts per million.

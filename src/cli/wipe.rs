@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::arguments::{duration, rate, some_size};
+use super::arguments::{duration, loss, rate, size_per_second, some_size};
 use super::confirm::confirm;
 use super::evidence::EvidenceArgs;
 use super::ionice::IoNice;
@@ -16,7 +16,7 @@ use super::state::StateDirArgs;
 use crate::device::Tree;
 use crate::engine::event::Event;
 use crate::engine::fleet::Parallel;
-use crate::engine::{Settings, Stop};
+use crate::engine::{Settings, Stop, Yield};
 use crate::error::{Error, Result};
 use crate::plan::OnMismatch;
 use crate::progress::{Metrics, OutputOptions, Report, stderr_line};
@@ -121,9 +121,13 @@ pub struct IoArgs {
     #[arg(long, value_parser = rate, value_name = "BYTES/s")]
     rate: Option<u64>,
 
-    /// Back off while other processes use the disk
-    #[arg(long = "yield")]
-    yields: bool,
+    /// Back off beside other processes that use the disk: they lose LOSS of their I/O rate at most
+    #[arg(long = "yield", value_name = "LOSS", num_args = 0..=1, require_equals = true, default_missing_value = "10%", value_parser = loss)]
+    yields: Option<u8>,
+
+    /// With --yield, work at this rate at least, or 0 [default: 16 MiB/s, or 5 % of the rate alone]
+    #[arg(long, value_parser = size_per_second, value_name = "BYTES/s", requires = "yields")]
+    yield_min: Option<u64>,
 
     /// Give up a device after this many failed I/Os
     #[arg(long, default_value_t = 10_000, value_name = "N")]
@@ -189,7 +193,7 @@ impl IoArgs {
             depth,
             epoch_bytes: self.epoch_size,
             rate: self.rate,
-            yields: self.yields,
+            yields: self.yields.map(|loss_percent| Yield { loss_percent, rate_min: self.yield_min }),
             on_mismatch: self.on_mismatch,
             errors_max: self.max_errors,
             io_timeout: self.io_timeout,

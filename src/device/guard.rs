@@ -21,7 +21,7 @@ use super::refusal::{self, Force};
 use super::usage::{self, Usage};
 use super::{Findings, Tree, volume};
 use crate::error::{Error, Kind, Result};
-use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, Target};
+use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, Target, Turn};
 use crate::parallel;
 use crate::plan::KeyPlan;
 use caches::Caches;
@@ -32,6 +32,7 @@ use watch::Watch;
 mod caches;
 mod candidate;
 mod hold;
+mod turn;
 mod watch;
 
 /// What is asked of the guard for one target.
@@ -391,6 +392,10 @@ impl Disk for GuardedDisk {
 
     fn io_stats(&self) -> Vec<IoStats> {
         self.counters.read()
+    }
+
+    fn take_turn(&self) -> Option<Turn> {
+        turn::take(self.counters.numbers())
     }
 }
 

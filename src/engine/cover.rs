@@ -20,7 +20,7 @@ use super::throttle::{Admission, Throttle};
 use super::watchdog::{Pending, StallDetector, Watchdog};
 use super::{Settings, Stop};
 use crate::error::Error;
-use crate::io::{Buf, Disk, Done, Geometry, Op};
+use crate::io::{Buf, Disk, Done, Geometry, Op, Turn};
 use crate::pattern::Pattern;
 use crate::plan::{Operation, Step};
 use crate::range::{Extent, ExtentSet, align_down, align_up};
@@ -37,6 +37,7 @@ const SPEED_SAMPLES: u64 = 128;
 pub struct StepContext<'a> {
     pub disk: &'a mut dyn Disk,
     pub settings: &'a Settings,
+    pub throttle: &'a mut Throttle,
     pub stop: &'a Stop,
     pub emitter: &'a Emitter,
     /// The step's number in its plan, from 0.
@@ -105,6 +106,7 @@ impl PatternBuffer {
 pub fn cover<'a>(context: StepContext<'a>, step: &'a Step, area: &ExtentSet) -> (StepReport, Option<Halt>) {
     let (transfer, depth) = context.settings.transfers(step);
     let number = context.number;
+    let (_turn, waited) = wait_for_turn(&context);
     let disk_failed = |error| Halt::Failed(Error::failed("no buffers for the disk's I/O").because(error));
     let mut cover = Cover::new(context, step, area, transfer, depth);
     let buffers = if step.transfers() { depth } else { 0 };
@@ -116,8 +118,31 @@ pub fn cover<'a>(context: StepContext<'a>, step: &'a Step, area: &ExtentSet) -> 
     cover.report.milliseconds = cover.elapsed().as_millis() as u64;
     cover.report.ended = Timestamp::now();
     cover.report.covered = cover.covered();
+    cover.report.yielding = cover.throttle.end_step(cover.now());
+    if let Some(yielding) = &mut cover.report.yielding {
+        yielding.waited_ms = waited.as_millis() as u64;
+    }
     cover.emitter.emit(Event::Progress { step: number, bytes: cover.report.bytes });
     (cover.report, cover.halt)
+}
+
+/// Waits for other jobs that back off on the same disk, and says how long; no turn where a stop ended the wait.
+fn wait_for_turn(context: &StepContext) -> (Option<Turn>, Duration) {
+    if context.settings.yields.is_none() {
+        return (None, Duration::ZERO);
+    }
+    let mut turn = context.disk.take_turn();
+    if turn.is_some() {
+        return (turn, Duration::ZERO);
+    }
+    context.emitter.emit(Event::Waiting { step: context.number });
+    let clock = context.disk.clock();
+    let since = clock.now();
+    while turn.is_none() && context.stop.verdict().is_none() {
+        clock.sleep_until(clock.now() + TICK);
+        turn = context.disk.take_turn();
+    }
+    (turn, clock.now() - since)
 }
 
 struct Cover<'a> {
@@ -156,7 +181,7 @@ struct Cover<'a> {
     done: Vec<Done>,
     /// What a constant check expects, filled once.
     expected: PatternBuffer,
-    throttle: Throttle,
+    throttle: &'a mut Throttle,
     reported_at: Instant,
     report: StepReport,
     halt: Option<Halt>,
@@ -170,7 +195,8 @@ impl<'a> Cover<'a> {
         transfer: u64,
         depth: usize,
     ) -> Cover<'a> {
-        let StepContext { disk, settings, stop, emitter, number, on_read, checkpoint } = context;
+        let StepContext { disk, settings, throttle, stop, emitter, number, on_read, checkpoint } = context;
+        throttle.begin_step(step.writes());
         let (geometry, now) = (disk.geometry(), disk.clock().now());
         let extents: Vec<Extent> = area.iter().collect();
         let mut fresh = extents.into_iter().flat_map(move |extent| extent.chunks(transfer));
@@ -188,6 +214,7 @@ impl<'a> Cover<'a> {
             started: Timestamp::now(),
             ended: Timestamp::now(),
             course: Vec::new(),
+            yielding: None,
         };
         Cover {
             geometry,
@@ -214,7 +241,7 @@ impl<'a> Cover<'a> {
                 buf: Buf::new(if step.writes() { 1 } else { transfer as usize }, 1),
                 holds: None,
             },
-            throttle: Throttle::new(settings, step.writes(), now),
+            throttle,
             reported_at: now,
             report,
             halt: None,

@@ -25,6 +25,11 @@ pub enum Event {
         /// All of it, with its seeds but for those of the samples.
         plan: Plan,
     },
+    /// A step waits, since another job that backs off works on the same disk.
+    Waiting {
+        /// From 0.
+        step: usize,
+    },
     /// A step begins; or what an earlier process wrote of it is read again first, and it begins after that.
     StepStarted {
         /// From 0.

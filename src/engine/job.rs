@@ -6,6 +6,7 @@ use super::cover::{Halt, StepContext, cover};
 use super::event::{Emitter, Event};
 use super::step::StepReport;
 use super::survivors::{FingerprintSet, MismatchClassifier, Survivors};
+use super::throttle::Throttle;
 use super::{Settings, Stop};
 use crate::error::{Error, Result};
 use crate::io::{Disk, Geometry};
@@ -93,6 +94,8 @@ const FIND_BYTES: u64 = 64 << 10;
 struct JobRun<'a> {
     disk: &'a mut dyn Disk,
     settings: &'a Settings,
+    /// Of all steps: what it learned of a neighbour in one holds in the next.
+    throttle: Throttle,
     stop: &'a Stop,
     emitter: &'a Emitter,
     keep: &'a mut dyn FnMut(&Checkpoint),
@@ -125,9 +128,11 @@ impl<'a> JobRun<'a> {
     ) -> JobRun<'a> {
         let geometry = disk.geometry();
         let state = JobState::new(plan, &geometry, disk.io_path(), settings.chunk_bytes);
+        let throttle = Throttle::new(settings, disk.clock().now());
         JobRun {
             disk,
             settings,
+            throttle,
             stop,
             emitter,
             keep,
@@ -345,10 +350,10 @@ impl<'a> JobRun<'a> {
         area: &ExtentSet,
         on_read: &mut dyn FnMut(Extent, &[u8]),
     ) -> (StepReport, Option<Halt>) {
-        let JobRun { disk, settings, stop, emitter, .. } = self;
+        let JobRun { disk, settings, throttle, stop, emitter, .. } = self;
         let checkpoint = &mut |_: &StepReport, _| {};
         cover(
-            StepContext { disk: &mut **disk, settings, stop, emitter, number, on_read, checkpoint },
+            StepContext { disk: &mut **disk, settings, throttle, stop, emitter, number, on_read, checkpoint },
             step,
             area,
         )
@@ -424,7 +429,7 @@ impl<'a> JobRun<'a> {
             None => (None, extents.clone()),
         };
         let mut progress = self.progress(None);
-        let JobRun { disk, stop, emitter, keep, epoch, .. } = self;
+        let JobRun { disk, throttle, stop, emitter, keep, epoch, .. } = self;
         let bytes = extents.bytes();
         emitter.emit(Event::StepStarted { step: number, steps: count, step_name: step.to_string(), bytes });
         let whole = |report: StepReport| match &before {
@@ -443,7 +448,8 @@ impl<'a> JobRun<'a> {
             progress.running = Some(whole(report.clone()));
             keep(&progress);
         };
-        let context = StepContext { disk: &mut **disk, settings, stop, emitter, number, on_read, checkpoint };
+        let context =
+            StepContext { disk: &mut **disk, settings, throttle, stop, emitter, number, on_read, checkpoint };
         let (report, halt) = cover(context, step, &extents);
         let report = whole(report);
         if halt.is_none() {

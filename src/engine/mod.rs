@@ -45,10 +45,26 @@ pub struct Settings {
     pub rate_window: Duration,
     /// Bytes a second at most.
     pub rate: Option<u64>,
-    /// Use only what others leave of the disk.
-    pub yields: bool,
+    /// Back off beside other users of the disk.
+    pub yields: Option<Yield>,
     /// Concerns a check that is a sample; one that reads everything is a map already.
     pub on_mismatch: OnMismatch,
+}
+
+/// What other users of the disk may lose by a job that backs off beside them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Yield {
+    /// Of their I/O rate, in percent from 1 to 50. Their mean service time may grow by half as much again.
+    pub loss_percent: u8,
+    /// Bytes a second that the job does in any case, together with other jobs that back off on the same disk;
+    /// `None` for the lesser of 16 MiB and 5 % of the rate seen alone.
+    pub rate_min: Option<u64>,
+}
+
+impl Default for Yield {
+    fn default() -> Yield {
+        Yield { loss_percent: 10, rate_min: None }
+    }
 }
 
 impl Default for Settings {
@@ -63,7 +79,7 @@ impl Default for Settings {
             rate_min: None,
             rate_window: Duration::from_secs(60),
             rate: None,
-            yields: false,
+            yields: None,
             on_mismatch: OnMismatch::default(),
         }
     }
@@ -86,6 +102,11 @@ impl Settings {
         }
         Err(Error::usage(format!("I/Os of {} bytes are not made of logical blocks", self.chunk_bytes))
             .with_remedy(format!("--block-size must be a multiple of {} bytes", geometry.logical_block)))
+    }
+
+    /// The most bytes in flight of a step that visits all of its scope.
+    fn bytes_in_flight_max(&self) -> u64 {
+        self.chunk_bytes.saturating_mul(self.depth as u64)
     }
 
     /// The queue depth that a disk needs for all of a job's steps.

@@ -48,7 +48,10 @@ impl JobStatus {
             Event::Progress { bytes, .. } => self.done = *bytes,
             Event::Unusable { at, .. } => self.unusable += at.len(),
             Event::Started { plan, .. } => self.total = plan_bytes(plan),
-            Event::Late { .. } | Event::Checkpoint { .. } | Event::StepEnded { .. } => {}
+            Event::Waiting { .. }
+            | Event::Late { .. }
+            | Event::Checkpoint { .. }
+            | Event::StepEnded { .. } => {}
         }
     }
 

@@ -85,6 +85,34 @@ pub struct StepReport {
     /// When each 128th of its bytes was done, in microseconds from its start: how fast the device is,
     /// over its addresses. Empty where the step visits single places.
     pub course: Vec<u64>,
+    /// Of a step that backed off beside other users of the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yielding: Option<Yielding>,
+}
+
+/// How long a step backed off beside other users of the disk, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Yielding {
+    /// Others used the disk.
+    pub beside_ms: u64,
+    /// Of this: the lowest rate decided, and what the others may lose did not.
+    pub floor_ms: u64,
+    /// Of `beside_ms`: what the others lose could not be measured.
+    pub unmeasured_ms: u64,
+    /// Before the step: another job backed off on the same disk.
+    pub waited_ms: u64,
+}
+
+impl Yielding {
+    fn and(self, other: Yielding) -> Yielding {
+        Yielding {
+            beside_ms: self.beside_ms + other.beside_ms,
+            floor_ms: self.floor_ms + other.floor_ms,
+            unmeasured_ms: self.unmeasured_ms + other.unmeasured_ms,
+            waited_ms: self.waited_ms + other.waited_ms,
+        }
+    }
 }
 
 impl StepReport {
@@ -103,6 +131,10 @@ impl StepReport {
             errors: before.errors + self.errors,
             started: before.started,
             course: Vec::new(),
+            yielding: match (before.yielding, self.yielding) {
+                (Some(before), Some(after)) => Some(before.and(after)),
+                (before, after) => before.or(after),
+            },
             ..self
         }
     }

@@ -3,11 +3,15 @@
 use std::time::{Duration, Instant};
 
 use super::Settings;
+use super::step::Yielding;
 use crate::io::IoStats;
 
 mod backoff;
+mod floor;
+mod measure;
 #[cfg(test)]
 mod model;
+mod pace;
 
 use backoff::Backoff;
 
@@ -30,10 +34,22 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// For a step that writes, or only reads.
-    pub fn new(settings: &Settings, writes: bool, now: Instant) -> Throttle {
-        let backoff = settings.yields.then(|| Backoff::new(writes));
+    pub fn new(settings: &Settings, now: Instant) -> Throttle {
+        let bytes_max = settings.bytes_in_flight_max();
+        let backoff = settings.yields.map(|yields| Backoff::new(yields, bytes_max, now));
         Throttle { limit: RateLimit::new(settings.rate, now), backoff }
+    }
+
+    /// A step begins, that writes or only reads.
+    pub fn begin_step(&mut self, writes: bool) {
+        if let Some(backoff) = &mut self.backoff {
+            backoff.begin_step(writes);
+        }
+    }
+
+    /// A step ends: what it did beside others, where it backs off at all.
+    pub fn end_step(&mut self, now: Instant) -> Option<Yielding> {
+        self.backoff.as_mut().map(|backoff| backoff.end_step(now))
     }
 
     /// `stats` looks at the disk (see [`crate::io::Disk::io_stats`]); it is asked only when needed.

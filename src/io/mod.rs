@@ -3,6 +3,7 @@
 //! An operation that was accepted comes back exactly once, in any order, with its buffer; so the
 //! memory can neither be freed nor changed while the device uses it.
 
+use crate::directory::Lock;
 use std::borrow::Cow;
 use std::io;
 use std::time::{Duration, Instant};
@@ -151,18 +152,25 @@ pub struct Done {
 pub struct IoStats {
     /// It lies below the disk: what we send to the disk may show here in another shape, and later.
     pub below: bool,
-    /// Read by anyone since the device appeared.
-    pub read_bytes: u64,
-    /// Written or discarded.
-    pub write_bytes: u64,
-    /// Reads and writes that ended.
+    /// Reads.
+    pub reads: Traffic,
+    /// Writes and discards.
+    pub writes: Traffic,
+    /// Flushes, without bytes.
+    pub flushes: Traffic,
+}
+
+/// The I/O of a device that goes one way, of all its users, since the device appeared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Traffic {
+    /// Of I/Os that ended.
+    pub bytes: u64,
+    /// I/Os that ended.
     pub ended: u64,
     /// How long these took, all times added up.
     pub ended_in: Duration,
-    /// Reads that were submitted and have not ended.
-    pub reads_in_flight: u64,
-    /// Writes that were submitted and have not ended.
-    pub writes_in_flight: u64,
+    /// I/Os that were submitted and have not ended.
+    pub in_flight: u64,
 }
 
 /// What answers for a disk's errors.
@@ -243,6 +251,18 @@ pub trait Disk {
     fn io_stats(&self) -> Vec<IoStats> {
         Vec::new()
     }
+
+    /// One of all efface jobs that back off and share a device with this one, or one below, has the turn;
+    /// `None` where it is another job. Beside one another they would back off from each other's I/O.
+    fn take_turn(&self) -> Option<Turn> {
+        Some(Turn::default())
+    }
+}
+
+/// The turn of a job that yields, until it is dropped.
+#[derive(Debug, Default)]
+pub struct Turn {
+    pub(crate) _locks: Vec<Lock>,
 }
 
 /// The best backend that this kernel and user allow, over an opened target.

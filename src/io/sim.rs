@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::clock::{Clock, SimClock};
-use super::{Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op};
+use super::{Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, Traffic};
 use crate::range::{Extent, ExtentSet};
 
 const MEMORY_ALIGN: u64 = 512;
@@ -408,7 +408,8 @@ impl Disk for SimDisk {
     }
 
     fn io_stats(&self) -> Vec<IoStats> {
-        vec![IoStats { reads_in_flight: self.faults.neighbour.into(), ..IoStats::default() }]
+        let reads = Traffic { in_flight: self.faults.neighbour.into(), ..Traffic::default() };
+        vec![IoStats { reads, ..IoStats::default() }]
     }
 }
 

@@ -7,7 +7,7 @@ use console::Term;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::output::{self, Priority};
-use super::{late, stderr_line};
+use super::{WAITING, late, stderr_line};
 use crate::engine::event::Event;
 
 const BAR: &str = "{prefix:>9.bold} {msg:30} {wide_bar:.cyan/dim} {percent:>3} % \
@@ -46,6 +46,9 @@ impl Bars {
             Event::Progress { bytes, .. } => bar.set_position(*bytes),
             Event::Unusable { at, operation, error, .. } => {
                 stderr_line(format_args!("{}: bytes {at}: {operation}: {error}", bar.prefix()));
+            }
+            Event::Waiting { .. } => {
+                stderr_line(format_args!("{}: {WAITING}", bar.prefix()));
             }
             Event::Late { at, operation, seconds } => {
                 stderr_line(format_args!("{}: {}", bar.prefix(), late(*at, operation, *seconds)));

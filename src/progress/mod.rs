@@ -198,6 +198,9 @@ impl Report {
 }
 
 /// The message about a late I/O.
+/// Of a step that has not the turn.
+const WAITING: &str = "waits for another efface that backs off on the same disk";
+
 fn late(at: Extent, operation: &str, seconds: u64) -> String {
     format!("bytes {at}: no answer to a {operation} for {seconds} s; waiting")
 }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::late;
 use super::stderr_line;
+use super::{WAITING, late};
 use crate::engine::event::Event;
 use crate::units::{bytes, rate};
 
@@ -54,6 +54,9 @@ impl Plain {
             }
             Event::Unusable { at, operation, error, .. } => {
                 stderr_line(format_args!("{}: bytes {at}: {operation}: {error}", job.device));
+            }
+            Event::Waiting { .. } => {
+                stderr_line(format_args!("{}: {WAITING}", job.device));
             }
             Event::Late { at, operation, seconds } => {
                 stderr_line(format_args!("{}: {}", job.device, late(*at, operation, *seconds)));

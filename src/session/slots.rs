@@ -5,17 +5,15 @@
 //! so that no other lock is needed.
 
 use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use super::{Observer, Slots};
-use crate::directory::{Directory, Lock};
+use crate::directory::{self, Directory, Lock, MODE_OF_RUNTIME_FOLDER};
 use crate::engine::Stop;
 use crate::error::{Error, Result};
 
 const RETRY: Duration = Duration::from_millis(100);
-const MODE_OF_DIRECTORY: u32 = 0o700;
 
 /// The place in the queue; given back when it is dropped, or the process ends.
 pub struct Ticket {
@@ -33,14 +31,14 @@ impl Drop for Ticket {
 /// Waits for a slot; `None` if a stop ended the wait.
 pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Option<Ticket>> {
     let Slots { count: slots, wait } = slots;
-    let folder = folder();
+    let folder = directory::runtime_folder();
     let failed = |error| {
         Error::usage("--slots: no place can be taken")
             .because(error)
             .with_remedy("run it as one who may write there, or leave the option out")
             .on(&folder)
     };
-    let directory = Directory::make_all(&folder, MODE_OF_DIRECTORY).map_err(failed)?;
+    let directory = Directory::make_all(&folder, MODE_OF_RUNTIME_FOLDER).map_err(failed)?;
     let ticket = draw(directory).map_err(failed)?;
     let mut reported = None;
     loop {
@@ -61,14 +59,6 @@ pub fn take(slots: Slots, stop: &Stop, observer: &mut dyn Observer) -> Result<Op
         }
         thread::sleep(RETRY);
     }
-}
-
-/// The host's own, or the user's.
-fn folder() -> PathBuf {
-    let root = nix::unistd::geteuid().is_root();
-    let user = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let base = user.filter(|_| !root).unwrap_or_else(|| "/run".into());
-    base.join("efface")
 }
 
 /// The numbers of the tickets that are there.

@@ -7,7 +7,7 @@ use textwrap::WordSeparator;
 
 use crate::device::Signature;
 use crate::engine::job::{JobReport, SurveyResult};
-use crate::engine::step::StepReport;
+use crate::engine::step::{StepReport, Yielding};
 use crate::engine::survivors::Survivors;
 use crate::range::ExtentSet;
 use crate::record::Record;
@@ -118,7 +118,22 @@ fn describe_step(report: &StepReport, area_bytes: u64) -> String {
     if report.errors > 0 {
         write!(text, ", {} I/Os failed", report.errors).ok();
     }
+    if let Some(yielding) = report.yielding.filter(|yielding| *yielding != Yielding::default()) {
+        text += &describe_yielding(yielding);
+    }
     text
+}
+
+fn describe_yielding(yielding: Yielding) -> String {
+    let Yielding { beside_ms, floor_ms, unmeasured_ms, waited_ms } = yielding;
+    let parts = [
+        (beside_ms, "beside other users of the disk"),
+        (floor_ms, "of this at the lowest rate, beyond what they may lose"),
+        (unmeasured_ms, "of this without a measure of what they lose"),
+        (waited_ms, "waiting for another efface"),
+    ];
+    let shown = parts.iter().filter(|(ms, _)| *ms > 0);
+    shown.map(|(ms, what)| format!(", {:.1} s {what}", *ms as f64 / 1000.0)).collect()
 }
 
 fn ranges(text: &mut String, label: &str, set: &ExtentSet) {

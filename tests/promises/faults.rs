@@ -8,7 +8,7 @@ use crate::jobs::{LOGICAL, PHYSICAL, SECRET, image, patterns, plan, run, run_on,
 use efface::internals::device::identity::Identity;
 use efface::internals::engine::event::Event;
 use efface::internals::engine::job::{Checkpoint, JobReport};
-use efface::internals::engine::{Settings, Stop};
+use efface::internals::engine::{Settings, Stop, Yield};
 use efface::internals::io::clock::SimClock;
 use efface::internals::io::sim::{AliasFault, Faults, SimDisk};
 use efface::internals::io::{Clock, Medium};
@@ -188,7 +188,12 @@ fn a_job_that_yields_does_the_same_in_smaller_pieces() {
         let faults = Faults { neighbour, bad_writes: bad.into(), short: 100, ..Faults::default() };
         let mut disk = SimDisk::new(vec![SECRET; size], LOGICAL, PHYSICAL, 1, faults);
         let plan = plan(&Method::named("random").unwrap(), Policy::Full, size as u64);
-        let settings = Settings { chunk_bytes: 1 << 18, epoch_bytes: 300 << 10, yields: true, ..settings() };
+        let settings = Settings {
+            chunk_bytes: 1 << 18,
+            epoch_bytes: 300 << 10,
+            yields: Some(Yield::default()),
+            ..settings()
+        };
         let (report, _) = run(&mut disk, plan, &settings);
         assert!(report.check().is_ok(), "{:?}", report.check());
         let pass = report.steps.iter().find(|report| report.step.writes()).unwrap();

@@ -14,6 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
+use crate::file_systems::FileSystem;
 use crate::loops::{Loop, skipped};
 use crate::program::efface;
 
@@ -496,31 +497,17 @@ fn eight_processes_share_two_slots_in_fifo_order() {
 /// A device whose every write waits: a loop device over a file on a frozen file system.
 struct Frozen {
     device: Loop,
-    _below: Loop,
-    folder: TempDir,
+    disk: FileSystem,
 }
 
 impl Frozen {
     fn new() -> Option<Frozen> {
-        let below = Loop::new(&vec![0; 96 << 20], &[])?;
-        let folder = tempfile::tempdir().unwrap();
-        let done = |program: &str, arguments: &[&Path]| {
-            Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
-        };
-        if !done("mkfs.ext4", &[Path::new("-q"), &below.node])
-            || !done("mount", &[&below.node, folder.path()])
-        {
-            return skipped("no file system can be mounted");
-        }
-        let image =
-            tempfile::Builder::new().prefix("image").tempfile_in(folder.path()).unwrap().into_temp_path();
-        fs::write(&image, vec![b'x'; 32 << 20]).unwrap();
-        let device = Loop::over(image, &[])?;
-        Some(Frozen { device, _below: below, folder })
+        let disk = FileSystem::new(96 << 20)?;
+        Some(Frozen { device: disk.device(32 << 20)?, disk })
     }
 
     fn freeze(&self, how: &str) {
-        assert!(Command::new("fsfreeze").arg(how).arg(self.folder.path()).status().unwrap().success());
+        assert!(Command::new("fsfreeze").arg(how).arg(self.disk.folder.path()).status().unwrap().success());
     }
 }
 
@@ -528,13 +515,12 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         Command::new("fsfreeze")
             .arg("--unfreeze")
-            .arg(self.folder.path())
+            .arg(self.disk.folder.path())
             .stderr(Stdio::null())
             .status()
             .ok();
         Command::new("losetup").arg("--detach").arg(&self.device.node).status().ok();
         fs::remove_file(&self.device.image).ok();
-        Command::new("umount").arg("--lazy").arg(self.folder.path()).status().ok();
     }
 }
 

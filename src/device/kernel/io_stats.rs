@@ -9,7 +9,7 @@ use super::super::graph::read::Stack;
 use super::super::place::Place;
 use super::super::{DeviceNumber, Tree};
 use super::sysfs::SECTOR_BYTES;
-use crate::io::IoStats;
+use crate::io::{IoStats, Traffic};
 
 #[derive(Debug)]
 struct CounterFile {
@@ -48,6 +48,11 @@ impl StackCounters {
         }
     }
 
+    /// All devices whose counters these are.
+    pub fn numbers(&self) -> impl Iterator<Item = DeviceNumber> {
+        self.0.iter().map(|counter| counter.number)
+    }
+
     pub fn read(&self) -> Vec<IoStats> {
         self.0.iter().map(CounterFile::read).collect()
     }
@@ -58,15 +63,21 @@ impl CounterFile {
     fn read(&self) -> IoStats {
         let (stat, in_flight) = (self.numbers("stat"), self.numbers("inflight"));
         let field = |number: usize| stat.get(number).copied().unwrap_or_default();
-        IoStats {
-            below: self.below,
-            read_bytes: field(2) * SECTOR_BYTES,
-            write_bytes: (field(6) + field(13)) * SECTOR_BYTES,
-            ended: field(0) + field(4),
-            ended_in: Duration::from_millis(field(3) + field(7)),
-            reads_in_flight: in_flight.first().copied().unwrap_or_default(),
-            writes_in_flight: in_flight.get(1).copied().unwrap_or_default(),
-        }
+        let reads = Traffic {
+            bytes: field(2) * SECTOR_BYTES,
+            ended: field(0),
+            ended_in: Duration::from_millis(field(3)),
+            in_flight: in_flight.first().copied().unwrap_or_default(),
+        };
+        let writes = Traffic {
+            bytes: (field(6) + field(13)) * SECTOR_BYTES,
+            ended: field(4),
+            ended_in: Duration::from_millis(field(7)),
+            in_flight: in_flight.get(1).copied().unwrap_or_default(),
+        };
+        let flushes =
+            Traffic { ended: field(15), ended_in: Duration::from_millis(field(16)), ..Traffic::default() };
+        IoStats { below: self.below, reads, writes, flushes }
     }
 
     fn numbers(&self, file: &str) -> Vec<u64> {
@@ -93,15 +104,11 @@ mod tests {
             StackCounters::of(&fake.tree, &Stack::read(&fake.tree).unwrap(), Place::Device(volume));
         let numbers: Vec<String> = counters.0.iter().map(|gauge| gauge.number.to_string()).collect();
         assert_eq!(numbers, ["253:3", "8:1", "8:0"]);
-        let disk = IoStats {
-            below: true,
-            read_bytes: 16 * 512,
-            write_bytes: (32 + 64) * 512,
-            ended: 30,
-            ended_in: Duration::from_millis(70),
-            reads_in_flight: 3,
-            writes_in_flight: 0,
-        };
+        let ms = Duration::from_millis;
+        let reads = Traffic { bytes: 16 * 512, ended: 10, ended_in: ms(30), in_flight: 3 };
+        let writes = Traffic { bytes: (32 + 64) * 512, ended: 20, ended_in: ms(40), in_flight: 0 };
+        let flushes = Traffic { ended: 8, ended_in: ms(9), ..Traffic::default() };
+        let disk = IoStats { below: true, reads, writes, flushes };
         let silent = IoStats { below: true, ..IoStats::default() };
         assert_eq!(counters.read(), [IoStats::default(), silent, disk]);
     }

@@ -1,0 +1,343 @@
+//! How our I/O is sent beside a neighbour: in volleys, or steadily.
+//!
+//! A *volley* is a number of I/Os at once, then a pause. On a disk that serves one I/O after the other, it
+//! delays one I/O of the neighbour, however long it is: with one volley in two hundred of the neighbour's
+//! I/Os the 99th percentile does not show it. On a disk that serves many at once, small I/Os at a *steady*
+//! rate cost less: where that keeps the budget at a higher rate, it is used.
+
+use std::time::{Duration, Instant};
+
+use super::Admission;
+use super::measure::Strain;
+
+const VOLLEY_MIN: u64 = 64 << 10;
+/// The neighbour's I/Os between two volleys.
+const IOS_A_VOLLEY: f64 = 200.0;
+/// The part of the time that volleys take, relative to the loss that is allowed.
+const SHARE_FIRST: f64 = 0.2;
+const SHARE_MIN: f64 = 0.025;
+const SHARE_MAX: f64 = 0.9;
+/// The same beside a neighbour that seldom waits for the disk (each volley delays what it meets), and
+/// where its loss cannot be measured.
+const SHARE_CAUTIOUS: f64 = 0.1;
+/// A volley that takes this part of the neighbour's service time is in no percentile.
+const UNSEEN: f64 = 0.4;
+/// Sizes and depths of steady I/O.
+const SIZES: [(u64, usize); 6] =
+    [(256 << 10, 1), (64 << 10, 1), (1 << 20, 1), (64 << 10, 4), (256 << 10, 4), (1 << 20, 4)];
+/// What steady I/O may catch up after a delay.
+const CATCH_UP: Duration = Duration::from_millis(5);
+/// How long until another way is tried, doubled after each vain round, and how much faster it must be.
+const TRY_FIRST: Duration = Duration::from_secs(1);
+const TRY_MAX: Duration = Duration::from_secs(60);
+const FASTER_ASKED: f64 = 1.2;
+const FASTER: f64 = 1.1;
+/// How many quiet windows it is compared with.
+const TRIAL_WINDOWS: f64 = 6.0;
+/// What was measured at a pace weighs so much in the next comparison at the same.
+pub const KEPT: f64 = 0.7;
+/// Beyond this strain the rate was too high, and within it the rate may stay.
+const STRAIN_MAX: f64 = 1.0;
+const STRAIN_GOAL: f64 = 0.7;
+/// One comparison lowers the pace by this at most: a neighbour that pauses looks like one that we hold up.
+const BACK: f64 = 0.5;
+
+/// What is known of the neighbour without our I/O.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Known {
+    /// Mean service time.
+    pub service_time: f64,
+    /// It leaves the disk idle most of the time, or its loss cannot be measured.
+    pub cautious: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Way {
+    Volleys,
+    /// Size and depth, of `SIZES`.
+    Steady(usize),
+}
+
+#[derive(Debug)]
+pub struct Pace {
+    volleys: Volleys,
+    steady: Steady,
+    /// The fastest way so far that keeps the budget.
+    best: Way,
+    /// The rate that it reaches, and its strain, both averaged.
+    rate: f64,
+    strain: Option<f64>,
+    /// Its rate at first.
+    adopted: f64,
+    trial: Option<Trial>,
+    next: Way,
+    next_at: Option<Instant>,
+    wait: Duration,
+}
+
+/// Another way, at a higher rate.
+#[derive(Debug)]
+struct Trial {
+    way: Way,
+    /// That of `best`.
+    steady: Steady,
+}
+
+impl Pace {
+    /// `loss`: of the neighbour's rate, that is allowed. `volley_max`: the most bytes in flight.
+    pub fn new(loss: f64, volley_max: u64, now: Instant) -> Pace {
+        Pace {
+            volleys: Volleys::new(loss, volley_max, now),
+            steady: Steady { size: 0, rate: 0.0, next: now },
+            best: Way::Volleys,
+            rate: 0.0,
+            strain: None,
+            adopted: 0.0,
+            trial: None,
+            next: Way::Steady(0),
+            next_at: None,
+            wait: TRY_FIRST,
+        }
+    }
+
+    fn way(&self) -> Way {
+        self.trial.as_ref().map_or(self.best, |trial| trial.way)
+    }
+
+    /// After a window without our I/O.
+    pub fn begin(&mut self, now: Instant) {
+        self.volleys.begin(now);
+        self.steady.next = now;
+    }
+
+    pub fn admit(&mut self, now: Instant, in_flight: usize, known: Known) -> Admission {
+        match self.way() {
+            Way::Volleys => self.volleys.admit(now, in_flight, known),
+            Way::Steady(_) => self.steady.admit(now, in_flight),
+        }
+    }
+
+    pub fn spend(&mut self, bytes: u64, now: Instant) {
+        match self.way() {
+            Way::Volleys => self.volleys.left = self.volleys.left.saturating_sub(bytes),
+            Way::Steady(_) => self.steady.spend(bytes, now),
+        }
+    }
+
+    /// Learns from what it cost the neighbour, and which rate of ours was reached, over a number of quiet windows.
+    /// Says how much of what was measured counts from now on.
+    pub fn learn(&mut self, now: Instant, strain: Strain, rate: f64, windows: f64) -> f64 {
+        if let Some(trial) = &self.trial {
+            let steady = trial.way != Way::Volleys;
+            let hopeful = strain.means <= STRAIN_MAX && rate >= FASTER * self.rate;
+            if hopeful && windows < TRIAL_WINDOWS {
+                return 1.0;
+            }
+            let worst = if steady { strain.means.max(strain.hits.1) } else { strain.means };
+            self.end_trial(now, worst, rate);
+            return 0.0;
+        }
+        let worst = match self.best {
+            Way::Volleys => strain.means,
+            Way::Steady(_) => strain.means.max(strain.hits.0),
+        };
+        let strain = self.strain.map_or(worst, |before| (before + worst) / 2.0);
+        self.rate = if self.strain.is_some() { (self.rate + rate) / 2.0 } else { rate };
+        let change = match self.best {
+            Way::Volleys => self.volleys.learn(strain),
+            Way::Steady(_) => self.steady.learn(strain, rate),
+        };
+        self.strain = Some(strain * change);
+        if self.rate < self.adopted / 2.0 {
+            // It was not what it seemed, or the neighbour does something else now.
+            (self.adopted, self.next, self.next_at, self.wait) =
+                (self.rate, Way::Volleys.unless(self.best), None, TRY_FIRST);
+        }
+        let settled = change <= 1.0 && (self.best != Way::Volleys || self.volleys.settled);
+        let changed = change != 1.0 || settled && strain <= STRAIN_MAX && self.begin_trial(now);
+        if changed { 0.0 } else { KEPT }
+    }
+
+    /// Its loss cannot be measured: volleys alone need no measurement.
+    pub fn be_cautious(&mut self) {
+        (self.best, self.trial) = (Way::Volleys, None);
+    }
+
+    fn begin_trial(&mut self, now: Instant) -> bool {
+        if now < *self.next_at.get_or_insert(now + self.wait) {
+            return false;
+        }
+        let faster = Steady { rate: FASTER_ASKED * self.rate, ..self.steady };
+        let steady = std::mem::replace(&mut self.steady, faster);
+        if let Way::Steady(size) = self.next {
+            self.steady.size = size;
+        }
+        self.trial = Some(Trial { way: self.next, steady });
+        true
+    }
+
+    fn end_trial(&mut self, now: Instant, strain: f64, rate: f64) {
+        let Some(trial) = self.trial.take() else { return };
+        if strain <= STRAIN_MAX && rate >= FASTER * self.rate {
+            (self.best, self.rate, self.strain, self.adopted) = (trial.way, rate, Some(strain), rate);
+            self.wait = TRY_FIRST;
+        } else {
+            self.steady = trial.steady;
+        }
+        let tried = self.next;
+        self.next = tried.next().unless(self.best);
+        if tried == Way::Volleys || self.next == Way::Steady(0) {
+            self.wait = (2 * self.wait).min(TRY_MAX);
+        }
+        self.next_at = Some(now + self.wait);
+    }
+}
+
+impl Way {
+    /// Another one instead of this.
+    fn unless(self, other: Way) -> Way {
+        if self == other { self.next() } else { self }
+    }
+
+    fn next(self) -> Way {
+        match self {
+            Way::Volleys => Way::Steady(0),
+            Way::Steady(size) if size + 1 < SIZES.len() => Way::Steady(size + 1),
+            Way::Steady(_) => Way::Volleys,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Volleys {
+    /// That the neighbour may lose.
+    loss: f64,
+    share: f64,
+    bytes: u64,
+    bytes_max: u64,
+    /// Of the running volley.
+    began: Option<Instant>,
+    left: u64,
+    next: Instant,
+    /// The neighbour does not notice them.
+    unseen: bool,
+    /// Their size fits.
+    settled: bool,
+}
+
+impl Volleys {
+    fn new(loss: f64, bytes_max: u64, now: Instant) -> Volleys {
+        Volleys {
+            loss,
+            share: SHARE_FIRST * loss,
+            bytes: VOLLEY_MIN,
+            bytes_max: bytes_max.max(VOLLEY_MIN),
+            began: None,
+            left: 0,
+            next: now,
+            unseen: false,
+            settled: false,
+        }
+    }
+
+    /// A pause goes on over the windows.
+    fn begin(&mut self, now: Instant) {
+        (self.began, self.next) = (None, self.next.max(now));
+    }
+
+    fn admit(&mut self, now: Instant, in_flight: usize, known: Known) -> Admission {
+        if let Some(began) = self.began
+            && self.left == 0
+        {
+            if in_flight > 0 {
+                return Admission::Wait(None);
+            }
+            self.end(now, now - began, known);
+        }
+        if now < self.next {
+            return Admission::Wait(Some(self.next));
+        }
+        if self.began.is_none() {
+            (self.began, self.left) = (Some(now), self.bytes);
+        }
+        Admission::Start { bytes_max: (self.bytes / 4).max(VOLLEY_MIN).min(self.left) }
+    }
+
+    /// The pause behind a volley, and the size of the next.
+    fn end(&mut self, now: Instant, took: Duration, known: Known) {
+        let took = took.as_secs_f64().max(1e-6);
+        let unseen = UNSEEN * known.service_time;
+        let period = IOS_A_VOLLEY * known.service_time;
+        if self.bytes == VOLLEY_MIN {
+            self.unseen = took <= 1.5 * unseen;
+        }
+        let (share, length, pause_min) = if self.unseen {
+            (self.share, unseen, 0.0)
+        } else if known.cautious {
+            (self.share.min(SHARE_CAUTIOUS * self.loss), unseen, period)
+        } else {
+            (self.share, period * self.share, period * (1.0 - self.share))
+        };
+        let fit = (length / took).clamp(0.5, 2.0);
+        self.bytes = ((self.bytes as f64 * fit) as u64).clamp(VOLLEY_MIN, self.bytes_max);
+        let at_bound = self.bytes == VOLLEY_MIN || self.bytes == self.bytes_max;
+        self.settled = at_bound || (0.7..1.4).contains(&(length / took));
+        let pause = (took * (1.0 / share - 1.0)).max(pause_min);
+        (self.began, self.next) = (None, now + Duration::from_secs_f64(pause.min(60.0)));
+    }
+
+    /// By which factor they take more of the time from now on.
+    fn learn(&mut self, strain: f64) -> f64 {
+        let before = self.share;
+        let share = before * change(strain);
+        self.share = share.clamp(SHARE_MIN * self.loss, SHARE_MAX * self.loss);
+        self.share / before
+    }
+}
+
+/// By which factor the rate may change.
+fn change(strain: f64) -> f64 {
+    match strain {
+        ..0.3 => 1.5,
+        ..0.5 => 1.2,
+        ..STRAIN_GOAL => 1.05,
+        ..=STRAIN_MAX => 1.0,
+        _ => (STRAIN_GOAL / strain).max(BACK),
+    }
+}
+
+/// I/O at a constant rate, while less than a depth is in flight.
+#[derive(Clone, Copy, Debug)]
+struct Steady {
+    /// Of `SIZES`.
+    size: usize,
+    rate: f64,
+    next: Instant,
+}
+
+impl Steady {
+    fn admit(&mut self, now: Instant, in_flight: usize) -> Admission {
+        let (bytes_max, depth) = SIZES[self.size];
+        if now < self.next {
+            Admission::Wait(Some(self.next))
+        } else if in_flight >= depth {
+            // Any completion asks again.
+            Admission::Wait(Some(now + CATCH_UP))
+        } else {
+            Admission::Start { bytes_max }
+        }
+    }
+
+    fn spend(&mut self, bytes: u64, now: Instant) {
+        let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+        self.next = self.next.max(earliest) + Duration::from_secs_f64(bytes as f64 / self.rate);
+    }
+
+    /// By which factor its rate changes.
+    fn learn(&mut self, strain: f64, reached: f64) -> f64 {
+        let before = self.rate;
+        // Where the disk does not do more, a higher rate means nothing.
+        self.rate = (before * change(strain)).min(FASTER_ASKED * reached.max(1.0));
+        self.rate / before
+    }
+}

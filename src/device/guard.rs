@@ -291,7 +291,10 @@ impl OpenedCandidate {
         findings.forced.extend(candidate.check_unused(usage, force)?);
         if candidate.block.is_some() {
             let unread = blkid::unread(&findings.signatures).map(|why| refusal::unprobed(&why));
-            let found = [unread, usage.in_zpool(&findings.signatures), usage::shared(&findings.signatures)];
+            // Of a snapshot's store it is the snapshot that is held.
+            let alone = || !findings.forced.iter().any(|forced| forced.force == Some(Force::SnapshotCow));
+            let in_zpool = usage.in_zpool(candidate.place, &findings.signatures, alone);
+            let found = [unread, in_zpool, usage::shared(&findings.signatures)];
             let mut found = found.into_iter().flatten();
             found.try_for_each(|refusal| overridden(refusal, force, &mut findings.forced))?;
         }

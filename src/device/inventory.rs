@@ -19,6 +19,7 @@ use super::refusal::{self, Refusal};
 use super::usage::{self, Usage};
 use super::{DeviceNumber, Tree};
 use crate::error::{Error, Result};
+use crate::io::{Access, Target};
 use crate::parallel;
 
 /// One device, with what stands on it.
@@ -128,11 +129,13 @@ impl<'a> InventoryScan<'a> {
         if let Some(unread) = blkid::unread(signatures) {
             return Ok(Some(refusal::unprobed(&unread)));
         }
-        if let Some(refusal) = self.usage.in_zpool(signatures).or_else(|| usage::shared(signatures)) {
+        let (place, node) = (Place::Device(block.number()), self.tree.dev.join(block.name()));
+        let in_zpool =
+            self.usage.in_zpool(place, signatures, || Target::open(&node, Access::ReadAlone).is_ok());
+        if let Some(refusal) = in_zpool.or_else(|| usage::shared(signatures)) {
             return Ok(Some(refusal));
         }
-        let node = self.tree.dev.join(block.name());
-        let opened = self.usage.open_elsewhere(Place::Device(block.number()), &self.openers, &node);
+        let opened = self.usage.open_elsewhere(place, &self.openers, &node);
         Ok(opened.or_else(|| Some(refusal::unseen(self.openers.unseen.first()?))))
     }
 }

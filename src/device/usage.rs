@@ -218,6 +218,14 @@ impl Usage {
         Ok(refusals)
     }
 
+    /// Whether other disks may be the target, or a disk that it stands on.
+    fn has_twins(&self, target: Place) -> bool {
+        self.chain(target).iter().any(|shared| match shared.place {
+            Place::Device(number) => self.stack.twins.iter().any(|twins| twins.beside(number).is_some()),
+            Place::File(_) => false,
+        })
+    }
+
     /// What the kernel did not say of the devices that share bytes with the target.
     fn unread(&self, target: Place) -> Vec<Refusal> {
         let sharing = self.sharing(target);
@@ -360,13 +368,23 @@ impl Usage {
         self.stack.graph.files().collect()
     }
 
-    /// Members of an imported pool have no holder in sysfs: their label names the pool.
-    pub fn in_zpool(&self, signatures: &[Signature]) -> Option<Refusal> {
+    /// Members of an imported pool have no holder in sysfs: their label names the pool, and whoever wrote to
+    /// the device could have put any name there. ZFS opens its members exclusively, so that a device which
+    /// `opens_alone` is no member of a pool; by another path of the same disk it could still be.
+    pub fn in_zpool(
+        &self,
+        target: Place,
+        signatures: &[Signature],
+        opens_alone: impl FnOnce() -> bool,
+    ) -> Option<Refusal> {
         let member = |signature: &&Signature| {
             signature.kind == "zfs_member"
                 && signature.label.as_ref().is_some_and(|pool| self.pools.contains(pool))
         };
         let pool = signatures.iter().find(member)?.label.as_ref()?;
+        if !self.has_twins(target) && opens_alone() {
+            return None;
+        }
         let what = format!("it is a member of the imported ZFS pool {pool}");
         Some(Refusal::new(
             format!("in ZFS pool {pool}"),

@@ -124,7 +124,7 @@ impl Candidate {
 
     fn zpool_member(&self, usage: &Usage) -> Option<Refusal> {
         let file = File::open(&self.identity.node).ok()?;
-        usage.in_zpool(&blkid::signatures(&file).ok()?)
+        usage.in_zpool(self.place, &blkid::signatures(&file).ok()?, || false)
     }
 
     /// A path can be given to another device between the check and the open.

@@ -181,20 +181,23 @@ fn zfs_label(pool: &str) -> Vec<u8> {
     label
 }
 
+/// ZFS opens its members exclusively, and whoever may write to a device can write any label.
 #[test]
-fn a_member_of_an_imported_zfs_pool_is_refused_and_of_an_exported_one_taken() {
+fn a_label_of_an_imported_zfs_pool_is_refused_only_where_the_device_is_held() {
     let Some(device) = Loop::new(&zfs_label("tank"), &[]) else { return };
     let fake = FakeTree::new();
-    let claim_beside = |pool: &str| {
-        fs::create_dir_all(fake.tree.proc.join("spl/kstat/zfs").join(pool)).unwrap();
-        let tree = Tree { proc: fake.tree.proc.clone(), ..Tree::real() };
+    fs::create_dir_all(fake.tree.proc.join("spl/kstat/zfs/tank")).unwrap();
+    let tree = Tree { proc: fake.tree.proc.clone(), ..Tree::real() };
+    let claim = || {
         let deadline = Instant::now() + LONG_WAIT;
         claim(&tree, &Request { path: &device.node, image: false, deadline, force: &[] })
     };
-    let taken = claim_beside("other").unwrap();
+    let taken = claim().unwrap();
     assert_eq!(taken.findings().signatures[0].label.as_deref(), Some("tank"));
     drop(taken);
-    let refused = claim_beside("tank").unwrap_err();
+    let flags = libc::O_EXCL | libc::O_CLOEXEC;
+    let _member = File::options().read(true).custom_flags(flags).open(&device.node).unwrap();
+    let refused = claim().unwrap_err();
     assert_says(&refused, Kind::Refused, &["member of the imported ZFS pool tank", "zpool export tank"]);
 }
 

@@ -335,13 +335,26 @@ fn a_shared_file_system_is_refused_in_any_case_and_in_a_partition() {
 #[test]
 fn a_pool_is_in_use_when_it_is_imported() {
     let fake = FakeTree::new();
-    let member = [signature("zfs_member", None)];
-    assert_eq!(Usage::read(&fake.tree).unwrap().in_zpool(&member), None);
+    let disk = Place::Device(fake.device(SDA, "8:0"));
+    let in_zpool = |fake: &FakeTree, kind, opens_alone| {
+        let found = [signature(kind, None)];
+        Usage::read(&fake.tree).unwrap().in_zpool(disk, &found, || opens_alone)
+    };
+    assert_eq!(in_zpool(&fake, "zfs_member", false), None);
     fake.write("proc/spl/kstat/zfs/tank/state", "ONLINE\n");
-    let refusal = Usage::read(&fake.tree).unwrap().in_zpool(&member).unwrap();
+    let refusal = in_zpool(&fake, "zfs_member", false).unwrap();
     assert!(refusal.what.contains("imported ZFS pool tank") && refusal.remedy.contains("zpool export tank"));
+    assert_eq!(in_zpool(&fake, "zfs_member", true), None, "a pool would hold it");
     fake.write("proc/spl/kstat/zfs/dbgmsg", "");
-    assert_eq!(Usage::read(&fake.tree).unwrap().in_zpool(&[signature("ext4", None)]), None);
+    assert_eq!(in_zpool(&fake, "ext4", false), None);
+}
+
+#[test]
+fn a_zfs_label_counts_where_another_path_may_be_the_member() {
+    let (fake, disk) = two_disks(["ONE", "ONE"], ["", ""], false);
+    fake.write("proc/spl/kstat/zfs/tank/state", "ONLINE\n");
+    let found = [signature("zfs_member", None)];
+    assert!(Usage::read(&fake.tree).unwrap().in_zpool(Place::Device(disk), &found, || true).is_some());
 }
 
 #[test]

@@ -194,6 +194,8 @@ class Cinder:
             f"osapi_volume_listen_port = {API_PORT}",
             "osapi_volume_workers = 1",
             "rootwrap_config = /etc/cinder/rootwrap.conf",
+            "[oslo_messaging_notifications]",
+            "driver = log",
             "[oslo_concurrency]",
             "lock_path = /mnt/cinder/lock",
             "[database]",

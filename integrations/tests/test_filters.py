@@ -41,7 +41,8 @@ def test_the_file_is_made_from_the_command_lines():
 def test_every_command_of_the_driver_passes(machine):
     paces = [{"yields": yields, "rate": rate} for yields, rate in product((True, False), (None, "200MiB/s"))]
     extents = ({}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True})
-    forces = [{"unseen": unseen, "copies": copies} for unseen, copies in product((False, True), repeat=2)]
+    kinds = ("shared_fs", "unseen", "copies")
+    forces = [dict(zip(kinds, forced, strict=True)) for forced in product((False, True), repeat=3)]
     wipes = [
         replace(WIPE, **pace, **extent, **force) for pace, extent, force in product(paces, extents, forces)
     ]
@@ -81,7 +82,6 @@ def other_values():
     yield {"method": "zero --force shared-fs"}
     yield {"verify": "nist-r1"}
     yield {"method": "discard", "verify": "none"}
-    yield {"method": "discard", "size": "64MiB"}
     for ionice in ("realtime:9", "realtime:0", "best-effort:8"):
         yield {"ionice": ionice}
     for wait in ("-1", "0", "10000", "9" * 40):
@@ -119,25 +119,35 @@ def other_folders():
 
 
 def forces():
-    """`unseen` and `copies` pass, each once, in this order; no other kind does."""
+    """Three kinds pass; no other does, and none in another form."""
     words = WIPE.words()
-    for kind in ("shared-fs", "snapshot-cow", "unprobed", "same-serial", "unseen ", "all", ""):
-        yield [*words, "--force", kind]
-        yield [*words[:3], "--force", kind, *words[3:]]
+    for kind in ("snapshot-cow", "unprobed", "same-serial", "unseen ", "all", ""):
         yield [*words, f"--force={kind}"]
-        yield [*words, "--force", "unseen", "--force", kind]
-        yield [*KEY.words(), "--force", kind]
-    for words in (WIPE.words(), KEY.words()):
-        yield [*words, "--force", "unseen", "--force", "unseen"]
-        yield [*words, "--force", "copies", "--force", "unseen"]
-        yield [*words, "--force", "unseen,copies"]
+        yield [*words[:3], f"--force={kind}", *words[3:]]
+        yield [*words, "--force=unseen", f"--force={kind}"]
+        yield [*KEY.words(), f"--force={kind}"]
+    for words in (WIPE.words(), DISCARD.words(), KEY.words()):
+        yield [*words, "--force", "unseen"]
+        yield [*words[:3], "--force=unseen", *words[3:]]
+        yield [*words, "--force=unseen,copies"]
         yield [*words, "--force"]
+
+
+def of_other_commands():
+    """What another command of the driver's may have."""
+    for option in ("--size=64MiB", "--prefer-key"):
+        yield [*DISCARD.words(), option]
+        yield [*KEY.words(), option]
+    for option in ("--yield", "--rate=1MiB/s"):
+        yield [*KEY.words(), option]
+        yield [*jobs("efface"), option]
+    yield [*WIPE.words(), "--external-key", VOLUME]
 
 
 def with_newlines():
     """`$` matches before a newline at the end; no word of any line may have one."""
     split = split_snapshot("vg", f"_snapshot-{VOLUME}")
-    paced = replace(WIPE, rate="1MiB/s", size="64MiB", unseen=True, copies=True)
+    paced = replace(WIPE, rate="1MiB/s", size="64MiB", shared_fs=True, unseen=True, copies=True)
     for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), split):
         for place, word in enumerate(words[1:], 1):
             yield [*words[:place], word + "\n", *words[place + 1 :]]
@@ -154,6 +164,7 @@ def attempts():
         yield replace(KEY, external_key=secret).words()
     yield from other_folders()
     yield from forces()
+    yield from of_other_commands()
     yield from with_newlines()
     for more in (["--image"], ["--sign-key", "/etc/shadow"], ["/dev/sda"]):
         yield words + more
@@ -181,6 +192,17 @@ def test_no_other_command_passes(machine):
     commands = list(attempts())
     passed = [words for words, passes in zip(commands, answers(commands), strict=True) if passes]
     assert not passed
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--yield", "--yield"], ["--size=1MiB", "--prefer-key"], ["--size=1MiB", "--size=2MiB"]],
+)
+def test_what_passes_and_excludes_each_other_is_refused_by_efface(machine, more):
+    plain = replace(WIPE, yields=False).words()
+    assert answers([[*plain, *more]]) == [True]
+    refused = run(*plain, *more, check=False)
+    assert refused.returncode == 2 and "cannot be used" in refused.stderr, refused
 
 
 @pytest.mark.parametrize("words", [["efface", "list"], ["efface", "wipe", "/dev/loop200", "--yes"]])

@@ -271,6 +271,22 @@ def test_i3_i4_a_shared_file_system_is_refused(ramdisk, disks, shared, name):
     error = clean(ramdisk, disks[:1])[1]
     assert error is not None and name in error["details"] and "refused" in error["details"]
     assert disks[0].image.read_bytes() == before
+    chosen = {**OURS, "args": {"efface_shared_fs": True}}
+    result, error = clean(ramdisk, disks[:1], step=chosen)
+    assert error is None and not disks[0].holds_secrets()
+    [record] = result.values()
+    assert [forced["force"] for forced in record["findings"]["forced"]] == ["shared-fs"]
+
+
+@pytest.mark.parametrize("value", [False, "false"])
+def test_the_step_of_efface_keeps_a_shared_file_system_unless_it_is_asked(ramdisk, disks, value):
+    run("losetup", "--detach", disks[0].node)
+    disks[0] = Disk(201, 40 * MIB)
+    gfs2(disks[0])
+    refused = clean(ramdisk, disks[:1], step={**OURS, "args": {"efface_shared_fs": value}})[1]
+    assert "gfs2" in refused["details"] and disks[0].holds_secrets()
+    wrong = clean(ramdisk, disks[:1], step={**OURS, "args": {"efface_shared_fs": "perhaps"}})[1]
+    assert wrong is not None and disks[0].holds_secrets()
 
 
 @pytest.mark.parametrize("shared", [gfs2, vmfs_partition])

@@ -74,17 +74,29 @@ def test_the_record_is_the_only_new_one_of_the_volume(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "CERTIFICATES", str(tmp_path))
 
     def keep(name, volume):
-        Path(tmp_path, name).write_text(json.dumps({"name": name, "details": {"job": {"volume_id": volume}}}))
+        details = {"job": {"volume_id": volume}} if volume else {}
+        Path(tmp_path, name).write_text(json.dumps({"name": name, "details": details}))
 
-    keep("earlier.json", "a")
-    Path(tmp_path, "draft").write_text("no record")
-    before = record.names()
-    assert before == {"earlier.json"}
-    keep("neighbour.json", "b")
+    device = "/dev/mapper/vg-volume--1"
+    keep("efface-vg-volume--1-earlier.json", "a")
+    keep("efface-vg-volume--2-another.json", "a")
+    Path(tmp_path, "efface-vg-volume--1-draft").write_text("no record")
+    before = record.names(device)
+    assert before == {"efface-vg-volume--1-earlier.json"}
+    keep("efface-vg-volume--1-neighbour.json", "b")
+    keep("efface-vg-volume--1-by-hand.json", None)
     with pytest.raises(ValueError, match="0 new records"):
-        written_since(before, "a")
-    keep("new.json", "a")
-    assert written_since(before, "a")["name"] == "new.json"
-    keep("another.json", "a")
+        written_since(before, "a", device)
+    keep("efface-vg-volume--1-new.json", "a")
+    assert written_since(before, "a", device)["name"] == "efface-vg-volume--1-new.json"
+    keep("efface-vg-volume--1-another.json", "a")
     with pytest.raises(ValueError, match="2 new records"):
-        written_since(before, "a")
+        written_since(before, "a", device)
+
+
+def test_names_are_cut_as_effaces_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "CERTIFICATES", str(tmp_path))
+    long = "group+with-a-long-name" * 3 + "-volume"
+    kept = f"efface-{long.replace('+', '_')[:64]}-01234567.json"
+    Path(tmp_path, kept).write_text("{}")
+    assert record.names(f"/dev/mapper/{long}") == {kept}

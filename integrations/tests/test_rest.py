@@ -27,8 +27,8 @@ from conftest import (
 URL = f"http://127.0.0.1:{API_PORT}/v3/{PROJECT}"
 
 
-def call(method, path, body=None, timeout=60):
-    headers = {"X-Auth-Token": f"admin:{PROJECT}"}
+def call(method, path, body=None, timeout=60, version="3.0"):
+    headers = {"X-Auth-Token": f"admin:{PROJECT}", "OpenStack-API-Version": f"volume {version}"}
     return requests.request(method, URL + path, json=body, headers=headers, timeout=timeout)
 
 
@@ -110,6 +110,11 @@ def status(volume):
     return answer.json()["volume"]["status"] if answer.ok else answer.status_code
 
 
+def messages():
+    """What the tenant can read of what failed; the list came with version 3.3 of the API."""
+    return call("GET", "/messages", version="3.3").json()["messages"]
+
+
 def create():
     answer = call("POST", "/volumes", {"volume": {"size": 1, "name": "a tenant's"}})
     assert answer.status_code == 202, answer.text
@@ -143,7 +148,12 @@ def test_a_volume_that_is_not_cleared_is_kept_reset_and_deleted_again(services):
         os.close(held)
     assert volume.exists() and volume.secrets() == 3
     log = Path("/mnt/cinder-volume.log").read_text()
-    assert f"Volume {volume.id} is kept: {volume.node} was not cleared" in log
+    reason = f"{volume.node} was not cleared"
+    assert f"Volume {volume.id} is kept: {reason}" in log
+    [message] = [each for each in messages() if each["resource_uuid"] == volume.id]
+    assert message["message_level"] == "ERROR" and message["event_id"] == "VOLUME_VOLUME_006_001"
+    [sent] = [line for line in log.splitlines() if "volume.delete.error" in line]
+    assert volume.id in sent and f'"reason": "{reason}' in sent
     reset = {"os-reset_status": {"status": "available"}}
     assert call("POST", f"/volumes/{volume.id}/action", reset).status_code == 202
     assert delete(volume) == 404

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from cinder import context, exception, interface, objects
+from cinder.objects import fields
 from cinder.volume import configuration
 from cinder.volume.drivers import lvm
 from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from . import command, filters, record
+from . import command, filters, record, report
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ IO_CLASSES = {"0": "best-effort", "2": "best-effort", "3": "idle"}
 HOST_PID_NAMESPACE = 0xEFFFFFFC
 # To read the descriptors and the maps of all processes (linux/capability.h).
 CAPABILITIES = {"CAP_DAC_READ_SEARCH": 2, "CAP_SYS_PTRACE": 19}
+
+DETACHED = fields.VolumeAttachStatus.DETACHED
 
 # How long a volume may be busy while no process of efface is known to work on it.
 BUSY_SECONDS = 300
@@ -198,6 +201,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             "tenant": volume["project_id"],
             "ionice": io_priority(self.configuration.volume_clear_ionice),
             "wait": str(BUSY_SECONDS),
+            "shared_fs": is_detached(volume),
             "unseen": self._option("efface_accept_unseen"),
             "copies": self._accepts_copies(),
         }
@@ -222,21 +226,27 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                 )
             while self._running(device):
                 time.sleep(LEFT_BEHIND_SECONDS)
-            before = record.names() if self._accepts_copies() else set()
+            before = known_records(device)
             try:
                 self._execute(*words, run_as_root=True, check_exit_code=[0, *also_fine])
+                log_overridden(before, volume, device)
             except processutils.ProcessExecutionError as error:
                 residue = error.exit_code == command.RESIDUE
-                if residue and self._accepts_copies() and self._cleared_but_for_copies(before, volume):
+                if (
+                    residue
+                    and self._accepts_copies()
+                    and self._cleared_but_for_copies(before, volume, device)
+                ):
                     return
                 reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
                 LOG.error("Volume %s is kept: %s", volume["id"], reason)
+                report.kept(volume, reason)
                 raise exception.VolumeBackendAPIException(data=reason) from error
 
-    def _cleared_but_for_copies(self, before: set[str], volume: Any) -> bool:
+    def _cleared_but_for_copies(self, before: set[str], volume: Any, device: str) -> bool:
         """Whether the record says that only layers below the volume may hold what it held."""
         try:
-            copies = record.copies_alone(record.written_since(before, volume["id"]))
+            copies = record.copies_alone(record.written_since(before, volume["id"], device))
         except (OSError, ValueError, KeyError, TypeError) as error:
             LOG.error("Whether volume %s was cleared is not known from its record: %r", volume["id"], error)
             return False
@@ -317,6 +327,30 @@ def progress(job: dict[str, Any]) -> str:
     percent = 100 * job["done_bytes"] // max(1, job["total_bytes"])
     left = "an unknown time" if job["seconds_left"] is None else f"about {job['seconds_left']} s"
     return f"step {job['step']} of {job['steps']} ({job['step_name']}), {percent} % of all, {left} left"
+
+
+def known_records(device: str) -> set[str]:
+    try:
+        return record.names(device)
+    except OSError:
+        # With efface_copies = accept the service does not start without them.
+        return set()
+
+
+def log_overridden(before: set[str], volume: Any, device: str) -> None:
+    """What would have kept the volume, had the refusal not been overridden."""
+    try:
+        overridden = record.overridden(record.written_since(before, volume["id"], device))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        LOG.debug("The record of volume %s is not read: %r", volume["id"], error)
+        return
+    for what, kind in overridden:
+        LOG.warning("Volume %s is cleared although %s (--force %s)", volume["id"], what, kind)
+
+
+def is_detached(volume: Any) -> bool:
+    """Whether cinder knows of no server that has it; a snapshot never has one."""
+    return isinstance(volume, objects.Snapshot) or volume["attach_status"] == DETACHED
 
 
 def header_copies(volume: Any) -> list[str]:

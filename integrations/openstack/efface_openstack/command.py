@@ -54,12 +54,24 @@ class Order:
     ionice: str
     wait: str
     binary: str = "efface"
+    # A file system that other hosts may have mounted, on a volume that cinder knows to be detached.
+    shared_fs: bool = False
     # Refusals that the operator accepts: users that cannot be seen, layers that keep copies.
     unseen: bool = False
     copies: bool = False
 
-    def _words(self, command: str, *options: str) -> list[str]:
-        forced = [kind for kind in ("unseen", "copies") if getattr(self, kind)]
+    def words(self) -> list[str]:
+        return [*self._fixed(), *self.options()]
+
+    def options(self) -> list[str]:
+        """What a command line may have or not: one word each, after those that it always has."""
+        kinds = {"shared-fs": self.shared_fs, "unseen": self.unseen, "copies": self.copies}
+        return [f"--force={kind}" for kind, forced in kinds.items() if forced]
+
+    def _fixed(self) -> list[str]:
+        raise NotImplementedError
+
+    def _head(self, command: str) -> list[str]:
         return [
             self.binary,
             command,
@@ -70,8 +82,6 @@ class Order:
             *("--detail", f"job.volume_id={self.volume_id}"),
             *("--detail", f"job.tenant={self.tenant}"),
             *("--yes", "--quiet"),
-            *options,
-            *(word for kind in forced for word in ("--force", kind)),
         ]
 
 
@@ -87,18 +97,27 @@ class Wipe(Order):
     size: str | None = None
     prefer_key: bool = False
 
-    def words(self) -> list[str]:
-        options = ["--method", self.method, "--verify", self.verify]
-        options += ["--slots", self.slots, "--state-dir", JOBS, "--resume"]
+    def _fixed(self) -> list[str]:
+        return [
+            *self._head("wipe"),
+            *("--method", self.method),
+            *("--verify", self.verify),
+            *("--slots", self.slots),
+            *("--state-dir", JOBS),
+            "--resume",
+        ]
+
+    def options(self) -> list[str]:
+        options = super().options()
         if self.rate is not None:
-            options += ["--rate", self.rate]
+            options.append(f"--rate={self.rate}")
         elif self.yields:
             options.append("--yield")
         if self.prefer_key:
             options.append("--prefer-key")
         elif self.size is not None:
-            options += ["--size", self.size]
-        return self._words("wipe", *options)
+            options.append(f"--size={self.size}")
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +126,8 @@ class DestroyKey(Order):
 
     external_key: str
 
-    def words(self) -> list[str]:
-        return self._words("destroy-key", "--external-key", self.external_key)
+    def _fixed(self) -> list[str]:
+        return [*self._head("destroy-key"), "--external-key", self.external_key]
 
 
 def jobs(binary: str) -> list[str]:

@@ -1,18 +1,19 @@
 """`python3 -m efface_openstack.filters`: the rootwrap filters, made from the command lines themselves.
 
 rootwrap compares argument by argument, each with a pattern that has to fit all of it; a pattern may hold
-no comma, and the number of arguments is fixed. So there is a line for each shape that a command can have.
-It puts `$` behind the pattern, which matches before a newline at the end: so each ends with `\\Z`.
+no comma, and the number of arguments is fixed. So there is a line for each number of options that a
+command can have, and each of them may be any option of that command: a line for each combination would be
+thousands. What is given twice, or together with what excludes it, is refused by efface itself.
+rootwrap puts `$` behind the pattern, which matches before a newline at the end: so each ends with `\\Z`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
-from .command import DestroyKey, Wipe, jobs, split_snapshot
+from .command import DestroyKey, Order, Wipe, jobs, split_snapshot
 
 HEX = "[0-9a-f]"
 FIELDS = [f"{HEX}{{{digits}}}" for digits in (8, 4, 4, 4, 12)]
@@ -44,32 +45,30 @@ ORDER: dict[str, Any] = {
 }
 
 
+FORCED = {"shared_fs": True, "unseen": True, "copies": True}
+
+
 def wipes() -> Iterator[list[str]]:
     written = Wipe(
         **ORDER, method="(zero|shred|random)", verify="(none|standard|high|full)", slots=TO_99, yields=False
     )
     # What was discarded and not read shows nothing.
     discarded = replace(written, method="discard", verify="(standard|high|full)")
-    kinds = [
-        written,
-        replace(written, size=f"{TO_9999}MiB"),
-        replace(written, prefer_key=True),
-        discarded,
-    ]
-    for kind, unseen, copies in product(kinds, (False, True), (False, True)):
-        forced = replace(kind, unseen=unseen, copies=copies)
-        yield forced.words()
-        yield replace(forced, yields=True).words()
-        yield replace(forced, rate=RATE).words()
+    paced: list[dict[str, Any]] = [{"yields": True}, {"rate": RATE}, FORCED]
+    yield from shapes(written, *paced, {"size": f"{TO_9999}MiB"}, {"prefer_key": True})
+    yield from shapes(discarded, *paced)
 
 
-def keys() -> Iterator[list[str]]:
-    for unseen, copies in product((False, True), (False, True)):
-        yield DestroyKey(**ORDER, external_key=WORD, unseen=unseen, copies=copies).words()
+def shapes(order: Order, *optional: dict[str, Any]) -> Iterator[list[str]]:
+    """The command line with any number of its options."""
+    options = [word for fields in optional for word in replace(order, **fields).options()]
+    for number in range(len(options) + 1):
+        yield order.words() + [f"({'|'.join(options)})"] * number
 
 
 def lines() -> list[str]:
-    commands = [*wipes(), *keys(), jobs("efface")]
+    key = DestroyKey(**ORDER, external_key=WORD)
+    commands = [*wipes(), *shapes(key, FORCED), jobs("efface")]
     split = split_snapshot(GROUP, f"_snapshot-{UUID}")
     return [
         *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ironic_python_agent import errors, hardware, utils
 from oslo_concurrency import processutils
 from oslo_log import log
+from oslo_utils import strutils
 
 from .command import meaning
 
@@ -61,6 +62,10 @@ class EffaceHardwareManager(hardware.HardwareManager):
                 "argsinfo": {
                     "efface_method": {"description": "As efface wipe --method (zero)", "required": False},
                     "efface_verify": {"description": "As efface wipe --verify (standard)", "required": False},
+                    "efface_shared_fs": {
+                        "description": "true: erase file systems that other hosts may have mounted",
+                        "required": False,
+                    },
                 },
             }
         ]
@@ -76,19 +81,26 @@ class EffaceHardwareManager(hardware.HardwareManager):
         return wipe(block_device, [*passes(info, block_device), "--verify", "standard"])
 
     def efface_erase_devices(
-        self, node: Node, ports: list[Any], efface_method: str = "zero", efface_verify: str = "standard"
+        self,
+        node: Node,
+        ports: list[Any],
+        efface_method: str = "zero",
+        efface_verify: str = "standard",
+        efface_shared_fs: bool = False,
     ) -> dict[str, Any]:
         """All devices but those of the skip list, with a method that was chosen by hand.
 
         The arguments carry a prefix since the agent's dispatcher has a parameter `method` of its own.
         """
         info = node.get("driver_internal_info", {})
+        how = ["--method", efface_method, "--verify", efface_verify]
+        if strutils.bool_from_string(efface_shared_fs, strict=True):
+            how += ["--force", "shared-fs"]
         disks = hardware.dispatch_to_managers("list_block_devices_check_skip_list", node)
 
         def erase(disk: Disk) -> tuple[str, Any]:
             try:
                 reason = skipped(info, disk)
-                how = ["--method", efface_method, "--verify", efface_verify]
                 return disk.name, {"skipped": reason} if reason else wipe(disk, how)
             except errors.BlockDeviceEraseError as error:
                 return disk.name, error

@@ -58,7 +58,7 @@ pub struct WipeArgs {
     #[command(flatten)]
     many: ConcurrencyArgs,
 
-    /// Wait this long for a device that another process is closing or efface has locked
+    /// Wait this long for a busy device, not counting its holder's time in the queue of --slots
     #[arg(long, default_value_t = 10, value_name = "SECONDS", conflicts_with = "no_wait")]
     wait: u32,
 
@@ -285,7 +285,7 @@ impl WipeArgs {
         let mut screen = TerminalObserver::new(self.output.options()?, self.yes);
         self.transfer.set_priority()?;
         let wait = if self.no_wait { 0 } else { self.wait.into() };
-        let deadline = Instant::now() + Duration::from_secs(wait);
+        let wait = Duration::from_secs(wait);
         let targets = match &self.plan {
             Some(file) => Targets::Plan(PlanFile::read(file)?),
             None => Targets::Devices {
@@ -294,11 +294,11 @@ impl WipeArgs {
                 expected: self.expect.expected(),
             },
         };
-        let (details, evidence) = self.keep.prepare(targets.count(), deadline)?;
+        let (details, evidence) = self.keep.prepare(targets.count(), Instant::now() + wait)?;
         let session = session::Wipe {
             targets,
             settings: self.transfer.settings()?,
-            deadline,
+            wait,
             journals: self.state.open(),
             resume: self.resume,
             parallel: self.many.parallel(),

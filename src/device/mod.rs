@@ -1,5 +1,6 @@
 //! Block devices as the kernel shows them, and the guard in front of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -106,6 +107,22 @@ impl Tree {
     pub fn boot_id(&self) -> String {
         let file = self.proc.join("sys/kernel/random/boot_id");
         std::fs::read_to_string(file).unwrap_or_default().trim().to_string()
+    }
+
+    /// Whether a disk that was known by these marks is gone for good: a mapping, or a loop device without a
+    /// name of its own. A disk with a serial number may be plugged in again.
+    pub fn is_gone(&self, disk: &BTreeMap<String, String>) -> bool {
+        let (attribute, value) = match (disk.get("dm_uuid"), disk.get("disk_sequence")) {
+            (Some(uuid), _) => ("dm/uuid", uuid),
+            (None, Some(sequence)) => ("diskseq", sequence),
+            (None, None) => return false,
+        };
+        let disks = self.sys.join("class/block");
+        let is_it = |name: &String| {
+            let text = fs::read_to_string(disks.join(name).join(attribute));
+            text.map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |text| text.trim() == value)
+        };
+        kernel::sysfs::entries(&disks).is_ok_and(|names| !names.is_empty() && !names.iter().any(is_it))
     }
 }
 

@@ -89,6 +89,19 @@ pub(super) fn this_process() -> JobProcess {
     JobProcess { pid: std::process::id(), boot_id: Tree::real().boot_id() }
 }
 
+fn owned(marks: BTreeMap<&'static str, String>) -> BTreeMap<String, String> {
+    marks.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+}
+
+fn name(disk: &BTreeMap<String, String>) -> String {
+    sha256(format!("{disk:?}").as_bytes())[..32].to_string()
+}
+
+/// As [`Entry::name`], of a disk that may have no journal yet.
+pub(super) fn name_of(identity: &Identity) -> Option<String> {
+    identity.enduring().map(|marks| name(&owned(marks)))
+}
+
 impl Entry {
     /// A wipe that has done nothing yet. `None` for a disk without marks of its own, and for a plan with
     /// keys.
@@ -96,7 +109,7 @@ impl Entry {
         let (Some(marks), None) = (subject.identity.enduring(), &plan.keys) else { return None };
         Some(Entry {
             efface_journal: VERSION,
-            disk: marks.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+            disk: owned(marks),
             device: printable_path(subject.device),
             outline: subject.outline.clone(),
             plan: plan.clone(),
@@ -111,7 +124,7 @@ impl Entry {
 
     /// What the files of the disk are called, without their extensions.
     pub(super) fn name(&self) -> String {
-        sha256(format!("{:?}", self.disk).as_bytes())[..32].to_string()
+        name(&self.disk)
     }
 
     /// Whether another process may resume it.

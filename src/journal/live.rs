@@ -11,8 +11,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::entry::Entry;
+use super::entry::{Entry, name_of};
 use super::store::{JournalStore, Running, StoredEntry};
+use crate::device::identity::Identity;
 use crate::engine::status::JobStatus;
 use crate::printable::printable_path;
 use crate::verdict::Verdict;
@@ -159,6 +160,11 @@ impl JournalStore {
             ListedJob::Ended(summary) => (4, summary.written.to_string()),
         });
         Ok(jobs)
+    }
+
+    /// Whether a process has claimed this disk, and waits to begin with it.
+    pub fn is_waiting(&self, identity: &Identity) -> bool {
+        name_of(identity).is_some_and(|name| matches!(self.lock_state(&name), LockState::Waiting))
     }
 
     /// A lock whose status cannot be read is a lock: its process has not written one yet. What cannot be

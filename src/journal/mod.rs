@@ -21,8 +21,8 @@ use self::entry::{DiskState, this_process};
 pub use self::live::{ListedJob, LiveStatus, Summary};
 pub use self::store::JournalStore;
 use self::store::{Running, StoredEntry};
-use crate::device::WriteCounter;
 use crate::device::identity::Identity;
+use crate::device::{Tree, WriteCounter};
 use crate::engine::fleet::SaveCheckpoint;
 use crate::engine::job::{Checkpoint, Resume};
 use crate::engine::status::JobStatus;
@@ -173,9 +173,9 @@ impl Journals {
         })
     }
 
-    /// Removes the oldest of the ended wipes, when all jobs have ended.
+    /// Removes the oldest of the ended wipes and those whose volume is gone, when all jobs have ended.
     pub fn prune(&self) {
-        let pruned = self.folder.prune();
+        let pruned = self.folder.prune(&Tree::real());
         pruned.unwrap_or_else(|error| tracing::debug!("old journals are not removed: {error}"));
     }
 }

@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
-
 use super::entry::Entry;
 use super::key::SealKey;
+use crate::device::Tree;
 use crate::directory::{Directory, Lock, MODE_PRIVATE};
 
 /// A larger file is no journal.
@@ -135,21 +134,30 @@ impl JournalStore {
         }))
     }
 
-    /// Removes the oldest of the ended wipes.
-    pub(super) fn prune(&self) -> io::Result<()> {
-        let ended = self.scan()?.filter(|(_, entry)| !entry.is_resumable());
-        let mut ended: Vec<(Timestamp, String)> = ended.map(|(name, entry)| (entry.written, name)).collect();
+    /// Removes the oldest of the ended wipes, and what no disk is left to be resumed for.
+    pub(super) fn prune(&self, tree: &Tree) -> io::Result<()> {
+        let (mut ended, mut useless) = (Vec::new(), Vec::new());
+        for (name, entry) in self.scan()? {
+            if !entry.is_resumable() {
+                ended.push((entry.written, name));
+            } else if tree.is_gone(&entry.disk) {
+                useless.push(name);
+            }
+        }
         ended.sort();
         let old = ended.len().saturating_sub(ENDED_MAX);
-        ended.iter().take(old).try_for_each(|(_, name)| self.remove_ended(name))
+        useless.extend(ended.into_iter().take(old).map(|(_, name)| name));
+        useless.iter().try_for_each(|name| self.remove_useless(tree, name))
     }
 
     /// Another process may have begun a wipe of this disk since the scan: the journal is removed only
-    /// where, under its lock, it is still ended.
-    fn remove_ended(&self, name: &str) -> io::Result<()> {
+    /// where, under its lock, it is still useless.
+    fn remove_useless(&self, tree: &Tree, name: &str) -> io::Result<()> {
         let Some(_running) = self.lock(name, Instant::now())? else { return Ok(()) };
         match self.read(name) {
-            StoredEntry::Entry(entry) if !entry.is_resumable() => self.directory.remove(journal(name)),
+            StoredEntry::Entry(entry) if !entry.is_resumable() || tree.is_gone(&entry.disk) => {
+                self.directory.remove(journal(name))
+            }
             _ => Ok(()),
         }
     }
@@ -161,8 +169,11 @@ fn journal(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::super::tests::{begin, disk};
     use super::*;
+    use crate::device::identity::Identity;
     use crate::verdict::Verdict;
 
     fn folder() -> (tempfile::TempDir, JournalStore) {
@@ -189,7 +200,7 @@ mod tests {
         let mut names: Vec<(Timestamp, String)> =
             folder.scan().unwrap().map(|(name, entry)| (entry.written, name)).collect();
         names.sort();
-        folder.prune().unwrap();
+        folder.prune(&Tree::real()).unwrap();
         let mut expected: Vec<String> = names.into_iter().skip(5).map(|(_, name)| journal(&name)).collect();
         expected.push("journal.key".into());
         expected.sort();
@@ -204,7 +215,7 @@ mod tests {
         begin(&folder, &disk, false).unwrap().unwrap().journal.end(Verdict::Wiped);
         let name = folder.names().unwrap().remove(0);
         let kept = || {
-            folder.remove_ended(&name).unwrap();
+            folder.remove_useless(&Tree::real(), &name).unwrap();
             files(&path).contains(&journal(&name))
         };
         let other = JournalStore::open(path.path()).unwrap();
@@ -216,5 +227,40 @@ mod tests {
         begin(&other, &disk, true).unwrap().unwrap().journal.end(Verdict::Wiped);
         assert!(!kept(), "it has ended");
         assert_eq!(files(&path), ["journal.key"]);
+    }
+
+    #[test]
+    fn what_is_to_be_resumed_on_a_volume_that_is_gone_is_forgotten() {
+        let (path, folder) = folder();
+        let fake = tempfile::tempdir().unwrap();
+        let tree_at = |sys: PathBuf| {
+            let mut tree = Tree::real();
+            tree.sys = sys;
+            tree
+        };
+        let tree = tree_at(fake.path().into());
+        let uuid = |name: &str| fake.path().join("class/block").join(name).join("dm/uuid");
+        let set = |name: &str, text: &str| {
+            std::fs::create_dir_all(uuid(name).parent().unwrap()).unwrap();
+            std::fs::write(uuid(name), text).unwrap();
+        };
+        set("dm-0", "LVM-other\n");
+        let volume = Identity { dm_uuid: Some("LVM-volume".into()), ..disk("/dev/mapper/volume", None) };
+        for disk in [&volume, &disk("/dev/sda", Some("Z1"))] {
+            begin(&folder, disk, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
+        }
+        let kept = || {
+            folder.prune(&tree).unwrap();
+            files(&path).iter().filter(|file| file.ends_with(".journal")).count()
+        };
+        set("dm-1", "LVM-volume\n");
+        assert_eq!(kept(), 2, "it is there");
+        std::fs::remove_file(uuid("dm-1")).unwrap();
+        assert_eq!(kept(), 1, "the disk may be plugged in again");
+        let lost = tree_at(fake.path().join("nothing"));
+        begin(&folder, &volume, false).unwrap().unwrap().journal.end(Verdict::Interrupted);
+        folder.prune(&lost).unwrap();
+        set("dm-1", "LVM-volume\n");
+        assert_eq!(kept(), 2, "where nothing can be seen, nothing is gone");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -21,6 +21,7 @@ use crate::plan::Method;
 use crate::record::Assignment;
 use crate::record::details::Details;
 use crate::record::evidence::Evidence;
+use crate::verdict::Verdict;
 
 /// The targets and the order, or a plan file.
 #[non_exhaustive]
@@ -54,6 +55,27 @@ impl Targets {
         }
     }
 
+    /// While the process that holds a device waits in the queue itself, the wait begins again.
+    fn claim_within(
+        &self,
+        wait: Duration,
+        method: &Method,
+        refusals: &Refusals,
+        journals: Option<&JournalStore>,
+    ) -> Result<Vec<Claimed>> {
+        let queued = |(_, claim): &Claimed| {
+            let busy = claim.as_ref().err().filter(|record| record.verdict == Verdict::Busy);
+            let identity = busy.and_then(|record| record.identity.as_ref());
+            identity.zip(journals).is_some_and(|(identity, journals)| journals.is_waiting(identity))
+        };
+        loop {
+            let claimed = self.claim(method, Instant::now() + wait, refusals)?;
+            if wait.is_zero() || !claimed.iter().any(queued) {
+                return Ok(claimed);
+            }
+        }
+    }
+
     fn claim(&self, method: &Method, deadline: Instant, refusals: &Refusals) -> Result<Vec<Claimed>> {
         match self {
             Targets::Devices { devices, order, expected } => {
@@ -71,8 +93,8 @@ pub struct Wipe {
     pub targets: Targets,
     /// The same for all devices; checked against each before anything is written.
     pub settings: Settings,
-    /// Until when to wait for a busy device.
-    pub deadline: Instant,
+    /// How long to wait for a busy device; the time for which its holder waits in the queue does not count.
+    pub wait: Duration,
     /// Where journals are kept.
     pub journals: Option<JournalStore>,
     /// Resumes an interrupted wipe of the same disk.
@@ -103,7 +125,7 @@ impl Wipe {
         Wipe {
             targets: Targets::Devices { devices, order, expected: Expected::default() },
             settings: Settings::default(),
-            deadline: Instant::now(),
+            wait: Duration::ZERO,
             journals: None,
             resume: false,
             parallel: Parallel::default(),
@@ -118,14 +140,14 @@ impl Wipe {
     /// # Errors
     /// An invalid order; nothing was written then.
     pub fn run(self, observer: &mut dyn Observer) -> Result<Outcome> {
-        let Wipe { targets, settings, deadline, journals, resume, parallel, slots, details, evidence } = self;
+        let Wipe { targets, settings, wait, journals, resume, parallel, slots, details, evidence } = self;
         let tree = Tree::real();
         targets.order().check()?;
         let method = targets.order().method()?;
         let assignment = Assignment { method: method.name.clone(), details };
         let (image, started) = (targets.order().image, Timestamp::now());
         let refusals = Refusals { tree: &tree, assignment: &assignment, image, started };
-        let claimed = targets.claim(&method, deadline, &refusals)?;
+        let claimed = targets.claim_within(wait, &method, &refusals, journals.as_ref())?;
         let devices: Vec<PathBuf> = claimed.iter().map(|(path, _)| path.clone()).collect();
         for (claim, _) in claimed.iter().filter_map(|(_, claim)| claim.as_ref().ok()) {
             settings.check(&claim.geometry())?;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -450,8 +451,12 @@ fn last_ticket() -> u64 {
     names.filter_map(|name| name.strip_prefix("ticket-")?.parse().ok()).max().unwrap_or(0)
 }
 
+/// Of the tests that use the host's slots, one at a time.
+static SLOTS: Mutex<()> = Mutex::new(());
+
 #[test]
 fn eight_processes_share_two_slots_in_fifo_order() {
+    let _slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
     let devices: Vec<Loop> = (0..9).filter_map(|_| Loop::new(&vec![b'x'; 2 << 20], &[])).collect();
     let (9, Ok(state)) = (devices.len(), tempfile::tempdir()) else { return };
     let (ninth, devices) = devices.split_last().unwrap();
@@ -492,6 +497,27 @@ fn eight_processes_share_two_slots_in_fifo_order() {
     killed.wait().unwrap();
     let (_, code, stderr) = run(&devices[0].node, state.path(), &["--slots", "1", "--no-wait"]);
     assert_eq!(code, Some(0), "{stderr}");
+}
+
+/// The one that has the device locked works only after it has waited for its slot.
+#[test]
+fn the_time_that_a_devices_holder_waits_for_its_slot_does_not_count() {
+    let _slots = SLOTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let devices: Vec<Loop> = (0..2).filter_map(|_| Loop::new(&vec![b'x'; 8 << 20], &[])).collect();
+    let ([first, second], Ok(state)) = (&devices[..], tempfile::tempdir()) else { return };
+    let slow = ["--slots", "1", "--rate", "2MiB/s", "--verify", "none"];
+    let mut works = command(&first.node, state.path(), &slow).spawn().unwrap();
+    wait_for(&mut works, "\"progress\",\"step\":0");
+    let queued = command(&second.node, state.path(), &["--slots", "1"]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while jobs(state.path()).len() < 2 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let begun = Instant::now();
+    let (_, code, stderr) = run(&second.node, state.path(), &["--slots", "1", "--wait", "1"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(begun.elapsed() > Duration::from_secs(2), "the one before it was queued for longer");
+    assert_eq!([finish(works).1, finish(queued).1], [Some(0); 2]);
 }
 
 /// A device whose every write waits: a loop device over a file on a frozen file system.

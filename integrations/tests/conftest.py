@@ -174,7 +174,8 @@ class Volume:
 class Cinder:
     """cinder.conf, and the driver in a process of the service's user."""
 
-    def configure(self, **options):
+    def configure(self, DEFAULT=None, **options):
+        default = {"volume_service_inithost_offload": "True", **(DEFAULT or {})}
         backend = {
             "volume_driver": "efface_openstack.cinder.EffaceLVMDriver",
             "volume_group": GROUP,
@@ -194,6 +195,7 @@ class Cinder:
             f"osapi_volume_listen_port = {API_PORT}",
             "osapi_volume_workers = 1",
             "rootwrap_config = /etc/cinder/rootwrap.conf",
+            *(f"{name} = {value}" for name, value in default.items()),
             "[oslo_messaging_notifications]",
             "driver = log",
             "[oslo_concurrency]",
@@ -341,3 +343,9 @@ def traced(wrapped):
 def certificates():
     folder = Path("/var/lib/efface/certificates")
     return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+
+
+def job_states():
+    """The states that efface jobs shows."""
+    listed = run("efface", "jobs", "--json", "--state-dir", "/var/lib/efface/jobs").stdout
+    return [job["state"] for job in json.loads(listed)["jobs"]]

@@ -7,11 +7,27 @@ import signal
 import sqlite3
 import uuid
 from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from conftest import GFS2, GFS2_AT, PROJECT, STOCK, Volume, certificates, processes, run, wait_for, writers
+from conftest import (
+    GFS2,
+    GFS2_AT,
+    GROUP,
+    INTEGRATIONS,
+    PROJECT,
+    STOCK,
+    Volume,
+    certificates,
+    job_states,
+    processes,
+    run,
+    wait_for,
+    writers,
+)
 
+DROP_IN = INTEGRATIONS / "openstack/systemd/efface.conf"
 SLOW = {"efface_rate": "128MiB/s", "efface_yield": "false", "efface_verify": "none"}
 
 
@@ -107,9 +123,9 @@ def test_c2_stock_has_as_many_as_there_are_deletes(cinder, wrapped):
     at_once(cinder, 4, volume_driver=STOCK, volume_clear_size=128)
 
 
-def killed(cinder, volume, **options):
+def killed(cinder, volume, fields=None, **options):
     """A service that was killed while it cleared the volume; gives the wiper that it left behind."""
-    first = cinder.start(["delete_volume", volume.fields()], **options)
+    first = cinder.start(["delete_volume", volume.fields(**(fields or {}))], **options)
     wiper = wait_for(writers)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
@@ -153,6 +169,101 @@ def test_c3_a_wiper_that_was_killed_too_is_resumed(cinder):
     assert not volume.exists() and volume.secrets() == 0
     [wiped] = [record for record in certificates() if record["verdict"] == "wiped"]
     assert 0 < done < 512 << 20 and wiped["job"]["resumed"], "it was resumed"
+
+
+def requested(seconds_ago=0):
+    """What the API writes into a volume's row when its delete is requested."""
+    when = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
+    return {"terminated_at": when.isoformat()}
+
+
+CHECKED = {**SLOW, "efface_verify": "standard"}
+
+
+def test_a_volume_that_a_left_behind_wiper_has_cleared_is_not_wiped_again(cinder):
+    volume = cinder.create(Volume(), extents=64)
+    since = requested(seconds_ago=2)
+    killed(cinder, volume, fields=since, **CHECKED)
+    code, out, log = cinder.delete(volume, since, **CHECKED)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    assert [record["verdict"] for record in certificates()] == ["wiped"]
+    assert f"Volume {volume.id} was cleared by a process that was left behind" in out
+
+
+@pytest.mark.parametrize(
+    "since, again",
+    [
+        ({}, {}),
+        # It was in use in between, and deleted once more.
+        (requested(seconds_ago=-3600), {}),
+        (requested(), {"efface_method": "random"}),
+        (requested(), {"efface_verify": "none"}),
+        (requested(), {"volume_clear_size": 64}),
+    ],
+)
+def test_a_record_of_another_delete_or_order_does_not_count(cinder, since, again):
+    volume = cinder.create(Volume(), extents=64)
+    killed(cinder, volume, **CHECKED)
+    code, out, log = cinder.delete(volume, since, **{**CHECKED, **again})
+    assert code == 0, out + log
+    assert not volume.exists() and len(certificates()) == 2
+
+
+def test_a_volume_that_is_not_what_its_record_says_is_wiped_again(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    since = requested(seconds_ago=2)
+    killed(cinder, volume, fields=since, **CHECKED)
+    wait_for(lambda: not processes("efface"))
+    volume.fill()
+    code, out, log = cinder.delete(volume, since, **CHECKED)
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    assert len(certificates()) == 2 and "is wiped again: it is not what efface-" in out
+
+
+def test_a_wiper_that_was_left_behind_in_the_queue_is_waited_for(cinder):
+    """For longer than a volume may be busy."""
+    queue = {**SLOW, "efface_rate": "64MiB/s", "efface_slots": 1}
+    volumes = [cinder.create(Volume(), extents=256), cinder.create(Volume(), extents=16)]
+    first = cinder.start(["delete_volume", volumes[0].fields()], **queue)
+    wait_for(lambda: "running" in job_states())
+    second = cinder.start(["delete_volume", volumes[1].fields()], **queue)
+    wait_for(lambda: "waiting" in job_states())
+    os.kill(second.pid, signal.SIGKILL)
+    second.wait()
+    left = processes("efface")
+    assert len(left) == 2 and sorted(job_states()) == ["running", "waiting"]
+    again = cinder.start(["delete_volume", volumes[1].fields()], **queue)
+    wait_for(lambda: "waiting" not in job_states())
+    assert not set(processes("efface")) - set(left), "no other one was started while it was in the queue"
+    ends = [process.communicate(timeout=120) for process in (first, again)]
+    assert [process.returncode for process in (first, again)] == [0, 0], ends
+    assert "which is waiting" in "".join(ends[1])
+    assert not any(volume.exists() or volume.secrets() for volume in volumes)
+
+
+def test_the_journal_of_a_volume_that_is_gone_is_forgotten(cinder):
+    volume, other = cinder.create(Volume(), extents=128), cinder.create(Volume(), extents=16)
+    wiper = killed(cinder, volume, **{**SLOW, "efface_rate": "8MiB/s"})
+    wait_for(lambda: job_states() == ["running"])
+    os.kill(wiper, signal.SIGKILL)
+    wait_for(lambda: job_states() == ["resumable"])
+    # The ring of a killed process holds its device for some milliseconds.
+    wait_for(lambda: run("lvremove", "-f", f"{GROUP}/{volume.name}", check=False).returncode == 0)
+    assert cinder.delete(other)[0] == 0
+    assert job_states() == ["ended"]
+
+
+@pytest.mark.parametrize("offload, warned", [("True", False), ("False", True)])
+def test_a_service_that_deletes_before_it_is_up_says_so(cinder, offload, warned):
+    code, out, log = cinder.call(DEFAULT={"volume_service_inithost_offload": offload})
+    assert code == 0 and ("volume_service_inithost_offload = True" in out) == warned, out + log
+    # The drop-in says so before the service starts.
+    [check] = [line for line in DROP_IN.read_text().splitlines() if "volume_service" in line and "=" in line]
+    command = check.removeprefix("ExecStartPre=").replace("$$", "$")
+    ran = run("bash", "-c", command)
+    assert ("<4>efface: set volume_service_inithost_offload" in ran.stdout) == warned
 
 
 def test_c5_the_rate_limit_is_respected(cinder):

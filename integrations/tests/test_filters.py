@@ -10,7 +10,7 @@ import pytest
 from conftest import AS_CINDER, ENVIRONMENT, HERE, INTEGRATIONS, run
 
 from efface_openstack import filters
-from efface_openstack.command import CERTIFICATES, JOBS, DestroyKey, Wipe, jobs, split_snapshot
+from efface_openstack.command import CERTIFICATES, JOBS, DestroyKey, Wipe, jobs, split_snapshot, verify
 
 VOLUME = "0a1b2c3d-1111-2222-3333-444455556666"
 MAPPED = VOLUME.replace("-", "--")
@@ -53,6 +53,8 @@ def test_every_command_of_the_driver_passes(machine):
     wipes += [replace(WIPE, ionice="idle", wait="300", slots="99", tenant="a_project")]
     wipes += [replace(KEY, **force) for force in forces]
     commands = [wipe.words() for wipe in wipes]
+    name = f"efface-vg-volume--{MAPPED}-0123abcd.json"
+    commands += [verify("efface", ORDER["device"], "idle", name)]
     commands += [jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
     refused = [words for words, passes in zip(commands, answers(commands), strict=True) if not passes]
     assert not refused
@@ -144,6 +146,16 @@ def of_other_commands():
     yield [*WIPE.words(), "--external-key", VOLUME]
 
 
+def other_checks():
+    check = verify("efface", ORDER["device"], "idle", "efface-a.json")
+    [place] = [index for index, word in enumerate(check) if word.endswith("efface-a.json")]
+    for file in ("/etc/shadow", f"{CERTIFICATES}/../jobs/efface-a.json", f"{CERTIFICATES}/a.json", "-"):
+        yield [*check[:place], file, *check[place + 1 :]]
+    yield [word.replace(ORDER["device"], "/dev/sda") for word in check]
+    yield [*check, "--certificate-to=/root"]
+    yield [*check, "--image"]
+
+
 def with_newlines():
     """`$` matches before a newline at the end; no word of any line may have one."""
     split = split_snapshot("vg", f"_snapshot-{VOLUME}")
@@ -165,6 +177,7 @@ def attempts():
     yield from other_folders()
     yield from forces()
     yield from of_other_commands()
+    yield from other_checks()
     yield from with_newlines()
     for more in (["--image"], ["--sign-key", "/etc/shadow"], ["/dev/sda"]):
         yield words + more

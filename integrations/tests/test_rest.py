@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import textwrap
@@ -20,6 +21,8 @@ from conftest import (
     STOCK,
     Volume,
     certificates,
+    job_states,
+    processes,
     run,
     wait_for,
 )
@@ -158,6 +161,49 @@ def test_a_volume_that_is_not_cleared_is_kept_reset_and_deleted_again(services):
     assert call("POST", f"/volumes/{volume.id}/action", reset).status_code == 202
     assert delete(volume) == 404
     assert not volume.exists() and volume.secrets() == 0
+
+
+def kill(process):
+    """The service and its workers; what they started stays."""
+    for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        if Path(f"/proc/{child}/comm").read_text().strip() == "cinder-volume":
+            kill(child)
+    os.kill(int(process), signal.SIGKILL)
+
+
+def states():
+    """Of the volume services, as `openstack volume service list` shows them."""
+    listed = call("GET", "/os-services?binary=cinder-volume").json()["services"]
+    return [service["state"] for service in listed]
+
+
+SLOW = {
+    "efface_rate": "48MiB/s",
+    "efface_slots": "1",
+    "DEFAULT": {"service_down_time": "5", "report_interval": "1"},
+}
+
+
+@pytest.mark.parametrize("services", [SLOW], indirect=True)
+def test_a_killed_service_is_up_at_once_and_its_deletes_end_well(services):
+    """Two deletes: one is at work, the other waits for the slot."""
+    volumes = [create(), create()]
+    for volume in volumes:
+        assert call("DELETE", f"/volumes/{volume.id}").status_code == 202
+    wait_for(lambda: sorted(job_states()) == ["running", "waiting"])
+    left = processes("efface")
+    kill(services.running["cinder-volume"].pid)
+    services.running.pop("cinder-volume").wait()
+    assert processes("efface") == left
+    wait_for(lambda: states() == ["down"])
+    services.start("cinder-volume")
+    wait_for(lambda: states() == ["up"], 30)
+    third = create()
+    assert [status(volume) for volume in volumes] == ["deleting"] * 2, "they are not what it waited for"
+    wait_for(lambda: [status(volume) for volume in volumes] == [404] * 2, 120)
+    assert not any(volume.exists() or volume.secrets() for volume in volumes)
+    assert len(certificates()) == 2, "neither was wiped again"
+    assert third.exists() and third.secrets() == 3
 
 
 STAND_INS = {

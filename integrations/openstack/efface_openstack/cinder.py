@@ -106,6 +106,8 @@ BUSY_SECONDS = 300
 # Interval of the checks whether an efface that was left behind has ended.
 LEFT_BEHIND_SECONDS = 10
 PROGRESS_SECONDS = 60
+# States of `efface jobs` in which a process has the device.
+AT_WORK = ("running", "waiting")
 
 
 @interface.volumedriver
@@ -129,6 +131,11 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             # What was discarded and not read shows nothing; the filters do not admit it.
             raise exception.InvalidConfigurationValue(option="efface_verify", value="none")
         self._check_folders()
+        if not cfg.CONF.volume_service_inithost_offload:
+            LOG.warning(
+                "Where deletes are pending, this service stays down after a restart until their volumes are "
+                "cleared: set volume_service_inithost_offload = True in [DEFAULT]"
+            )
         missing = missing_to_see_all()
         if missing and not self._option("efface_accept_unseen"):
             LOG.warning(
@@ -159,7 +166,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             return
         self.vg.activate_lv(self._escape_snapshot(volume["name"]), is_snapshot=True)
         method = "discard" if how == "discard" else self._option("efface_method")
-        self._efface(self._wipe(volume, method=method).words(), volume)
+        self._clear(self._wipe(volume, method=method), volume)
 
     def _clear_volume(self, volume: Any, is_snapshot: bool = False) -> None:
         """Called where `volume_clear` is not none; what it raises keeps the volume."""
@@ -174,8 +181,51 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             prefer_key = not copies
             if copies:
                 LOG.info("Volume %s is overwritten: its key is also in %s", volume["id"], ", ".join(copies))
-        wipe = self._wipe(volume, method=self._option("efface_method"), prefer_key=prefer_key)
-        self._efface(wipe.words(), volume)
+        self._clear(self._wipe(volume, method=self._option("efface_method"), prefer_key=prefer_key), volume)
+
+    def _clear(self, wipe: command.Wipe, volume: Any) -> None:
+        """Wipes, unless a process that a killed service left behind has done it."""
+        self._wait_for_left_behind(wipe.device)
+        if certificate := self._cleared_by(wipe, volume):
+            LOG.info(
+                "Volume %s was cleared by a process that was left behind, and read again: %s",
+                volume["id"],
+                certificate,
+            )
+        else:
+            self._efface(wipe.words(), volume)
+
+    def _cleared_by(self, wipe: command.Wipe, volume: Any) -> str | None:
+        """The certificate of a wipe since the volume was out of use, if the device still is what it says."""
+        if wipe.prefer_key or isinstance(volume, objects.Snapshot) or volume["terminated_at"] is None:
+            return None
+        try:
+            size = device_bytes(wipe.device)
+            cleared = record.Cleared(
+                method=wipe.method,
+                verify=wipe.verify,
+                size_bytes=size,
+                area_bytes=int(wipe.size.removesuffix("MiB")) << 20 if wipe.size else size,
+                marks=record.device_marks(wipe.device),
+                boot_id=record.boot_id(),
+                since=volume["terminated_at"],
+            )
+            known = record.of_volume(record.names(wipe.device), volume["id"])
+            names = [name for name, each in known if cleared.fits(each)]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOG.info("Whether volume %s was cleared before is not known: %r", volume["id"], error)
+            return None
+        return next((name for name in names if self._still_fits(wipe, name)), None)
+
+    def _still_fits(self, wipe: command.Wipe, certificate: str) -> bool:
+        words = command.verify(wipe.binary, wipe.device, wipe.ionice, certificate)
+        try:
+            self._execute(*words, run_as_root=True)
+        except processutils.ProcessExecutionError as error:
+            reason = command.meaning(error.exit_code, error.stderr)
+            LOG.warning("%s is wiped again: it is not what %s says: %s", wipe.device, certificate, reason)
+            return False
+        return True
 
     def _wipe(self, volume: Any, *, method: str, prefer_key: bool = False) -> command.Wipe:
         order = self._order(volume)
@@ -217,31 +267,36 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             self.vg.activate_lv(name)
 
     def _efface(self, words: list[str], volume: Any, also_fine: Sequence[int] = ()) -> None:
-        """Runs efface, after the one that a killed service left behind has ended."""
+        """Runs efface, while no other process of it works on the device."""
         device = self.local_path(volume)
         with self._progress(device):
-            if job := self._running(device):
-                LOG.info(
-                    "%s is still cleared by process %d, which was left behind: waiting", device, job["pid"]
-                )
-            while self._running(device):
-                time.sleep(LEFT_BEHIND_SECONDS)
-            before = known_records(device)
-            try:
-                self._execute(*words, run_as_root=True, check_exit_code=[0, *also_fine])
-                log_overridden(before, volume, device)
-            except processutils.ProcessExecutionError as error:
-                residue = error.exit_code == command.RESIDUE
-                if (
-                    residue
-                    and self._accepts_copies()
-                    and self._cleared_but_for_copies(before, volume, device)
-                ):
+            while True:
+                self._wait_for_left_behind(device)
+                before = known_records(device)
+                try:
+                    self._execute(*words, run_as_root=True, check_exit_code=[0, *also_fine])
+                    log_overridden(before, volume, device)
                     return
-                reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
-                LOG.error("Volume %s is kept: %s", volume["id"], reason)
-                report.kept(volume, reason)
-                raise exception.VolumeBackendAPIException(data=reason) from error
+                except processutils.ProcessExecutionError as error:
+                    if error.exit_code == command.BUSY and self._at_work(device):
+                        # It waited for the device's lock as long as that other one was left behind.
+                        continue
+                    residue = error.exit_code == command.RESIDUE and self._accepts_copies()
+                    if residue and self._cleared_but_for_copies(before, volume, device):
+                        return
+                    reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
+                    LOG.error("Volume %s is kept: %s", volume["id"], reason)
+                    report.kept(volume, reason)
+                    raise exception.VolumeBackendAPIException(data=reason) from error
+
+    def _wait_for_left_behind(self, device: str) -> None:
+        """A killed service leaves its efface behind: at work, or in the queue for a slot."""
+        state = None
+        while job := self._at_work(device):
+            if job["state"] != state:
+                state = job["state"]
+                LOG.info("%s is left to an efface of an earlier service, which is %s", device, state)
+            time.sleep(LEFT_BEHIND_SECONDS)
 
     def _cleared_but_for_copies(self, before: set[str], volume: Any, device: str) -> bool:
         """Whether the record says that only layers below the volume may hold what it held."""
@@ -262,7 +317,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
         def report() -> None:
             while not ended.wait(PROGRESS_SECONDS):
-                job = self._running(device)
+                job = self._at_work(device)
                 if job:
                     LOG.info("%s: %s", device, progress(job))
 
@@ -274,15 +329,15 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             ended.set()
             thread.join()
 
-    def _running(self, device: str) -> dict[str, Any] | None:
+    def _at_work(self, device: str) -> dict[str, Any] | None:
         words = command.jobs(self._option("efface_binary"))
         try:
             found = json.loads(self._execute(*words, run_as_root=True)[0])["jobs"]
         except (processutils.ProcessExecutionError, ValueError, KeyError) as error:
             LOG.warning("The progress of %s cannot be read: %s", device, error)
             return None
-        running = (job for job in found if job["device"] == device and job["state"] == "running")
-        return next(running, None)
+        at_work = (job for job in found if job.get("device") == device and job["state"] in AT_WORK)
+        return next(at_work, None)
 
     def _accepts_copies(self) -> bool:
         return bool(self._option("efface_copies") == "accept")
@@ -324,6 +379,8 @@ def device_bytes(device: str) -> int:
 
 
 def progress(job: dict[str, Any]) -> str:
+    if job["state"] == "waiting":
+        return "waiting for a slot"
     percent = 100 * job["done_bytes"] // max(1, job["total_bytes"])
     left = "an unknown time" if job["seconds_left"] is None else f"about {job['seconds_left']} s"
     return f"step {job['step']} of {job['steps']} ({job['step_name']}), {percent} % of all, {left} left"

@@ -15,6 +15,7 @@ JOBS = "/var/lib/efface/jobs"
 REFUSED = 3
 NOT_SUPPORTED = 4
 RESIDUE = 5
+BUSY = 7
 
 MEANINGS = {
     1: "it failed",
@@ -128,6 +129,12 @@ class DestroyKey(Order):
 
     def _fixed(self) -> list[str]:
         return [*self._head("destroy-key"), "--external-key", self.external_key]
+
+
+def verify(binary: str, device: str, ionice: str, certificate: str) -> list[str]:
+    """Reads again what a certificate says: the blocks that were read then, and newly drawn ones."""
+    file = f"{CERTIFICATES}/{certificate}"
+    return [binary, "verify", device, "--ionice", ionice, "--certificate", file, "--quiet"]
 
 
 def jobs(binary: str) -> list[str]:

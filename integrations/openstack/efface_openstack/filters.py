@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .command import DestroyKey, Order, Wipe, jobs, split_snapshot
+from .command import DestroyKey, Order, Wipe, jobs, split_snapshot, verify
 
 HEX = "[0-9a-f]"
 FIELDS = [f"{HEX}{{{digits}}}" for digits in (8, 4, 4, 4, 12)]
@@ -28,6 +28,9 @@ WORD = "(?!.{256})[A-Za-z0-9_][A-Za-z0-9_-]*"
 TO_99 = "[1-9][0-9]?"
 TO_9999 = "[1-9][0-9]?[0-9]?[0-9]?"
 RATE = f"{TO_9999}[KMGT]iB/s"
+
+# In the folder of the certificates, as efface names them.
+CERTIFICATE = r"efface-[A-Za-z0-9_.-]+\.json"
 
 HEADER = """\
 # What the cinder service may have root do with efface, and nothing else.
@@ -68,7 +71,8 @@ def shapes(order: Order, *optional: dict[str, Any]) -> Iterator[list[str]]:
 
 def lines() -> list[str]:
     key = DestroyKey(**ORDER, external_key=WORD)
-    commands = [*wipes(), *shapes(key, FORCED), jobs("efface")]
+    check = verify("efface", ORDER["device"], ORDER["ionice"], CERTIFICATE)
+    commands = [*wipes(), *shapes(key, FORCED), check, jobs("efface")]
     split = split_snapshot(GROUP, f"_snapshot-{UUID}")
     return [
         *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),

@@ -20,13 +20,13 @@ LOG = logging.getLogger(__name__)
 def kept(volume: Any, reason: str) -> None:
     """Of a snapshot too. What cannot be sent is logged: the volume is kept in any case."""
     try:
-        _tell_tenant(volume)
+        _send_message(volume)
         _notify(volume, reason)
     except Exception:
         LOG.exception("No message or notification says that %s is kept", volume["id"])
 
 
-def _tell_tenant(volume: Any) -> None:
+def _send_message(volume: Any) -> None:
     of_project = context.get_admin_context()
     of_project.project_id = volume["project_id"]
     message: tuple[Any, Any, Any] = (Action.UNMANAGE_VOLUME, Resource.VOLUME, Detail.UNKNOWN_ERROR)

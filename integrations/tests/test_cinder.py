@@ -581,20 +581,25 @@ def asked(wrapped):
 
 
 @pytest.mark.parametrize(
-    "options, forces",
+    "options, words",
     [
-        ({}, ""),
-        ({"efface_accept_unseen": "true"}, " --force=unseen"),
-        ({"efface_copies": "accept"}, " --force=copies"),
-        ({"efface_accept_unseen": "true", "efface_copies": "accept"}, " --force=unseen --force=copies"),
+        ({}, " --yield=10%"),
+        ({"efface_accept_unseen": "true"}, " --force=unseen --yield=10%"),
+        ({"efface_copies": "accept"}, " --force=copies --yield=10%"),
+        (
+            {"efface_accept_unseen": "true", "efface_copies": "accept"},
+            " --force=unseen --force=copies --yield=10%",
+        ),
+        ({"efface_yield_loss": 5, "efface_yield_min": "32MiB/s"}, " --yield=5% --yield-min=32MiB/s"),
+        ({"efface_yield": "false", "efface_yield_min": "32MiB/s"}, ""),
     ],
 )
-def test_only_what_cinder_knows_and_the_options_accept_is_forced(cinder, asked, options, forces):
+def test_only_what_cinder_knows_and_the_options_accept_is_asked(cinder, asked, options, words):
     volume = cinder.create(Volume(), extents=16)
     code, out, log = cinder.delete(volume, **options)
     assert code == 0, out + log
-    [words] = asked()
-    assert words.endswith(f" --resume --force=shared-fs{forces} --yield")
+    [line] = asked()
+    assert line.endswith(f" --resume --force=shared-fs{words}")
     assert not volume.exists() and volume.secrets() == 0
 
 

@@ -39,7 +39,8 @@ def test_the_file_is_made_from_the_command_lines():
 
 
 def test_every_command_of_the_driver_passes(machine):
-    paces = [{"yields": yields, "rate": rate} for yields, rate in product((True, False), (None, "200MiB/s"))]
+    paces = [{"yields": None}, {"yields": "5%"}, {"yields": None, "rate": "200MiB/s"}]
+    paces += [{"yield_min": lowest} for lowest in ("0", "16MiB/s")]
     extents = ({}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True})
     kinds = ("shared_fs", "unseen", "copies")
     forces = [dict(zip(kinds, forced, strict=True)) for forced in product((False, True), repeat=3)]
@@ -90,6 +91,10 @@ def other_values():
         yield {"wait": wait}
     for rate in ("0", "0MiB/s", "99999MiB/s", "200MB/s"):
         yield {"rate": rate}
+    for loss in ("", "100%", "5", "-1%"):
+        yield {"yields": loss}
+    for lowest in ("", "-1", "16MB/s", "99999MiB/s"):
+        yield {"yield_min": lowest}
     for size in ("-1", "0", "1", "0MiB", "67108864", "99999MiB"):
         yield {"size": size}
     for slots in ("all", "0", "100", "65535"):
@@ -140,7 +145,7 @@ def of_other_commands():
     for option in ("--size=64MiB", "--prefer-key"):
         yield [*DISCARD.words(), option]
         yield [*KEY.words(), option]
-    for option in ("--yield", "--rate=1MiB/s"):
+    for option in ("--yield=10%", "--rate=1MiB/s"):
         yield [*KEY.words(), option]
         yield [*jobs("efface"), option]
     yield [*WIPE.words(), "--external-key", VOLUME]
@@ -209,10 +214,10 @@ def test_no_other_command_passes(machine):
 
 @pytest.mark.parametrize(
     "more",
-    [["--yield", "--yield"], ["--size=1MiB", "--prefer-key"], ["--size=1MiB", "--size=2MiB"]],
+    [["--yield=10%", "--yield=10%"], ["--size=1MiB", "--prefer-key"], ["--size=1MiB", "--size=2MiB"]],
 )
 def test_what_passes_and_excludes_each_other_is_refused_by_efface(machine, more):
-    plain = replace(WIPE, yields=False).words()
+    plain = replace(WIPE, yields=None).words()
     assert answers([[*plain, *more]]) == [True]
     refused = run(*plain, *more, check=False)
     assert refused.returncode == 2 and "cannot be used" in refused.stderr, refused

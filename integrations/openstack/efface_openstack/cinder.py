@@ -46,6 +46,19 @@ OPTIONS = [
         help="Back off while other tenants use the same disks.",
     ),
     cfg.IntOpt(
+        "efface_yield_loss",
+        default=10,
+        min=1,
+        max=50,
+        help="Percent of their I/O rate that other tenants may lose by it.",
+    ),
+    cfg.StrOpt(
+        "efface_yield_min",
+        regex=f"^{filters.LOWEST}$",
+        help="Bytes per second in any case, for all volumes on one disk together, as in 32MiB/s; 0 for none. "
+        "By default the lesser of 16MiB/s and 5 percent of the rate that was seen alone.",
+    ),
+    cfg.IntOpt(
         "efface_slots",
         default=2,
         min=1,
@@ -237,7 +250,8 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             method=method,
             verify=self._option("efface_verify"),
             slots=str(self._option("efface_slots")),
-            yields=self._option("efface_yield"),
+            yields=f"{self._option('efface_yield_loss')}%" if self._option("efface_yield") else None,
+            yield_min=self._option("efface_yield_min"),
             rate=self._option("efface_rate"),
             size=None if whole or method == "discard" else f"{clear_mib}MiB",
             prefer_key=prefer_key,

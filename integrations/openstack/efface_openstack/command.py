@@ -93,7 +93,9 @@ class Wipe(Order):
     method: str
     verify: str
     slots: str
-    yields: bool = True
+    # What others on the disk may lose, `10%`, and the lowest rate in any case.
+    yields: str | None = "10%"
+    yield_min: str | None = None
     rate: str | None = None
     size: str | None = None
     prefer_key: bool = False
@@ -112,8 +114,10 @@ class Wipe(Order):
         options = super().options()
         if self.rate is not None:
             options.append(f"--rate={self.rate}")
-        elif self.yields:
-            options.append("--yield")
+        elif self.yields is not None:
+            options.append(f"--yield={self.yields}")
+            if self.yield_min is not None:
+                options.append(f"--yield-min={self.yield_min}")
         if self.prefer_key:
             options.append("--prefer-key")
         elif self.size is not None:

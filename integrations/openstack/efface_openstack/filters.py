@@ -28,6 +28,8 @@ WORD = "(?!.{256})[A-Za-z0-9_][A-Za-z0-9_-]*"
 TO_99 = "[1-9][0-9]?"
 TO_9999 = "[1-9][0-9]?[0-9]?[0-9]?"
 RATE = f"{TO_9999}[KMGT]iB/s"
+LOWEST = f"(0|{RATE})"
+LOSS = "[1-5]?[0-9]%"
 
 # In the folder of the certificates, as efface names them.
 CERTIFICATE = r"efface-[A-Za-z0-9_.-]+\.json"
@@ -53,11 +55,11 @@ FORCED = {"shared_fs": True, "unseen": True, "copies": True}
 
 def wipes() -> Iterator[list[str]]:
     written = Wipe(
-        **ORDER, method="(zero|shred|random)", verify="(none|standard|high|full)", slots=TO_99, yields=False
+        **ORDER, method="(zero|shred|random)", verify="(none|standard|high|full)", slots=TO_99, yields=None
     )
     # What was discarded and not read shows nothing.
     discarded = replace(written, method="discard", verify="(standard|high|full)")
-    paced: list[dict[str, Any]] = [{"yields": True}, {"rate": RATE}, FORCED]
+    paced: list[dict[str, Any]] = [{"yields": LOSS, "yield_min": LOWEST}, {"rate": RATE}, FORCED]
     yield from shapes(written, *paced, {"size": f"{TO_9999}MiB"}, {"prefer_key": True})
     yield from shapes(discarded, *paced)
 

@@ -195,6 +195,48 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn new(model: DiskModel, neighbour: NeighbourModel, works: &dyn Fn(Duration) -> bool) -> Run<'_> {
+        let start = Instant::now() + Duration::from_secs(1);
+        Run {
+            model,
+            neighbour,
+            start,
+            now: start,
+            dice: 1,
+            servers: vec![start; model.servers],
+            bus: start,
+            last_was_ours: false,
+            limits: (start, start),
+            cached: 0.0,
+            cached_at: start,
+            ours: VecDeque::new(),
+            theirs: Vec::new(),
+            theirs_next: vec![start; neighbour.depth],
+            works,
+            disk: IoStats::default(),
+            below: IoStats::default(),
+            written_back: start,
+            backlog: 0,
+            timeline: Timeline::default(),
+        }
+    }
+
+    fn until(&mut self, seconds: f64, writer: &mut Writer) {
+        if let Writer::Plain { next, .. } = writer {
+            *next = self.now;
+        }
+        while self.now < self.start + Duration::from_secs_f64(seconds) {
+            self.step(writer);
+        }
+    }
+
+    /// Until none of ours is in flight.
+    fn drain(&mut self) {
+        while !self.ours.is_empty() {
+            self.step(&mut Writer::None);
+        }
+    }
+
     fn random(&mut self) -> f64 {
         self.dice = self.dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (self.dice >> 40) as f64 / (1 << 24) as f64
@@ -363,35 +405,8 @@ fn run(
     seconds: f64,
     works: &dyn Fn(Duration) -> bool,
 ) -> Timeline {
-    let start = Instant::now() + Duration::from_secs(1);
-    if let Writer::Plain { next, .. } = &mut writer {
-        *next = start;
-    }
-    let mut run = Run {
-        model,
-        neighbour,
-        start,
-        now: start,
-        dice: 1,
-        servers: vec![start; model.servers],
-        bus: start,
-        last_was_ours: false,
-        limits: (start, start),
-        cached: 0.0,
-        cached_at: start,
-        ours: VecDeque::new(),
-        theirs: Vec::new(),
-        theirs_next: vec![start; neighbour.depth],
-        works,
-        disk: IoStats::default(),
-        below: IoStats::default(),
-        written_back: start,
-        backlog: 0,
-        timeline: Timeline::default(),
-    };
-    while run.now < start + Duration::from_secs_f64(seconds) {
-        run.step(&mut writer);
-    }
+    let mut run = Run::new(model, neighbour, works);
+    run.until(seconds, &mut writer);
     if let Writer::Efface(throttle) = &mut writer {
         run.timeline.yielding = throttle.end_step(run.now).unwrap_or_default();
     }
@@ -567,6 +582,23 @@ fn what_cannot_be_measured_gets_little() {
             run(model, WRITES, efface(true), 10.0, ALWAYS).yielding;
         assert!(unmeasured_ms > 9_000 && beside_ms >= unmeasured_ms, "{unmeasured_ms} of {beside_ms}");
     }
+}
+
+/// A random and a constant pass, and a check, beside one neighbour.
+#[test]
+fn a_step_that_goes_the_same_way_begins_with_the_pace_of_the_last() {
+    let begins = |writes: bool| {
+        let mut run = Run::new(SSD, MIXED, ALWAYS);
+        let mut writer = efface(true);
+        run.until(20.0, &mut writer);
+        run.drain();
+        let Writer::Efface(throttle) = &mut writer else { unreachable!("it is efface") };
+        throttle.begin_step(writes);
+        run.until(21.0, &mut writer);
+        run.timeline.rate(20.0, 21.0) / run.timeline.rate(10.0, 20.0)
+    };
+    let (same, other) = (begins(true), begins(false));
+    assert!(same > 0.6 && other < 0.5, "{same} and {other} of the rate before");
 }
 
 /// Flushes are never ours: a neighbour that flushes can be measured by them.

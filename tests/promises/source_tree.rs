@@ -71,13 +71,8 @@ const NOT_DIALECT: [&str; 3] = ["--no-tell-kernel", "\"believed\"", "\"way_out\"
 /// The folders whose files are checked for them, beside the documents at the top.
 const READ_FOR_DIALECT: [&str; 8] =
     ["src", "tests", "docs", "integrations", "scripts", "examples", "benches", "packaging"];
-/// This list, what `scripts/bench-yield` prints, and what a signature covers.
-const NOT_READ_FOR_DIALECT: [&str; 4] = [
-    "tests/promises/source_tree.rs",
-    "tests/promises/certificates",
-    "scripts/bench-yield",
-    "benches/YIELD.md",
-];
+/// This list, and what a signature covers.
+const NOT_READ_FOR_DIALECT: [&str; 2] = ["tests/promises/source_tree.rs", "tests/promises/certificates"];
 
 /// Every branch on these names all variants, so that the compiler finds the places that a new one is
 /// to be thought of; only their own module may ask for a single one.

@@ -70,6 +70,7 @@ pub struct Pace {
     /// Its rate at first.
     adopted: f64,
     trial: Option<Trial>,
+    /// What is tried next, when, and how long after the last try.
     next: Way,
     next_at: Option<Instant>,
     wait: Duration,
@@ -124,8 +125,8 @@ impl Pace {
         }
     }
 
-    /// Learns from what it cost the neighbour, and which rate of ours was reached, over a number of quiet windows.
-    /// Says how much of what was measured counts from now on.
+    /// Learns from what it cost the neighbour, and which rate of ours was reached, over a number of quiet
+    /// windows. Says how much of what was measured counts from now on.
     pub fn learn(&mut self, now: Instant, strain: Strain, rate: f64, windows: f64) -> f64 {
         if let Some(trial) = &self.trial {
             let steady = trial.way != Way::Volleys;

@@ -584,6 +584,17 @@ fn what_cannot_be_measured_gets_little() {
     }
 }
 
+/// What it does not do while it pauses is not taken for a loss.
+#[test]
+fn a_neighbour_that_pauses_now_and_then_costs_little() {
+    let works = |at: Duration| at.as_secs_f64() % 2.28 < 2.0;
+    for model in [SSD, FAST_SSD] {
+        let rate = |works| run(model, MIXED, efface(true), 60.0, works).rate(20.0, 60.0);
+        let (pausing, busy) = (rate(&works), rate(ALWAYS));
+        assert!(pausing >= 0.4 * busy, "{pausing} of {busy} {}", model.name);
+    }
+}
+
 /// A random and a constant pass, and a check, beside one neighbour.
 #[test]
 fn a_step_that_goes_the_same_way_begins_with_the_pace_of_the_last() {

@@ -198,7 +198,8 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _clear(self, wipe: command.Wipe, volume: Any) -> None:
         """Wipes, unless a process that a killed service left behind has done it."""
-        self._wait_for_left_behind(wipe.device)
+        with self._progress(wipe.device):
+            self._wait_for_left_behind(wipe.device)
         if certificate := self._cleared_by(wipe, volume):
             LOG.info(
                 "Volume %s was cleared by a process that was left behind, and read again: %s",
@@ -210,7 +211,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _cleared_by(self, wipe: command.Wipe, volume: Any) -> str | None:
         """The certificate of a wipe since the volume was out of use, if the device still is what it says."""
-        if wipe.prefer_key or isinstance(volume, objects.Snapshot) or volume["terminated_at"] is None:
+        if wipe.prefer_key or not has_delete_time(volume):
             return None
         try:
             size = device_bytes(wipe.device)
@@ -422,6 +423,13 @@ def log_overridden(before: set[str], volume: Any, device: str) -> None:
 def is_detached(volume: Any) -> bool:
     """Whether cinder knows of no server that has it; a snapshot never has one."""
     return isinstance(volume, objects.Snapshot) or volume["attach_status"] == DETACHED
+
+
+def has_delete_time(volume: Any) -> bool:
+    """Whether it is deleted since then: what a migration leaves behind may have been in use all the time."""
+    if isinstance(volume, objects.Snapshot):
+        return False
+    return volume["status"] == "deleting" and volume["terminated_at"] is not None
 
 
 def header_copies(volume: Any) -> list[str]:

@@ -215,7 +215,7 @@ def test_a_record_of_another_delete_or_order_does_not_count(cinder, since, again
 
 
 def test_a_volume_that_is_not_what_its_record_says_is_wiped_again(cinder):
-    volume = cinder.create(Volume(), extents=16)
+    volume = cinder.create(Volume(), extents=64)
     since = requested(seconds_ago=2)
     killed(cinder, volume, fields=since, **CHECKED)
     wait_for(lambda: not processes("efface"))

@@ -9,12 +9,17 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use super::Tree;
 use super::graph::{Role, Shared};
 use super::identity::Inode;
 use super::kernel::procfs::{self, Process, Unseen};
 use super::place::Place;
+
+/// How often the kernel is asked for the files of a ring, a millisecond apart.
+const LOOKS_AT_RING: usize = 100;
 
 /// A device or file that another process has open.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,7 +131,7 @@ impl ProcessScan<'_> {
                 }
                 Ok(file) if is_ring(&file, &descriptor.path()) => {
                     let process = Process::of(self.tree, id);
-                    let files = fixed_files(&about()?);
+                    let files = shown_files(about)?;
                     self.openers.fixed.extend(files.into_iter().map(|file| (process.clone(), file)));
                 }
                 Ok(_) => {}
@@ -179,14 +184,28 @@ fn is_ring(file: &fs::Metadata, descriptor: &Path) -> bool {
         && fs::read_link(descriptor).is_ok_and(|to| to == Path::new("anon_inode:[io_uring]"))
 }
 
-/// `UserFiles:` and below it a line `NUMBER: PATH` for each.
-fn fixed_files(about: &str) -> Vec<PathBuf> {
-    let lines = about.lines().skip_while(|line| !line.starts_with("UserFiles:")).skip(1);
+/// The kernel leaves a ring's files out while another thread holds the ring's lock: a submission, or
+/// another reader of the same file. It does not wait for it, so the file is read again.
+fn shown_files(about: impl Fn() -> io::Result<String>) -> io::Result<Vec<PathBuf>> {
+    for _ in 0..LOOKS_AT_RING {
+        if let Some(files) = fixed_files(&about()?) {
+            return Ok(files);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::WouldBlock, "the files of its io_uring are not shown"))
+}
+
+/// `UserFiles: COUNT` and below it a line `NUMBER: PATH` for each; nothing where the kernel left them out.
+fn fixed_files(about: &str) -> Option<Vec<PathBuf>> {
+    let mut lines = about.lines().skip_while(|line| !line.starts_with("UserFiles:"));
+    let (_, count) = lines.next()?.split_once(':')?;
     let path = |line: &str| {
         let (number, path) = line.trim_start().split_once(": ")?;
         number.parse::<u32>().ok().map(|_| procfs::unescape(path.as_bytes()).into())
     };
-    lines.map_while(path).collect()
+    let files: Vec<PathBuf> = lines.map_while(path).collect();
+    (!files.is_empty() || count.trim() == "0").then_some(files)
 }
 
 /// A line of `/proc/PID/maps` that is a shared mapping of a file.

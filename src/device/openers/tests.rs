@@ -1,5 +1,6 @@
 //! Tests of the scan for openers.
 
+use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -77,10 +78,25 @@ fn a_shared_mapping_is_read_by_its_permissions_and_its_inode() {
 #[test]
 fn fixed_files_of_a_ring_are_read_by_path() {
     let about = "pos:\t0\nUserFiles:\t3\n    0: /dev/loop3\n    2: /srv/a\\040disk.img\nUserBufs:\t1\n    0: 0x7/4096\n";
-    assert_eq!(fixed_files(about), [Path::new("/dev/loop3"), Path::new("/srv/a disk.img")]);
-    assert!(fixed_files("pos:\t0\n").is_empty());
+    assert_eq!(fixed_files(about).unwrap(), [Path::new("/dev/loop3"), Path::new("/srv/a disk.img")]);
+    assert_eq!(fixed_files("pos:\t0\nUserFiles:\t0\nUserBufs:\t0\n"), Some(vec![]));
     assert!(is_named(Path::new("/other/loop3"), Path::new("/dev/loop3")));
     assert!(!is_named(Path::new("/other/disk.img"), Path::new("/srv/disk.img")));
+}
+
+/// Some versions of Linux leave all of it out while the ring's lock is held, others the lines below the count.
+#[test]
+fn files_of_a_ring_that_the_kernel_leaves_out_are_asked_for_again_and_then_unseen() {
+    for left_out in ["pos:\t0\n", "pos:\t0\nUserFiles:\t1\nUserBufs:\t0\n"] {
+        let asked = Cell::new(0);
+        let later = |shown: &str| {
+            asked.set(asked.get() + 1);
+            Ok(if asked.get() < 4 { left_out } else { shown }.into())
+        };
+        let files = shown_files(|| later("UserFiles:\t1\n    0: /dev/loop3\nUserBufs:\t0\n")).unwrap();
+        assert_eq!((files, asked.get()), (vec!["/dev/loop3".into()], 4), "{left_out}");
+        assert!(shown_files(|| later(left_out)).is_err(), "{left_out}");
+    }
 }
 
 #[test]

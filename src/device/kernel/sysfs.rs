@@ -15,11 +15,16 @@ impl Tree {
         Ok(Block { folder: linked_folder(&link)?, number })
     }
 
-    /// Everything that the kernel has a number for, in the order of its names.
+    /// Everything that the kernel has a number for, in the order of its names, but for unbound loop devices:
+    /// tools leave hundreds of them behind.
     pub(in crate::device) fn blocks(&self) -> io::Result<Vec<Block>> {
         let mut blocks = Vec::new();
         for entry in fs::read_dir(self.sys.join("class/block"))? {
-            match linked_folder(&entry?.path()).and_then(Block::at) {
+            let link = entry?.path();
+            if is_unbound_loop(&link) {
+                continue;
+            }
+            match linked_folder(&link).and_then(Block::at) {
                 // A device can go while it is looked at.
                 Err(error) if is_gone(&error) => {}
                 block => blocks.push(block?),
@@ -28,6 +33,16 @@ impl Tree {
         blocks.sort_by_cached_key(|block| natural(&block.name()));
         Ok(blocks)
     }
+}
+
+/// A loop device without a backing file: it has no bytes, and nothing stands on it. The kernel shows the file
+/// before it gives the device its bytes, and until it has taken them.
+fn is_unbound_loop(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    // Not its partitions: these have no file of their own.
+    let is_whole =
+        name.strip_prefix("loop").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    is_whole && matches!(folder.join("loop/backing_file").try_exists(), Ok(false))
 }
 
 /// The folder of a device that one of sysfs' links leads to. They are relative to where they lie, and lead
@@ -348,6 +363,18 @@ mod tests {
 
     fn names(blocks: Vec<Block>) -> Vec<String> {
         blocks.iter().map(Block::name).collect()
+    }
+
+    #[test]
+    fn only_loop_devices_without_a_file_are_passed_over() {
+        let fake = FakeTree::new();
+        for (number, name) in ["loop7", "loop8", "loop9", "sda"].into_iter().enumerate() {
+            fake.device(&format!("virtual/block/{name}"), &format!("7:{number}"));
+        }
+        fake.write("sys/devices/virtual/block/loop8/loop/backing_file", "/image\n");
+        fake.device("virtual/block/loop8/loop8p1", "259:1");
+        fake.make_unreadable("sys/devices/virtual/block/loop9/loop");
+        assert_eq!(names(fake.tree.blocks().unwrap()), ["loop8", "loop8p1", "loop9", "sda"]);
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn run_on(
         match events.recv_timeout(TICK) {
             Ok((job, event)) => watch(Some((job, &event))),
             // All senders are gone: the remaining threads are about to end.
-            Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 10),
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK / 100),
             Err(RecvTimeoutError::Timeout) => watch(None),
         }
         let now = clock.now();

@@ -16,6 +16,7 @@ mod version_2;
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -176,6 +177,11 @@ pub struct Tool {
 }
 
 impl Tool {
+    /// Reads the program's file beside other work: records need its hash.
+    pub(crate) fn prepare() {
+        thread::spawn(Tool::this);
+    }
+
     fn this() -> Tool {
         static SHA256: OnceLock<Option<String>> = OnceLock::new();
         let hash = || Some(sha256(&fs::read("/proc/self/exe").ok()?));

@@ -33,7 +33,7 @@ use crate::parallel;
 use crate::plan::Plan;
 use crate::printable::printable_path;
 use crate::record::evidence::Evidence;
-use crate::record::{Assignment, Record, Subject};
+use crate::record::{Assignment, Record, Subject, Tool};
 use crate::verdict::Verdict;
 
 /// A claimed device and its plan, to be confirmed.
@@ -172,6 +172,7 @@ pub fn run(
     let RunContext { assignment, parallel, settings, stop, mut evidence } = shared;
     let names: Vec<String> = jobs.iter().map(|job| printable_path(&job.subject.device)).collect();
     observer.started(&names);
+    Tool::prepare();
     let started = Timestamp::now();
     let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());
     for (subject, journal, job) in jobs.into_iter().map(SessionJob::work) {

@@ -105,13 +105,13 @@ impl ConcurrencyArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 pub struct IoArgs {
-    /// Set the size of one I/O
-    #[arg(long, help_heading = "I/O", default_value = "1MiB", value_parser = some_size, value_name = "BYTES")]
-    block_size: u64,
+    /// Set the size of one I/O [default: found by a trial, 1MiB at most]
+    #[arg(long, help_heading = "I/O", value_parser = some_size, value_name = "BYTES")]
+    block_size: Option<u64>,
 
-    /// Set the number of I/Os in flight per device
-    #[arg(long, help_heading = "I/O", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
-    queue_depth: u16,
+    /// Set the number of I/Os in flight per device [default: found by a trial]
+    #[arg(long, help_heading = "I/O", value_parser = clap::value_parser!(u16).range(1..=1024), value_name = "N")]
+    queue_depth: Option<u16>,
 
     /// Flush and write a checkpoint every BYTES
     #[arg(long, help_heading = "I/O", default_value = "4GiB", value_parser = some_size, value_name = "BYTES")]
@@ -180,17 +180,17 @@ impl IoArgs {
             return Err(Error::usage("--min-rate is not below --rate: every device would be given up")
                 .with_remedy("leave one of them out"));
         }
-        let depth = self.queue_depth.into();
-        if self.block_size.saturating_mul(depth as u64) > MEMORY_MAX {
-            return Err(Error::usage(format!(
-                "{depth} I/Os of {} bytes need too much memory",
-                self.block_size
-            ))
-            .with_remedy("--block-size times --queue-depth may be 1 GiB at most"));
+        let defaults = Settings::default();
+        let chunk_bytes = self.block_size.unwrap_or(defaults.chunk_bytes);
+        let depth = self.queue_depth.map_or(defaults.depth, usize::from);
+        if chunk_bytes.saturating_mul(depth as u64) > MEMORY_MAX {
+            return Err(Error::usage(format!("{depth} I/Os of {chunk_bytes} bytes need too much memory"))
+                .with_remedy("--block-size times --queue-depth may be 1 GiB at most"));
         }
         Ok(Settings {
-            chunk_bytes: self.block_size,
+            chunk_bytes,
             depth,
+            trial: self.block_size.is_none() && self.queue_depth.is_none(),
             epoch_bytes: self.epoch_size,
             rate: self.rate,
             yields: self.yields.map(|loss_percent| Yield { loss_percent, rate_min: self.yield_min }),
@@ -199,7 +199,7 @@ impl IoArgs {
             io_timeout: self.io_timeout,
             give_up_after: self.give_up_after,
             rate_min: self.min_rate,
-            ..Settings::default()
+            ..defaults
         })
     }
 

@@ -5,6 +5,8 @@
 //! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint reported.
 
 mod errors;
+mod memory;
+mod trial;
 
 use std::collections::HashMap;
 use std::io;
@@ -13,15 +15,17 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use errors::{ErrorClass, advice};
+use memory::StepMemory;
+use trial::{Shape, Trial};
 
+use super::comparison::Comparison;
 use super::event::{Emitter, Event};
 use super::step::{ListedExtents, StepReport};
 use super::throttle::{Admission, Throttle};
 use super::watchdog::{Pending, StallDetector, Watchdog};
 use super::{Settings, Stop};
 use crate::error::Error;
-use crate::io::{Buf, Disk, Done, Geometry, Op, Turn};
-use crate::pattern::Pattern;
+use crate::io::{Disk, Done, Geometry, Op, Turn};
 use crate::plan::{Operation, Step};
 use crate::range::{Extent, ExtentSet, align_down, align_up};
 use crate::verdict::Verdict;
@@ -73,33 +77,11 @@ struct Piece {
     failed_before: bool,
 }
 
-/// A piece that the disk has, and what its buffer holds.
+/// A piece that the disk has.
 struct InFlight {
     piece: Piece,
-    holds: Option<(u64, usize)>,
     operation: &'static str,
     pending: Pending,
-}
-
-/// A buffer, and the phase and length of the constant pattern that it still holds.
-struct PatternBuffer {
-    buf: Buf,
-    holds: Option<(u64, usize)>,
-}
-
-impl PatternBuffer {
-    fn prepare(&mut self, pattern: &Pattern, at: u64, len: usize) {
-        self.buf.set_len(len);
-        let phase = pattern.phase(at);
-        if let (Some(phase), Some((held, filled))) = (phase, self.holds)
-            && phase == held
-            && len <= filled
-        {
-            return;
-        }
-        pattern.fill(at, &mut self.buf);
-        self.holds = phase.map(|phase| (phase, len));
-    }
 }
 
 /// Runs one step over an area, and says why it ended early where it did.
@@ -107,13 +89,15 @@ pub fn cover<'a>(context: StepContext<'a>, step: &'a Step, area: &ExtentSet) -> 
     let (transfer, depth) = context.settings.transfers(step);
     let number = context.number;
     let (_turn, waited) = wait_for_turn(&context);
-    let disk_failed = |error| Halt::Failed(Error::failed("no buffers for the disk's I/O").because(error));
-    let mut cover = Cover::new(context, step, area, transfer, depth);
-    let buffers = if step.transfers() { depth } else { 0 };
-    match cover.disk.buffers(buffers, transfer as usize) {
-        Ok(bufs) => cover.idle.extend(bufs.into_iter().map(|buf| PatternBuffer { buf, holds: None })),
-        Err(error) => cover.halt = Some(disk_failed(error)),
-    }
+    let (memory, halt) = match StepMemory::new(&mut *context.disk, step, transfer, depth) {
+        Ok(memory) => (memory, None),
+        Err(error) => {
+            let failed = Error::failed("no buffers for the disk's I/O").because(error);
+            (StepMemory::Each(Vec::new()), Some(Halt::Failed(failed)))
+        }
+    };
+    let mut cover = Cover::new(context, step, area, Shape { transfer, depth }, memory);
+    cover.halt = halt;
     cover.run();
     cover.report.milliseconds = cover.elapsed().as_millis() as u64;
     cover.report.ended = Timestamp::now();
@@ -153,7 +137,7 @@ struct Cover<'a> {
     number: usize,
     step: &'a Step,
     geometry: Geometry,
-    depth: usize,
+    trial: Trial,
     on_read: &'a mut dyn FnMut(Extent, &[u8]),
     checkpoint: &'a mut dyn FnMut(&StepReport, u64),
     started: Instant,
@@ -177,10 +161,9 @@ struct Cover<'a> {
     chunk_limit_max: u64,
     watchdog: Watchdog,
     stalls: StallDetector,
-    idle: Vec<PatternBuffer>,
+    memory: StepMemory,
     done: Vec<Done>,
-    /// What a constant check expects, filled once.
-    expected: PatternBuffer,
+    comparison: Option<Comparison>,
     throttle: &'a mut Throttle,
     reported_at: Instant,
     report: StepReport,
@@ -192,9 +175,11 @@ impl<'a> Cover<'a> {
         context: StepContext<'a>,
         step: &'a Step,
         area: &ExtentSet,
-        transfer: u64,
-        depth: usize,
+        shape: Shape,
+        memory: StepMemory,
     ) -> Cover<'a> {
+        let transfer = shape.transfer;
+        let trial = Cover::trial(context.settings, step, area, shape, &memory);
         let StepContext { disk, settings, throttle, stop, emitter, number, on_read, checkpoint } = context;
         throttle.begin_step(step.writes());
         let (geometry, now) = (disk.geometry(), disk.clock().now());
@@ -218,7 +203,7 @@ impl<'a> Cover<'a> {
         };
         Cover {
             geometry,
-            depth,
+            trial,
             on_read,
             checkpoint,
             started: now,
@@ -235,12 +220,9 @@ impl<'a> Cover<'a> {
             chunk_limit_max: transfer,
             watchdog: Watchdog::new(settings),
             stalls: StallDetector::new(settings, now),
-            idle: Vec::new(),
+            memory,
             done: Vec::new(),
-            expected: PatternBuffer {
-                buf: Buf::new(if step.writes() { 1 } else { transfer as usize }, 1),
-                holds: None,
-            },
+            comparison: step.expected().map(|expect| Comparison::new(expect, geometry.logical_block)),
             throttle,
             reported_at: now,
             report,
@@ -252,6 +234,21 @@ impl<'a> Cover<'a> {
             number,
             step,
         }
+    }
+
+    /// Only I/O at full speed shows what a device can do: with a rate limit it is the limit that is measured,
+    /// and with a back-off the others' I/O.
+    fn trial(settings: &Settings, step: &Step, area: &ExtentSet, shape: Shape, memory: &StepMemory) -> Trial {
+        let full_speed = settings.trial && settings.rate.is_none() && settings.yields.is_none();
+        let long = area.len() == 1 && area.bytes() / shape.transfer >= trial::TRANSFERS_MIN;
+        if !full_speed || !long || !step.transfers() || step.sample().is_some() {
+            return Trial::fixed(shape);
+        }
+        let depth_max = match memory {
+            StepMemory::Shared { .. } => settings.depth_max(),
+            StepMemory::Each(idle) => idle.len(),
+        };
+        Trial::within(shape, depth_max)
     }
 
     fn run(&mut self) {
@@ -273,13 +270,13 @@ impl<'a> Cover<'a> {
 
     /// Submits I/Os as the throttle allows; returns when more may be submitted.
     fn submit_ready(&mut self) -> Option<Instant> {
-        while self.halt.is_none() && self.in_flight.len() < self.depth && self.has_piece() {
+        while self.halt.is_none() && self.in_flight.len() < self.trial.shape().depth && self.has_piece() {
             let now = self.now();
             let bytes_max = match self.throttle.admit(now, self.in_flight.len(), || self.disk.io_stats()) {
                 Admission::Start { bytes_max } => bytes_max,
                 Admission::Wait(until) => return until,
             };
-            let piece = self.next_piece(bytes_max.min(self.chunk_limit));
+            let piece = self.next_piece(bytes_max.min(self.chunk_limit).min(self.trial.shape().transfer));
             let bytes = piece.extent.len();
             if !self.submit(piece) {
                 return None;
@@ -315,18 +312,14 @@ impl<'a> Cover<'a> {
     /// Sends a piece to the disk; says whether the disk took it.
     fn submit(&mut self, piece: Piece) -> bool {
         let (at, len) = (piece.extent.start, piece.extent.len());
-        let (op, holds) = match self.step.operation() {
-            Operation::WriteZeroes => (Op::Zero { at, len }, None),
-            Operation::Discard => (Op::Discard { at, len }, None),
+        let op = match self.step.operation() {
+            Operation::WriteZeroes => Op::Zero { at, len },
+            Operation::Discard => Op::Discard { at, len },
             Operation::Write { pattern } => {
-                let mut buffer = self.idle.pop().expect("as many buffers as pieces in flight");
-                buffer.prepare(pattern, at, len as usize);
-                (Op::Write { at, buf: buffer.buf }, buffer.holds)
+                Op::Write { at, buf: self.memory.buffer_to_write(pattern, at, len as usize) }
             }
             Operation::FindNonZero | Operation::Fingerprint | Operation::Compare { .. } => {
-                let mut buf = self.idle.pop().expect("as many buffers as pieces in flight").buf;
-                buf.set_len(len as usize);
-                (Op::Read { at, buf }, None)
+                Op::Read { at, buf: self.memory.buffer_to_read(len as usize) }
             }
         };
         let operation = op.name();
@@ -336,11 +329,11 @@ impl<'a> Cover<'a> {
         match emitter.calls.within(operation, piece.extent, || disk.submit(op)) {
             Ok(()) => {
                 let pending = Pending::new(self.now());
-                self.in_flight.insert(at, InFlight { piece, holds, operation, pending });
+                self.in_flight.insert(at, InFlight { piece, operation, pending });
                 true
             }
             Err(op) => {
-                self.idle.extend(op.into_buf().map(|buf| PatternBuffer { buf, holds }));
+                self.memory.give_back(op.into_buf());
                 self.retries.push(piece);
                 false
             }
@@ -351,6 +344,7 @@ impl<'a> Cover<'a> {
         let tick = self.now() + TICK;
         let mut done = std::mem::take(&mut self.done);
         let reaped = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick))));
+        let (before, ios) = (self.report.bytes, done.len());
         for done in done.drain(..) {
             self.on_completion(done);
         }
@@ -359,6 +353,10 @@ impl<'a> Cover<'a> {
             self.abandon(Error::failed("the disk's queue broke").because(error));
         }
         let now = self.now();
+        let bytes = self.report.bytes - before;
+        if let Some(Shape { transfer, depth }) = self.trial.ended(bytes, ios, self.in_flight.len(), now) {
+            tracing::debug!("step {}: {depth} I/Os of {transfer} bytes suit this device", self.number + 1);
+        }
         if now >= self.reported_at + TICK {
             self.reported_at = now;
             self.emitter.emit(Event::Progress { step: self.number, bytes: self.report.bytes });
@@ -403,13 +401,13 @@ impl<'a> Cover<'a> {
     fn on_completion(&mut self, done: Done) {
         let Done { op, result } = done;
         let flight = self.in_flight.remove(&op.at()).expect("only what was submitted comes back");
-        let InFlight { piece, holds, .. } = flight;
+        let InFlight { piece, .. } = flight;
         let name = op.name();
         match result {
             Ok(bytes) => self.on_success(&op, piece, bytes),
             Err(error) => self.on_error(piece, name, &error),
         }
-        self.idle.extend(op.into_buf().map(|buf| PatternBuffer { buf, holds }));
+        self.memory.give_back(op.into_buf());
     }
 
     /// Counts what was done of a piece, and goes on with the rest from a whole block.
@@ -435,9 +433,13 @@ impl<'a> Cover<'a> {
         self.note_speed();
         if let Op::Read { buf, .. } = op {
             let bytes = &buf[..good.len() as usize];
-            match self.step.expected() {
-                Some(expected) => self.compare(expected, good, bytes),
-                None => (self.on_read)(good, bytes),
+            let Cover { comparison, report, on_read, .. } = self;
+            match comparison {
+                Some(comparison) => comparison.differing(good, bytes, &mut |block, bytes| {
+                    report.differing.add(block);
+                    on_read(block, bytes);
+                }),
+                None => on_read(good, bytes),
             }
         }
         if piece.failed_before {
@@ -458,23 +460,6 @@ impl<'a> Cover<'a> {
             let now = self.elapsed().as_micros() as u64;
             self.report.course.resize(parts, now);
         }
-    }
-
-    /// Notes the blocks of `extent` that do not hold what they should.
-    fn compare(&mut self, expect: &Pattern, extent: Extent, bytes: &[u8]) {
-        self.expected.prepare(expect, extent.start, bytes.len());
-        if *self.expected.buf == *bytes {
-            return;
-        }
-        let mut differing = ExtentSet::new();
-        for block in extent.chunks(self.geometry.logical_block) {
-            let range = (block.start - extent.start) as usize..(block.end - extent.start) as usize;
-            if self.expected.buf[range.clone()] != bytes[range.clone()] {
-                differing.insert(block);
-                (self.on_read)(block, &bytes[range]);
-            }
-        }
-        differing.iter().for_each(|extent| self.report.differing.add(extent));
     }
 
     fn on_error(&mut self, piece: Piece, operation: &'static str, error: &io::Error) {

@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::comparison::Comparison;
 use super::cover::{Halt, StepContext, cover};
 use super::event::{Emitter, Event};
+use super::fingerprints::FingerprintSet;
 use super::step::StepReport;
-use super::survivors::{FingerprintSet, MismatchClassifier, Survivors};
+use super::survivors::{MismatchClassifier, Survivors};
 use super::throttle::Throttle;
 use super::{Settings, Stop};
 use crate::error::{Error, Result};
@@ -235,20 +237,16 @@ impl<'a> JobRun<'a> {
         let block = self.geometry.logical_block;
         let drawn = self.state.drawn(&steps[number], &seed);
         let expect = steps.iter().rev().find_map(Step::expected);
-        let mut fingerprint_set = FingerprintSet::new()?;
+        let mut fingerprint_set = FingerprintSet::new(block)?;
         let mut survey = SurveyResult { seed, read_bytes: 0, zero_bytes: 0, expected_bytes: 0 };
-        let mut expected = vec![0; block as usize];
+        let mut zero = Comparison::new(&Pattern::zero(), block);
+        let mut expected = expect.map(|expect| Comparison::new(expect, block));
         let mut on_read = |extent: Extent, bytes: &[u8]| {
-            for (at, bytes) in extent.chunks(block).zip(bytes.chunks(block as usize)) {
-                fingerprint_set.keep(at.start, bytes);
-                survey.read_bytes += at.len();
-                survey.zero_bytes += if bytes.iter().all(|byte| *byte == 0) { at.len() } else { 0 };
-                if let Some(expect) = expect {
-                    let expected = &mut expected[..bytes.len()];
-                    expect.fill(at.start, expected);
-                    survey.expected_bytes += if expected == bytes { at.len() } else { 0 };
-                }
-            }
+            fingerprint_set.keep(extent.start, bytes);
+            survey.read_bytes += extent.len();
+            survey.zero_bytes += zero.equal_bytes(extent, bytes);
+            survey.expected_bytes +=
+                expected.as_mut().map_or(0, |expected| expected.equal_bytes(extent, bytes));
         };
         let settings = Settings { errors_max: SURVEY_ERRORS_MAX, ..*self.settings };
         let (report, halt) = self.cover(number, steps.len(), &steps[number], &drawn, &settings, &mut on_read);

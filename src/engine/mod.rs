@@ -1,8 +1,10 @@
 //! Execution of plans on disks, without knowledge of device nodes or terminals.
 
+mod comparison;
 pub mod cover;
 pub mod estimate;
 pub mod event;
+mod fingerprints;
 pub mod fleet;
 pub mod job;
 mod recheck;
@@ -31,6 +33,9 @@ pub struct Settings {
     pub chunk_bytes: u64,
     /// I/Os in flight on one device, at least 1; 64 in a step that reads drawn blocks.
     pub depth: usize,
+    /// Each step first tries which I/Os suit the device: of `chunk_bytes` at most, and more than `depth` only
+    /// where they share one buffer. Without effect with `rate` or `yields`.
+    pub trial: bool,
     /// Bytes between two flushes.
     pub epoch_bytes: u64,
     /// Failed I/Os after which a device is given up.
@@ -72,6 +77,7 @@ impl Default for Settings {
         Settings {
             chunk_bytes: 1 << 20,
             depth: 8,
+            trial: true,
             epoch_bytes: 4 << 30,
             errors_max: 10_000,
             io_timeout: Duration::from_secs(60),
@@ -85,8 +91,9 @@ impl Default for Settings {
     }
 }
 
-/// One I/O of a drawn probe is small; many of them in flight hide a disk's latency.
-const PROBE_BYTES: u64 = 64 << 10;
+/// One I/O of a drawn probe is small, but larger where a probe is; many of them in flight hide a disk's latency.
+const PROBE_BYTES_MIN: u64 = 16 << 10;
+const PROBE_BYTES_MAX: u64 = 64 << 10;
 const PROBE_DEPTH: usize = 64;
 /// One write-zeroes or discard: large enough to be worth a command, and soon over.
 const COMMAND_BYTES: u64 = 64 << 20;
@@ -121,7 +128,10 @@ impl Settings {
         }
         match step.sample() {
             None => (self.chunk_bytes, self.depth),
-            Some(_) => (PROBE_BYTES.min(self.chunk_bytes), PROBE_DEPTH),
+            Some(sample) => {
+                let probe = sample.block_bytes.clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
+                (probe.min(self.chunk_bytes), PROBE_DEPTH)
+            }
         }
     }
 }

@@ -7,16 +7,14 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
 use rangemap::RangeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroize;
 
 use super::Stop;
-use crate::error::Result;
-use crate::pattern::{Pattern, Seed};
+use super::fingerprints::FingerprintSet;
+use crate::pattern::Pattern;
 use crate::plan::Step;
 use crate::range::{Extent, align_down};
 
@@ -114,40 +112,6 @@ impl Survivors {
         }
         kinds.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         kinds
-    }
-}
-
-/// The blocks that were read before the first pass, as keyed hashes: the key is discarded
-/// with the set, so that no report can reveal what the blocks held.
-pub struct FingerprintSet {
-    key: Seed,
-    blocks: HashMap<u64, [u8; 32]>,
-}
-
-impl Drop for FingerprintSet {
-    fn drop(&mut self) {
-        self.key.0.zeroize();
-    }
-}
-
-impl FingerprintSet {
-    pub fn new() -> Result<FingerprintSet> {
-        Ok(FingerprintSet { key: Seed::from_kernel()?, blocks: HashMap::new() })
-    }
-
-    pub fn keep(&mut self, at: u64, block: &[u8]) {
-        let hash = self.hash(block);
-        self.blocks.insert(at, hash);
-    }
-
-    pub fn holds(&self, at: u64, block: &[u8]) -> bool {
-        self.blocks.get(&at).is_some_and(|hash| *hash == self.hash(block))
-    }
-
-    fn hash(&self, block: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key.0).expect("any key will do");
-        mac.update(block);
-        mac.finalize().into_bytes().into()
     }
 }
 
@@ -296,7 +260,7 @@ impl<'a> MismatchClassifier<'a> {
     fn aliased(&mut self, at: Extent, block: &[u8]) -> Option<BlockOrigin> {
         let expect = self.expect;
         let step =
-            self.written.iter().find(|(_, pattern)| *pattern == expect && pattern.phase(0).is_none())?.0;
+            self.written.iter().find(|(_, pattern)| *pattern == expect && pattern.period().is_none())?.0;
         let area = self.area;
         let mut written = vec![0; block.len()];
         let mut is_at = |source: u64, len: usize| {
@@ -322,7 +286,7 @@ impl<'a> MismatchClassifier<'a> {
     /// the bytes of every block that should be there begin unlike all others.
     pub fn end(mut self, stop: &Stop) -> Survivors {
         let random: Vec<(usize, &Pattern)> =
-            self.written.iter().filter(|(_, pattern)| pattern.phase(0).is_none()).copied().collect();
+            self.written.iter().filter(|(_, pattern)| pattern.period().is_none()).copied().collect();
         for (step, pattern) in random {
             self.sweep(step, pattern, stop);
         }
@@ -387,6 +351,7 @@ impl<'a> MismatchClassifier<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pattern::Seed;
 
     const AREA: Extent = Extent { start: 0, end: 1 << 20 };
     const BLOCK: u64 = 512;
@@ -409,7 +374,7 @@ mod tests {
             Step::write(Pattern::Random { seed: Seed([2; 32]) }),
             Step::write(random.clone()),
         ];
-        let mut fingerprint_set = FingerprintSet::new().unwrap();
+        let mut fingerprint_set = FingerprintSet::new(BLOCK).unwrap();
         fingerprint_set.keep(4096, &[b'S'; 512]);
         let mut classifier = MismatchClassifier::new(&random, &steps, Some(&fingerprint_set), AREA, BLOCK);
         // In no order, as reads come back.

@@ -4,6 +4,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use nix::sys::mman::{MmapAdvise, madvise};
 use zeroize::Zeroize;
@@ -11,19 +12,35 @@ use zeroize::Zeroize;
 /// No device asks for more than a page; pages are what direct I/O pins.
 const ALIGN_MIN: usize = 4096;
 
-/// An aligned buffer with one owner; it can be shortened for the operation at hand.
+/// An aligned buffer; it can be shortened for the operation at hand. A part of its memory can be shared with
+/// other operations that only read it: as long as it is shared, it cannot be changed.
 pub struct Buf {
-    memory: NonNull<u8>,
-    layout: Layout,
+    memory: Arc<Memory>,
+    /// From the start of the memory.
+    start: usize,
     len: usize,
-    /// Its number among the buffers that were registered with the kernel.
+    /// The number of its memory among those that were registered with the kernel.
     slot: Option<u16>,
 }
 
-// SAFETY: a Buf owns its memory alone and has no interior mutability, like a Box<[u8]>.
-unsafe impl Send for Buf {}
+struct Memory {
+    bytes: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: the allocation belongs to this Memory alone and has no interior mutability, like a Box<[u8]>.
+unsafe impl Send for Memory {}
 // SAFETY: as above: a shared reference gives only shared access to the bytes.
-unsafe impl Sync for Buf {}
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Best effort: a kernel may know larger pages than these buffers are aligned to.
+    fn advise(&self, advice: MmapAdvise) {
+        // SAFETY: the range is this memory, to the end of its last page, and this advice changes only
+        // what a dump holds.
+        unsafe { madvise(self.bytes.cast(), self.layout.size(), advice) }.ok();
+    }
+}
 
 impl Buf {
     /// `capacity` zeroed bytes, aligned to `align` (a power of two) and to a page.
@@ -34,24 +51,17 @@ impl Buf {
         assert!(capacity > 0, "a buffer without bytes");
         let layout = Layout::from_size_align(capacity, align.max(ALIGN_MIN)).expect("a buffer's layout");
         // SAFETY: the layout's size is not zero, as asserted above.
-        let memory =
+        let bytes =
             NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-        let buf = Buf { memory, layout, len: capacity, slot: None };
+        let memory = Memory { bytes, layout };
         // What disks hold is kept out of core dumps, should one be written all the same.
-        buf.advise(MmapAdvise::MADV_DONTDUMP);
-        buf
-    }
-
-    /// Best effort: a kernel may know larger pages than these buffers are aligned to.
-    fn advise(&self, advice: MmapAdvise) {
-        // SAFETY: the range is this buffer's memory, to the end of its last page, and this advice
-        // changes only what a dump holds.
-        unsafe { madvise(self.memory.cast(), self.capacity(), advice) }.ok();
+        memory.advise(MmapAdvise::MADV_DONTDUMP);
+        Buf { memory: Arc::new(memory), start: 0, len: capacity, slot: None }
     }
 
     /// The bytes that it was made with; its length as a slice is what [`Buf::set_len`] set.
     pub fn capacity(&self) -> usize {
-        self.layout.size()
+        self.memory.layout.size() - self.start
     }
 
     /// Sets how many bytes the next operation uses.
@@ -61,6 +71,15 @@ impl Buf {
     pub fn set_len(&mut self, len: usize) {
         assert!(len <= self.capacity(), "{len} bytes in a buffer of {}", self.capacity());
         self.len = len;
+    }
+
+    /// The `len` bytes from `from` on, to be written by an operation of their own.
+    ///
+    /// # Panics
+    /// Where they are not all within the length.
+    pub fn share(&self, from: usize, len: usize) -> Buf {
+        assert!(from.checked_add(len).is_some_and(|end| end <= self.len), "{len} bytes from {from} on");
+        Buf { memory: self.memory.clone(), start: self.start + from, len, slot: self.slot }
     }
 
     pub(crate) fn slot(&self) -> Option<u16> {
@@ -76,27 +95,32 @@ impl Deref for Buf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the memory holds `capacity >= len` initialized bytes and lives as long as self.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
+        // SAFETY: the memory holds `start + len` initialized bytes at least and lives as long as self;
+        // what is shared is not changed (see `deref_mut`).
+        unsafe { std::slice::from_raw_parts(self.memory.bytes.as_ptr().add(self.start), self.len) }
     }
 }
 
 impl DerefMut for Buf {
+    /// # Panics
+    /// Where the memory is shared with another buffer.
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `deref`; `&mut self` makes the access the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.len) }
+        let memory =
+            Arc::get_mut(&mut self.memory).expect("the memory of a buffer that changes is not shared");
+        // SAFETY: as in `deref`; no other Buf has this memory, so `&mut self` makes the access the only one.
+        unsafe { std::slice::from_raw_parts_mut(memory.bytes.as_ptr().add(self.start), self.len) }
     }
 }
 
-impl Drop for Buf {
+impl Drop for Memory {
     fn drop(&mut self) {
         // It may have held a key.
-        self.len = self.capacity();
-        self.zeroize();
+        // SAFETY: these bytes are initialized, and no other reference to them is left.
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.layout.size()) }.zeroize();
         // The allocator gives the pages to others.
         self.advise(MmapAdvise::MADV_DODUMP);
-        // SAFETY: allocated in `new` with this layout, and freed only here.
-        unsafe { dealloc(self.memory.as_ptr(), self.layout) }
+        // SAFETY: allocated in `Buf::new` with this layout, and freed only here.
+        unsafe { dealloc(self.bytes.as_ptr(), self.layout) }
     }
 }
 
@@ -143,6 +167,33 @@ mod tests {
         let buf = Buf::new(3 * ALIGN_MIN, 512);
         let last = buf.as_ptr() as usize + buf.capacity() - 1;
         assert!(flags(buf.as_ptr() as usize).contains(" dd ") && flags(last).contains(" dd "));
+    }
+
+    #[test]
+    fn parts_of_a_buffer_are_the_same_bytes_and_keep_them() {
+        let mut buf = Buf::new(8192, 512);
+        buf[4096..].fill(7);
+        let part = buf.share(4000, 200);
+        assert_eq!((part[0], part[95], part[96], part.len()), (0, 0, 7, 200));
+        assert_eq!(part.as_ptr(), buf[4000..].as_ptr());
+        drop(buf);
+        assert_eq!(part.share(96, 104)[..], [7; 104]);
+    }
+
+    #[test]
+    #[should_panic(expected = "is not shared")]
+    fn a_shared_buffer_cannot_be_changed() {
+        let mut buf = Buf::new(4096, 512);
+        let _part = buf.share(0, 512);
+        buf.fill(1);
+    }
+
+    #[test]
+    #[should_panic(expected = "512 bytes from 0 on")]
+    fn only_what_the_next_operation_uses_is_shared() {
+        let mut buf = Buf::new(4096, 512);
+        buf.set_len(511);
+        buf.share(0, 512);
     }
 
     #[test]

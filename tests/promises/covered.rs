@@ -1,7 +1,7 @@
 //! Coverage: the claim, the map and the numbers of a record end where the writing ended.
 
 use efface::internals::engine::job::JobReport;
-use efface::internals::engine::{Settings, Stop};
+use efface::internals::engine::{Settings, Stop, Yield};
 use efface::internals::io::sim::{Faults, SimDisk};
 use efface::internals::plan::{Method, Plan, Policy, Step};
 use efface::internals::range::{Extent, ExtentSet};
@@ -10,6 +10,7 @@ use efface::internals::verdict::Verdict;
 use efface::internals::view::map;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::jobs::{LOGICAL, PHYSICAL, SECRET, plan, run, run_on};
 
@@ -137,4 +138,33 @@ fn a_claim_beyond_what_was_covered_does_not_hold() {
     let mut report = whole;
     report.unreadable.insert(Extent::at(0, LOGICAL));
     assert!(report.check().unwrap_err().contains("could not read other blocks"));
+}
+
+/// What a job writes and how often, on a disk that takes its time for each I/O.
+fn operations(settings: Settings) -> u64 {
+    let size = 2 << 20;
+    let faults = Faults { operation_time: Duration::from_micros(50), ..Faults::default() };
+    let mut disk = SimDisk::new(vec![SECRET; size as usize], LOGICAL, LOGICAL, 1, faults);
+    let (report, _) = run(&mut disk, plan(&Method::named("zero").unwrap(), Policy::None, size), &settings);
+    assert_eq!((report.verdict, report.check()), (Verdict::Wiped, Ok(())));
+    assert_eq!(report.steps[0].bytes, size, "nothing is written twice");
+    assert!(disk.durable().iter().all(|byte| *byte == 0));
+    disk.operations() - 1
+}
+
+#[test]
+fn a_trial_is_part_of_the_pass_and_not_made_where_it_would_measure_a_limit() {
+    let settings = Settings { chunk_bytes: LOGICAL * 4, depth: 8, trial: true, ..Settings::default() };
+    let whole = (2 << 20) / settings.chunk_bytes;
+    // Smaller I/Os are tried, each in its turn.
+    assert!(operations(settings) > whole + 2 * 24, "no trial");
+    for without in [
+        Settings { trial: false, ..settings },
+        Settings { rate: Some(1 << 30), ..settings },
+        Settings { yields: Some(Yield::default()), ..settings },
+        Settings { chunk_bytes: 2 * settings.chunk_bytes, ..settings },
+    ] {
+        let least = (2 << 20) / without.chunk_bytes;
+        assert_eq!(operations(without), least, "{without:?}");
+    }
 }

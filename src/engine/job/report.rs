@@ -45,7 +45,7 @@ pub struct JobReport {
     /// Of a thin volume: what was not zero before the first pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found_bytes: Option<u64>,
-    /// Bytes of one transfer: where they first and last met is always read back.
+    /// Bytes of the largest transfer: where they first and last met is always read back.
     pub chunk_bytes: u64,
     /// Each time that it went on after it had ended too early.
     pub resumed: Vec<Resumption>,

@@ -10,7 +10,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use efface::internals::engine::event::Emitter;
 use efface::internals::engine::{Settings, Stop, job};
 use efface::internals::io::{Buf, Disk, Done, Geometry, IoPath, Op};
-use efface::internals::pattern::{Pattern, Seed};
+use efface::internals::pattern::{Pattern, Seed, chacha};
 use efface::internals::plan::{Device, Method, Plan, Policy};
 
 const CHUNK: usize = 1 << 20;
@@ -68,6 +68,12 @@ fn patterns(c: &mut Criterion) {
     for (name, pattern) in patterns {
         let mut out = vec![0; CHUNK];
         group.bench_function(name, |b| b.iter(|| pattern.fill(black_box(CHUNK as u64 * 3), &mut out)));
+    }
+    for (name, fill) in chacha::ways() {
+        let mut out = vec![0; CHUNK];
+        let seed = Seed([1; 32]);
+        let name = format!("random by {name}");
+        group.bench_function(name, |b| b.iter(|| fill(&seed, black_box(CHUNK as u64 * 3), &mut out)));
     }
     group.finish();
 }

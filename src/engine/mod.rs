@@ -95,6 +95,8 @@ impl Default for Settings {
 const PROBE_BYTES_MIN: u64 = 16 << 10;
 const PROBE_BYTES_MAX: u64 = 64 << 10;
 const PROBE_DEPTH: usize = 64;
+/// The buffers of all jobs of a command.
+const BUFFERS_BYTES: u64 = 128 << 20;
 /// One write-zeroes or discard: large enough to be worth a command, and soon over.
 const COMMAND_BYTES: u64 = 64 << 20;
 
@@ -114,6 +116,14 @@ impl Settings {
     /// The most bytes in flight of a step that visits all of its scope.
     fn bytes_in_flight_max(&self) -> u64 {
         self.chunk_bytes.saturating_mul(self.depth as u64)
+    }
+
+    /// For each of `jobs` that run at once: where neither size nor number of its I/Os was chosen, so few of them
+    /// that the buffers of all jobs together are bounded.
+    pub fn shared_by(self, jobs: usize) -> Settings {
+        let each = BUFFERS_BYTES / self.chunk_bytes / jobs.max(1) as u64;
+        let depth = if self.trial { self.depth.min(each.max(1) as usize) } else { self.depth };
+        Settings { depth, ..self }
     }
 
     /// The queue depth that a disk needs for all of a job's steps.
@@ -155,5 +165,18 @@ impl Stop {
             SIGTERM => Some(Verdict::Terminated),
             _ => Some(Verdict::Interrupted),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buffers_of_many_jobs_are_bounded_and_chosen_ones_stay() {
+        let depth = |jobs| Settings::default().shared_by(jobs).depth;
+        assert_eq!([0, 1, 16, 32, 64, 1000].map(depth), [8, 8, 8, 4, 2, 1]);
+        let chosen = Settings { trial: false, ..Settings::default() };
+        assert_eq!(chosen.shared_by(64).depth, 8);
     }
 }

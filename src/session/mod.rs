@@ -183,7 +183,8 @@ pub fn run(
     }
     let mut states: Vec<JobStatus> = names.iter().map(|device| JobStatus::new(device)).collect();
     let mut live = JournalTicker::default();
-    let results = fleet::run(work, parallel, settings, stop, |event| {
+    let settings = settings.shared_by(work.len().min(parallel.all));
+    let results = fleet::run(work, parallel, &settings, stop, |event| {
         if let Some((job, event)) = event {
             states[job].watch(event);
         }

@@ -43,6 +43,8 @@ const ACTIVE_MAX: Duration = Duration::from_millis(600);
 /// The neighbour's I/Os, quiet and active, until the pace is set again.
 const IOS_QUIET_MIN: f64 = 24.0;
 const IOS_ACTIVE_MIN: f64 = 80.0;
+/// The volleys until it is known how many I/Os meet one.
+const VOLLEYS_MIN: f64 = 4.0;
 /// Of the neighbour's mean service time from one quiet window to the next.
 const VARIANCE_FIRST: f64 = 0.01;
 const VARIANCE_WEIGHT: f64 = 0.1;
@@ -204,7 +206,14 @@ impl Backoff {
                     }
                 }
                 Phase::Beside(neighbour) => {
-                    match neighbour.admit(now, in_flight) {
+                    let in_volley = neighbour.pace.in_volley();
+                    let admission = neighbour.admit(now, in_flight);
+                    if neighbour.pace.in_volley() != in_volley {
+                        let sample =
+                            Sample { stats: stats(), own_bytes: self.own.bytes, own_busy: self.own.busy };
+                        neighbour.note_volley(now, sample, self.writes, &mut self.floor);
+                    }
+                    match admission {
                         Some(admission) if neighbour.window == Window::Active => {
                             return self.floor.raise(admission, now, in_flight);
                         }
@@ -315,6 +324,9 @@ struct Neighbour {
     active: Totals,
     /// Of the last active windows.
     pending: Totals,
+    /// When the running volley began, and what was counted then; and what went on during the last ones.
+    volley: Option<(Instant, Sample)>,
+    met: Totals,
     /// The last quiet window, and the variance of the mean service time from one to the next.
     last_quiet: Option<Totals>,
     variance: f64,
@@ -346,6 +358,8 @@ impl Neighbour {
             quiet: Totals::default(),
             active: Totals::default(),
             pending: Totals::default(),
+            volley: None,
+            met: Totals::default(),
             last_quiet: None,
             variance: VARIANCE_FIRST,
             drain: Duration::ZERO,
@@ -360,7 +374,7 @@ impl Neighbour {
 
     /// It is there, or again: it may do something else now, and is looked at before our I/O goes on.
     fn meet(&mut self, now: Instant, from: Sample) {
-        (self.quiet, self.active, self.pending) = Default::default();
+        (self.quiet, self.active, self.pending, self.met) = Default::default();
         (self.window, self.rest.now) = (Window::Quiet, false);
         (self.seen, self.began, self.from) = (now, now, from);
         (self.until, self.look) = (now + QUIET_MIN, now + QUIET_MIN);
@@ -378,6 +392,16 @@ impl Neighbour {
                 admission => admission,
             },
         })
+    }
+
+    /// A volley begins or ends.
+    fn note_volley(&mut self, now: Instant, sample: Sample, writes: bool, floor: &mut Floor) {
+        let Some((began, from)) = self.volley.take() else {
+            self.volley = Some((now, sample));
+            return;
+        };
+        floor.measure(sample.own_bytes - from.own_bytes, sample.own_busy - from.own_busy);
+        self.met.add(Totals::between(writes, &from, &sample, now - began));
     }
 
     fn end_window(&mut self, now: Instant, to: Sample, writes: bool, present: bool, budget: Budget) {
@@ -448,6 +472,7 @@ impl Neighbour {
                 }
                 self.set_pace(now, budget);
                 self.pace.begin(now);
+                self.volley = None;
                 (Window::Active, active)
             }
         };
@@ -470,12 +495,22 @@ impl Neighbour {
             budget,
             (&self.quiet, &self.active),
             share,
+            self.part_met(),
             self.rest.recovery(),
             self.variance.sqrt() / self.quiet.windows.sqrt(),
         );
         let weight = self.pace.learn(now, strain, self.active.own_rate(), self.quiet.windows);
         self.quiet.decay(weight.max(KEPT));
         self.active.decay(weight);
+        self.met.decay(weight);
+    }
+
+    /// The part of the neighbour's I/Os that met ours: those that ended during a volley; without volleys, as
+    /// many as of the time. `None`: too few volleys.
+    fn part_met(&self) -> Option<f64> {
+        let busy = self.active.own_busy / self.active.seconds;
+        let rate = if self.met.windows > 0.0 { self.met.rate_of(&self.active) } else { 1.0 };
+        (self.met.windows == 0.0 || self.met.windows >= VOLLEYS_MIN).then_some(busy * rate)
     }
 }
 
@@ -502,5 +537,35 @@ impl LongRest {
         if !shown {
             self.length = (2 * self.length).min(LONG_REST_MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_during_a_volley_has_met_it() {
+        let (now, ms) = (Instant::now(), Duration::from_millis(1));
+        let mut neighbour = Neighbour::new(now, Pace::new(0.1, 8 << 20, now));
+        let mut floor = Floor::new(None, now);
+        let sample = |reads: u64, own_bytes, own_busy: Duration| {
+            let reads = Traffic { ended: reads, bytes: 4096 * reads, ..Traffic::default() };
+            Sample { stats: vec![IoStats { reads, ..IoStats::default() }], own_bytes, own_busy }
+        };
+        // A thousand I/Os in ten volleys of a millisecond each: two end during each of them.
+        neighbour.active =
+            Totals::between(true, &sample(0, 0, Duration::ZERO), &sample(1000, 80, 10 * ms), 100 * ms);
+        let met = |neighbour: &Neighbour| neighbour.part_met().map(|part| (1000.0 * part).round());
+        assert_eq!(met(&neighbour), Some(100.0), "as many as of the time");
+        for number in 0..10 {
+            let (reads, began) = (100 * number, now + 10 * number as u32 * ms);
+            neighbour.note_volley(began, sample(reads, 8 * number, Duration::ZERO), true, &mut floor);
+            neighbour.note_volley(began + ms, sample(reads + 2, 8 * number + 8, ms), true, &mut floor);
+            if number == 0 {
+                assert_eq!(met(&neighbour), None, "of one volley");
+            }
+        }
+        assert_eq!(met(&neighbour), Some(20.0));
     }
 }

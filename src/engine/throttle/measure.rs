@@ -141,18 +141,21 @@ const HITS_MAX: f64 = 0.01;
 #[derive(Clone, Copy, Debug)]
 pub struct Strain {
     pub means: f64,
-    /// Of those that meet one of our I/Os: at least, and at most.
+    /// The part of its I/Os that meet ours, where it is known; and what these cost, at least and at most.
+    pub met: Option<f64>,
     pub hits: (f64, f64),
 }
 
 impl Strain {
-    /// `active` was beside our I/O, for `share` of the time, and `quiet` without it. `recovery`: how much
+    /// `active` was beside our I/O, for `share` of the time, and `quiet` without it. `met`: the part of its
+    /// I/Os that met ours. `recovery`: how much
     /// better the neighbour's I/O gets after a long rest of ours than it is in `quiet`. `deviation`: of the
     /// mean time in `quiet`, relative to it.
     pub fn of(
         budget: Budget,
         (quiet, active): (&Totals, &Totals),
         share: f64,
+        met: Option<f64>,
         recovery: f64,
         deviation: f64,
     ) -> Strain {
@@ -162,9 +165,10 @@ impl Strain {
         let loss_max = if growth.is_some() { budget.loss } else { budget.loss / 2.0 };
         let means = share * (loss / loss_max).max(growth.unwrap_or(0.0) / budget.growth);
 
-        let busy = active.own_busy / active.seconds;
         let each = growth.unwrap_or(loss);
-        let hits = |each: f64| if busy > HITS_MAX { each / busy / HIT_GROWTH_MAX } else { 0.0 };
-        Strain { means, hits: (hits(each - deviation), hits(each + deviation)) }
+        let met = met.filter(|met| met.is_finite());
+        let often = met.filter(|met| *met > HITS_MAX);
+        let hits = |each: f64| often.map_or(0.0, |met| each / met / HIT_GROWTH_MAX);
+        Strain { means, met, hits: (hits(each - deviation), hits(each + deviation)) }
     }
 }

@@ -1,8 +1,8 @@
 //! How our I/O is sent beside a neighbour: in volleys, or steadily.
 //!
 //! A *volley* is a number of I/Os at once, then a pause. On a disk that serves one I/O after the other, it
-//! delays one I/O of the neighbour, however long it is: with one volley in two hundred of the neighbour's
-//! I/Os the 99th percentile does not show it. On a disk that serves many at once, small I/Os at a *steady*
+//! delays few I/Os of the neighbour, however long it is: where these are one in two hundred, the 99th
+//! percentile does not show them. So volleys are as rare as it takes, and long. On a disk that serves many at once, small I/Os at a *steady*
 //! rate cost less: where that keeps the budget at a higher rate, it is used.
 
 use std::time::{Duration, Instant};
@@ -11,8 +11,12 @@ use super::Admission;
 use super::measure::Strain;
 
 const VOLLEY_MIN: u64 = 64 << 10;
-/// The neighbour's I/Os between two volleys.
-const IOS_A_VOLLEY: f64 = 200.0;
+/// The neighbour's I/Os from one volley to the next: so many that this part of them meets one.
+const SPACING_MIN: f64 = 200.0;
+const SPACING_MAX: f64 = 800.0;
+const MET: f64 = 0.005;
+/// What counts as a change of it.
+const SPACED: f64 = 1.2;
 /// The part of the time that volleys take, relative to the loss that is allowed.
 const SHARE_FIRST: f64 = 0.2;
 const SHARE_MIN: f64 = 0.025;
@@ -105,6 +109,11 @@ impl Pace {
         self.trial.as_ref().map_or(self.best, |trial| trial.way)
     }
 
+    /// Whether a volley is under way.
+    pub fn in_volley(&self) -> bool {
+        self.way() == Way::Volleys && self.volleys.began.is_some()
+    }
+
     /// After a window without our I/O.
     pub fn begin(&mut self, now: Instant) {
         self.volleys.begin(now);
@@ -128,19 +137,18 @@ impl Pace {
     /// Learns from what it cost the neighbour, and which rate of ours was reached, over a number of quiet
     /// windows. Says how much of what was measured counts from now on.
     pub fn learn(&mut self, now: Instant, strain: Strain, rate: f64, windows: f64) -> f64 {
-        if let Some(trial) = &self.trial {
-            let steady = trial.way != Way::Volleys;
+        if self.trial.is_some() {
             let hopeful = strain.means <= STRAIN_MAX && rate >= FASTER * self.rate;
             if hopeful && windows < TRIAL_WINDOWS {
                 return 1.0;
             }
-            let worst = if steady { strain.means.max(strain.hits.1) } else { strain.means };
-            self.end_trial(now, worst, rate);
+            self.end_trial(now, strain.means.max(strain.hits.1), rate);
             return 0.0;
         }
+        let spaced = self.best == Way::Volleys && self.volleys.space(strain.met);
         let worst = match self.best {
-            Way::Volleys => strain.means,
-            Way::Steady(_) => strain.means.max(strain.hits.0),
+            Way::Volleys if self.volleys.spacing < SPACING_MAX => strain.means,
+            _ => strain.means.max(strain.hits.0),
         };
         let strain = self.strain.map_or(worst, |before| (before + worst) / 2.0);
         self.rate = if self.strain.is_some() { (self.rate + rate) / 2.0 } else { rate };
@@ -155,7 +163,7 @@ impl Pace {
                 (self.rate, Way::Volleys.unless(self.best), None, TRY_FIRST);
         }
         let settled = change <= 1.0 && (self.best != Way::Volleys || self.volleys.settled);
-        let changed = change != 1.0 || settled && strain <= STRAIN_MAX && self.begin_trial(now);
+        let changed = spaced || change != 1.0 || settled && strain <= STRAIN_MAX && self.begin_trial(now);
         if changed { 0.0 } else { KEPT }
     }
 
@@ -214,6 +222,8 @@ struct Volleys {
     /// That the neighbour may lose.
     loss: f64,
     share: f64,
+    /// The neighbour's I/Os from one to the next.
+    spacing: f64,
     bytes: u64,
     bytes_max: u64,
     /// Of the running volley.
@@ -231,6 +241,7 @@ impl Volleys {
         Volleys {
             loss,
             share: SHARE_FIRST * loss,
+            spacing: SPACING_MIN,
             bytes: VOLLEY_MIN,
             bytes_max: bytes_max.max(VOLLEY_MIN),
             began: None,
@@ -268,7 +279,7 @@ impl Volleys {
     fn end(&mut self, now: Instant, took: Duration, known: Known) {
         let took = took.as_secs_f64().max(1e-6);
         let unseen = UNSEEN * known.service_time;
-        let period = IOS_A_VOLLEY * known.service_time;
+        let period = self.spacing * known.service_time;
         if self.bytes == VOLLEY_MIN {
             self.unseen = took <= 1.5 * unseen;
         }
@@ -285,6 +296,19 @@ impl Volleys {
         self.settled = at_bound || (0.7..1.4).contains(&(length / took));
         let pause = (took * (1.0 / share - 1.0)).max(pause_min);
         (self.began, self.next) = (None, now + Duration::from_secs_f64(pause.min(60.0)));
+    }
+
+    /// Makes them rarer where too many of the neighbour's I/Os meet one. Says whether that is a change.
+    fn space(&mut self, met: Option<f64>) -> bool {
+        let Some(met) = met else { return false };
+        let spacing = self.spacing * (met / MET).clamp(0.5, 2.0);
+        let spacing = spacing.clamp(SPACING_MIN, SPACING_MAX);
+        let change = spacing / self.spacing;
+        let changes = !(1.0 / SPACED..SPACED).contains(&change);
+        if changes {
+            self.spacing = spacing;
+        }
+        changes
     }
 
     /// By which factor they take more of the time from now on.
@@ -340,5 +364,24 @@ impl Steady {
         // Where the disk does not do more, a higher rate means nothing.
         self.rate = (before * change(strain)).min(FASTER_ASKED * reached.max(1.0));
         self.rate / before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volleys_are_as_rare_as_few_ios_meet_them() {
+        let mut volleys = Volleys::new(0.1, 8 << 20, Instant::now());
+        let mut after = |met| (volleys.space(met), volleys.spacing);
+        assert_eq!(after(None), (false, SPACING_MIN));
+        assert_eq!(after(Some(MET)), (false, SPACING_MIN));
+        assert_eq!(after(Some(1.5 * MET)), (true, 1.5 * SPACING_MIN));
+        for spacing in [2.0 * 1.5 * SPACING_MIN, SPACING_MAX] {
+            assert_eq!(after(Some(1.0)), (true, spacing));
+        }
+        assert_eq!(after(Some(1.0)), (false, SPACING_MAX));
+        assert_eq!(after(Some(0.0)), (true, SPACING_MAX / 2.0));
     }
 }

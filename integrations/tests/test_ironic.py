@@ -8,7 +8,9 @@ import os
 import shutil
 import struct
 import subprocess
+import threading
 import uuid
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -344,6 +346,64 @@ def test_i6_stock_calls_a_failed_shred_an_unsupported_device(ramdisk, disks):
     (ramdisk / "shred").chmod(0o755)
     error = clean(ramdisk, disks[:1])[1]
     assert "input/output error" not in json.dumps(error)
+
+
+@pytest.mark.parametrize("step", [ERASE, OURS])
+def test_a_failed_disk_hides_nothing_of_the_others(ramdisk, disks, step):
+    run("blockdev", "--setro", disks[1].node)
+    try:
+        error = clean(ramdisk, disks, step=step, of=node(disk_erasure_concurrency=3))[1]
+    finally:
+        run("blockdev", "--setrw", disks[1].node)
+    ids = {record["device"]: record["id"] for record in certificates() if record["verdict"] == "wiped"}
+    assert set(ids) == {str(disks[0].node), str(disks[2].node)}
+    assert all(f"{name} is wiped, certificate {record}" in error["details"] for name, record in ids.items())
+    assert f"{disks[1].node} (serial" in error["details"] and disks[1].holds_secrets()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes what is put, or answers with an error."""
+
+    def do_PUT(self):
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.received[self.path] = content
+        self.send_response(self.server.answer)
+        self.end_headers()
+
+
+@pytest.fixture
+def receiver(tmp_path):
+    """An HTTP server, its URL a parameter of the ramdisk's kernel."""
+    server = HTTPServer(("127.0.0.1", 0), Receiver)
+    server.received, server.answer = {}, 201
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    parameters = tmp_path / "cmdline"
+    parameters.write_text(f"quiet efface-certificates-url=http://127.0.0.1:{server.server_port}/records/\n")
+    run("mount", "--bind", parameters, "/proc/cmdline")
+    yield server
+    run("umount", "/proc/cmdline")
+    server.shutdown()
+
+
+def test_certificates_are_sent_where_the_kernel_parameter_says(ramdisk, disks, receiver):
+    run("blockdev", "--setro", disks[1].node)
+    of = node()
+    try:
+        clean(ramdisk, disks, of=of)
+    finally:
+        run("blockdev", "--setrw", disks[1].node)
+    files = Path("/var/lib/efface/certificates").iterdir()
+    assert receiver.received == {f"/records/{of['uuid']}/{file.name}": file.read_bytes() for file in files}
+    verdicts = sorted(json.loads(content)["verdict"] for content in receiver.received.values())
+    assert verdicts == ["failed", "wiped", "wiped"]
+
+
+def test_a_certificate_that_is_not_received_is_an_error(ramdisk, disks, receiver):
+    receiver.answer = 507
+    error = clean(ramdisk, disks[:1])[1]
+    assert (
+        "it is wiped, but its certificate was not received" in error["details"] and "507" in error["details"]
+    )
 
 
 def drive(ramdisk, name, answer):

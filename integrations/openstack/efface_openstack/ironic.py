@@ -6,11 +6,14 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 from typing import Any, Protocol
 
+import requests
 from ironic_python_agent import errors, hardware, utils
 from oslo_concurrency import processutils
+from oslo_config import cfg
 from oslo_log import log
 from oslo_utils import strutils
 
@@ -19,8 +22,11 @@ from .command import meaning
 LOG = log.getLogger(__name__)
 
 BINARY = "efface"
-# Sent to the conductor with the ramdisk's logs.
+# Sent to the conductor with the ramdisk's logs, where it keeps them.
 CERTIFICATES = "/var/lib/efface/certificates"
+# A kernel parameter: each certificate is sent there too, by PUT to URL/NODE/FILE.
+CERTIFICATES_URL = "efface-certificates-url"
+SEND_SECONDS = 60
 VIRTUAL_MEDIA = "/dev/disk/by-label/ir-vfd-dev"
 # Bit 1 of the controller's OACS field: the Format NVM command (NVM Express base specification, figure 312).
 NVME_FORMAT = 1 << 1
@@ -70,6 +76,15 @@ class EffaceHardwareManager(hardware.HardwareManager):
             }
         ]
 
+    def erase_devices(self, node: Node, ports: list[Any]) -> dict[str, Any]:
+        """All devices but those of the skip list, each by the manager that suits it."""
+
+        def erase(disk: Disk) -> Any:
+            hardware.safety_check_block_device(node, disk.name)
+            return hardware.dispatch_to_managers("erase_block_device", node=node, block_device=disk)
+
+        return of_each_disk(node, erase)
+
     def erase_block_device(self, node: Node, block_device: Disk) -> dict[str, Any]:
         """The certificate of the device, or why it was skipped."""
         info = node.get("driver_internal_info", {})
@@ -78,7 +93,7 @@ class EffaceHardwareManager(hardware.HardwareManager):
         if drive_erases(info, block_device):
             # Nothing was written: the stock manager has the drive erase itself.
             raise errors.IncompatibleHardwareMethodError()
-        return wipe(block_device, [*passes(info, block_device), "--verify", "standard"])
+        return wipe(node, block_device, [*passes(info, block_device), "--verify", "standard"])
 
     def efface_erase_devices(
         self,
@@ -96,27 +111,47 @@ class EffaceHardwareManager(hardware.HardwareManager):
         how = ["--method", efface_method, "--verify", efface_verify]
         if strutils.bool_from_string(efface_shared_fs, strict=True):
             how += ["--force", "shared-fs"]
-        disks = hardware.dispatch_to_managers("list_block_devices_check_skip_list", node)
 
-        def erase(disk: Disk) -> tuple[str, Any]:
-            try:
-                reason = skipped(info, disk)
-                return disk.name, {"skipped": reason} if reason else wipe(disk, how)
-            except errors.BlockDeviceEraseError as error:
-                return disk.name, error
+        def erase(disk: Disk) -> Any:
+            reason = skipped(info, disk)
+            return {"skipped": reason} if reason else wipe(node, disk, how)
 
-        with ThreadPool(max(1, min(info.get("disk_erasure_concurrency", 1), len(disks)))) as pool:
-            results = dict(pool.map(erase, disks, chunksize=1))
-        failed = [
-            error.details for error in results.values() if isinstance(error, errors.BlockDeviceEraseError)
-        ]
-        if failed:
-            raise errors.BlockDeviceEraseError("; ".join(failed))
-        return results
+        return of_each_disk(node, erase)
 
     def collect_system_logs(self, io_dict: dict[str, Any], file_list: list[str]) -> None:
         if os.path.isdir(CERTIFICATES):
             file_list.append(CERTIFICATES)
+
+
+def of_each_disk(node: Node, erase: Callable[[Disk], Any]) -> dict[str, Any]:
+    """The results by name. Where a disk failed, the error names it, and what became of the others.
+
+    An error has no room for certificates, only for their ids: the ramdisk's logs, or the URL, have the files.
+    """
+    disks = hardware.dispatch_to_managers("list_block_devices_check_skip_list", node)
+
+    def result(disk: Disk) -> tuple[str, Any]:
+        try:
+            return disk.name, erase(disk)
+        except errors.RESTError as error:
+            return disk.name, error
+
+    at_once = node.get("driver_internal_info", {}).get("disk_erasure_concurrency", 1)
+    with ThreadPool(max(1, min(at_once, len(disks)))) as pool:
+        results = dict(pool.map(result, disks, chunksize=1))
+    failed = [result.details for result in results.values() if isinstance(result, errors.RESTError)]
+    if failed:
+        others = [outcome(*each) for each in results.items() if not isinstance(each[1], errors.RESTError)]
+        raise errors.BlockDeviceEraseError("; ".join([*failed, *others]))
+    return results
+
+
+def outcome(name: str, result: dict[str, Any] | None) -> str:
+    if result is None:
+        return f"{name} was erased by the drive"
+    if "skipped" in result:
+        return f"{name} was skipped: {result['skipped']}"
+    return f"{name} is {result['verdict']}, certificate {result['id']}"
 
 
 def skipped(info: dict[str, Any], disk: Disk) -> str | None:
@@ -183,19 +218,40 @@ def identity(disk: Disk) -> list[str]:
     return words
 
 
-def wipe(disk: Disk, how: list[str]) -> dict[str, Any]:
+def wipe(node: Node, disk: Disk, how: list[str]) -> dict[str, Any]:
     """Runs efface; its certificate is kept for each device, of those that failed too."""
     os.makedirs(CERTIFICATES, exist_ok=True)
     certificate = os.path.join(CERTIFICATES, f"{os.path.basename(disk.name)}-{uuid.uuid4()}.json")
     keep = ["--certificate-to", certificate, "--yes", "--quiet"]
     try:
         utils.execute(BINARY, "wipe", *how, *identity(disk), *keep, "--", disk.name)
-        with open(certificate, encoding="utf-8") as file:
-            return json.load(file)
     except processutils.ProcessExecutionError as error:
-        raise erase_error(disk, meaning(error.exit_code, error.stderr)) from error
+        reason = meaning(error.exit_code, error.stderr)
+        raise erase_error(disk, "; ".join([reason, *not_sent(node, certificate)])) from error
+    try:
+        with open(certificate, encoding="utf-8") as file:
+            record: dict[str, Any] = json.load(file)
     except (OSError, ValueError) as error:
         raise erase_error(disk, f"there is no certificate: {error}") from error
+    if problems := not_sent(node, certificate):
+        raise erase_error(disk, f"it is {record['verdict']}, but {problems[0]}")
+    return record
+
+
+def not_sent(node: Node, certificate: str) -> list[str]:
+    """Why the certificate is not at the URL, where one is given."""
+    url = utils.get_agent_params().get(CERTIFICATES_URL)
+    if not url or not os.path.exists(certificate):
+        return []
+    verify, client = utils.get_ssl_client_options(cfg.CONF)
+    to = f"{url.rstrip('/')}/{node['uuid']}/{os.path.basename(certificate)}"
+    try:
+        with open(certificate, "rb") as file:
+            answer = requests.put(to, data=file, verify=verify, cert=client, timeout=SEND_SECONDS)
+        answer.raise_for_status()
+    except (requests.RequestException, OSError) as error:
+        return [f"its certificate was not received: {error}"]
+    return []
 
 
 def erase_error(disk: Disk, reason: str) -> errors.BlockDeviceEraseError:

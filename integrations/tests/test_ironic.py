@@ -210,7 +210,8 @@ WIPED = """
 from ironic_python_agent import config, hardware
 from efface_openstack import ironic
 try:
-    ironic.wipe(hardware.BlockDevice("--help", "model", 1 << 30, False), ["--method", "zero"])
+    disk = hardware.BlockDevice("--help", "model", 1 << 30, False)
+    ironic.wipe({"uuid": "a node"}, disk, ["--method", "zero"])
 except hardware.errors.BlockDeviceEraseError as error:
     print(error.details)
 """
@@ -395,7 +396,7 @@ def test_certificates_are_sent_where_the_kernel_parameter_says(ramdisk, disks, r
     files = Path("/var/lib/efface/certificates").iterdir()
     assert receiver.received == {f"/records/{of['uuid']}/{file.name}": file.read_bytes() for file in files}
     verdicts = sorted(json.loads(content)["verdict"] for content in receiver.received.values())
-    assert verdicts == ["failed", "wiped", "wiped"]
+    assert verdicts == ["refused", "wiped", "wiped"]
 
 
 def test_a_certificate_that_is_not_received_is_an_error(ramdisk, disks, receiver):

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io;
 use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -72,8 +73,18 @@ fn patterns(c: &mut Criterion) {
     for (name, fill) in chacha::ways() {
         let mut out = vec![0; CHUNK];
         let seed = Seed([1; 32]);
-        let name = format!("random by {name}");
-        group.bench_function(name, |b| b.iter(|| fill(&seed, black_box(CHUNK as u64 * 3), &mut out)));
+        let at = black_box(CHUNK as u64 * 3);
+        group.bench_function(format!("random by {name}"), |b| b.iter(|| fill(&seed, at, &mut out)));
+        // As a job does it where one thread is slower than the device.
+        group.bench_function(format!("random by {name} and two threads"), |b| {
+            b.iter(|| {
+                let (first, second) = out.split_at_mut(CHUNK / 2);
+                thread::scope(|scope| {
+                    scope.spawn(|| fill(&seed, at + CHUNK as u64 / 2, second));
+                    fill(&seed, at, first);
+                });
+            })
+        });
     }
     group.finish();
 }
@@ -82,17 +93,18 @@ fn cover(c: &mut Criterion) {
     let mut group = c.benchmark_group("the loop over 4 GiB that cost nothing");
     group.throughput(Throughput::Bytes(DISK_BYTES)).sample_size(10);
     let device = Device { size: DISK_BYTES, logical_block: 512, physical_block: 4096 };
-    for name in ["zero", "random"] {
+    for (name, fill_threads) in [("zero", 1), ("random", 1), ("random", 2)] {
         let method = Method::named(name).unwrap();
         let area = device.area(None, None).unwrap();
         let plan = Plan::new(&method, Policy::None, area, &device, &mut || Ok(Seed([1; 32]))).unwrap();
-        group.bench_function(name, |b| {
+        group.bench_function(format!("{name}, {fill_threads} to fill"), |b| {
             b.iter(|| {
                 let io_path = IoPath::new("null", true, Vec::new());
                 let mut disk = NullDisk { io_path, done: VecDeque::new() };
                 let (to, _unread) = channel();
                 let emitter = Emitter::new(0, to);
-                let (settings, stop) = (Settings::default(), Stop::default());
+                let settings = Settings { fill_threads, ..Settings::default() };
+                let stop = Stop::default();
                 {
                     let (draw, keep) = (&mut Seed::from_kernel, &mut |_: &job::Checkpoint| {});
                     let context =

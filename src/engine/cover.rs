@@ -5,6 +5,7 @@
 //! residue. After each epoch the disk is drained and flushed, and only then is a checkpoint reported.
 
 mod errors;
+mod filling;
 mod memory;
 mod trial;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use errors::{ErrorClass, advice};
+use filling::Filling;
 use memory::StepMemory;
 use trial::{Shape, Trial};
 
@@ -162,6 +164,7 @@ struct Cover<'a> {
     watchdog: Watchdog,
     stalls: StallDetector,
     memory: StepMemory,
+    filling: Filling,
     done: Vec<Done>,
     comparison: Option<Comparison>,
     throttle: &'a mut Throttle,
@@ -221,6 +224,7 @@ impl<'a> Cover<'a> {
             watchdog: Watchdog::new(settings),
             stalls: StallDetector::new(settings, now),
             memory,
+            filling: Filling::new(settings.fill_threads),
             done: Vec::new(),
             comparison: step.expected().map(|expect| Comparison::new(expect, geometry.logical_block)),
             throttle,
@@ -316,7 +320,10 @@ impl<'a> Cover<'a> {
             Operation::WriteZeroes => Op::Zero { at, len },
             Operation::Discard => Op::Discard { at, len },
             Operation::Write { pattern } => {
-                Op::Write { at, buf: self.memory.buffer_to_write(pattern, at, len as usize) }
+                let (began, by_two) = (self.now(), self.filling.by_two());
+                let buf = self.memory.buffer_to_write(pattern, at, len as usize, by_two);
+                self.filling.filled(self.now() - began);
+                Op::Write { at, buf }
             }
             Operation::FindNonZero | Operation::Fingerprint | Operation::Compare { .. } => {
                 Op::Read { at, buf: self.memory.buffer_to_read(len as usize) }
@@ -341,9 +348,11 @@ impl<'a> Cover<'a> {
     }
 
     fn reap(&mut self, wake: Option<Instant>) {
-        let tick = self.now() + TICK;
+        let asked = self.now();
+        let tick = asked + TICK;
         let mut done = std::mem::take(&mut self.done);
         let reaped = self.disk.reap(&mut done, Some(wake.map_or(tick, |wake| wake.min(tick))));
+        self.filling.waited(self.now() - asked);
         let (before, ios) = (self.report.bytes, done.len());
         for done in done.drain(..) {
             self.on_completion(done);

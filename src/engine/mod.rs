@@ -17,8 +17,10 @@ pub mod watchdog;
 
 pub use recheck::SIZE_MAX;
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -36,6 +38,8 @@ pub struct Settings {
     /// Each step first tries which I/Os suit the device: of `chunk_bytes` at most, and more than `depth` only
     /// where they share one buffer. Without effect with `rate` or `yields`.
     pub trial: bool,
+    /// Threads that make random data, where one is slower than the device: 1 or 2.
+    pub fill_threads: usize,
     /// Bytes between two flushes.
     pub epoch_bytes: u64,
     /// Failed I/Os after which a device is given up.
@@ -78,6 +82,7 @@ impl Default for Settings {
             chunk_bytes: 1 << 20,
             depth: 8,
             trial: true,
+            fill_threads: 2,
             epoch_bytes: 4 << 30,
             errors_max: 10_000,
             io_timeout: Duration::from_secs(60),
@@ -119,11 +124,13 @@ impl Settings {
     }
 
     /// For each of `jobs` that run at once: where neither size nor number of its I/Os was chosen, so few of them
-    /// that the buffers of all jobs together are bounded.
+    /// that the buffers of all jobs together are bounded; and no more threads than there are processors.
     pub fn shared_by(self, jobs: usize) -> Settings {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let fill_threads = self.fill_threads.min((processors / jobs.max(1)).max(1));
         let each = BUFFERS_BYTES / self.chunk_bytes / jobs.max(1) as u64;
         let depth = if self.trial { self.depth.min(each.max(1) as usize) } else { self.depth };
-        Settings { depth, ..self }
+        Settings { depth, fill_threads, ..self }
     }
 
     /// The queue depth that a disk needs for all of a job's steps.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::filling::fill_by_two;
 use crate::io::{Buf, Disk};
 use crate::pattern::Pattern;
 use crate::plan::Step;
@@ -40,8 +41,8 @@ impl StepMemory {
         }
     }
 
-    /// The pattern's bytes for the offsets from `at` on.
-    pub fn buffer_to_write(&mut self, pattern: &Pattern, at: u64, len: usize) -> Buf {
+    /// The pattern's bytes for the offsets from `at` on, where they are made by two threads or one.
+    pub fn buffer_to_write(&mut self, pattern: &Pattern, at: u64, len: usize, by_two: bool) -> Buf {
         match self {
             StepMemory::Shared { constant, period, stride } => {
                 let starts = (0..*period).map(|number| number * *stride);
@@ -50,7 +51,8 @@ impl StepMemory {
             }
             StepMemory::Each(_) => {
                 let mut buf = self.buffer_to_read(len);
-                pattern.fill(at, &mut buf);
+                let fill = if by_two { fill_by_two } else { Pattern::fill };
+                fill(pattern, at, &mut buf);
                 buf
             }
         }
@@ -88,7 +90,7 @@ mod tests {
             let pattern = Pattern::constant(&(1..=period).collect::<Vec<_>>());
             let mut memory = memory(&pattern);
             for at in (0..64).map(|block| block * 512) {
-                let (buf, mut expected) = (memory.buffer_to_write(&pattern, at, 8192), vec![0; 8192]);
+                let (buf, mut expected) = (memory.buffer_to_write(&pattern, at, 8192, false), vec![0; 8192]);
                 pattern.fill(at, &mut expected);
                 assert_eq!(buf[..], expected, "{period} bytes at {at}");
                 assert!((buf.as_ptr() as usize).is_multiple_of(512));

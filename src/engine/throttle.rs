@@ -18,6 +18,9 @@ use backoff::Backoff;
 /// What may pile up while the device is slower than the limit.
 const BURST: Duration = Duration::from_millis(100);
 
+/// The longest volley beside a neighbour, in full queues.
+const VOLLEY_DEPTHS: u64 = 2;
+
 /// Whether an I/O may start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Admission {
@@ -35,8 +38,8 @@ pub struct Throttle {
 
 impl Throttle {
     pub fn new(settings: &Settings, now: Instant) -> Throttle {
-        let bytes_max = settings.bytes_in_flight_max();
-        let backoff = settings.yields.map(|yields| Backoff::new(yields, bytes_max, now));
+        let volley_max = settings.bytes_in_flight_max().saturating_mul(VOLLEY_DEPTHS);
+        let backoff = settings.yields.map(|yields| Backoff::new(yields, volley_max, now));
         Throttle { limit: RateLimit::new(settings.rate, now), backoff }
     }
 

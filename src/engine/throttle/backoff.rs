@@ -116,7 +116,7 @@ impl OwnIo {
 }
 
 impl Backoff {
-    /// `volley_max` is the most that may be in flight, in bytes.
+    /// `volley_max` is the longest volley, in bytes.
     pub fn new(yields: Yield, volley_max: u64, now: Instant) -> Backoff {
         Backoff {
             budget: Budget::of(yields),
@@ -257,7 +257,11 @@ impl Backoff {
             Phase::Beside(mut neighbour) => {
                 let time = now - neighbour.began;
                 self.spent.beside += time;
-                self.spent.at_floor += if self.floor.take_decided() { time } else { Duration::ZERO };
+                if self.floor.take_decided() {
+                    self.spent.at_floor += time;
+                    // It would not be kept in a longer rest, and what that showed would not count.
+                    neighbour.rest.next = neighbour.rest.next.max(now + LONG_REST_FIRST);
+                }
                 neighbour.end_window(now, to.clone(), self.writes, present, self.budget);
                 self.spent.unmeasured += if neighbour.quiet.is_measured() { Duration::ZERO } else { time };
                 self.phase = Phase::Beside(neighbour);

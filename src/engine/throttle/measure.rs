@@ -140,7 +140,9 @@ const HITS_MAX: f64 = 0.01;
 /// What we cost a neighbour, relative to the budget: at most 1 keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Strain {
+    /// Of rate and mean service time; and the least that it can be.
     pub means: f64,
+    pub least: f64,
     /// The part of its I/Os that meet ours, where it is known; and what these cost, at least and at most.
     pub met: Option<f64>,
     pub hits: (f64, f64),
@@ -163,12 +165,16 @@ impl Strain {
         let growth = active.time_of(quiet).map(|time| time * recovery - 1.0);
         // Where its service time is not distinguished from ours, a neighbour that pauses hides part of its loss.
         let loss_max = if growth.is_some() { budget.loss } else { budget.loss / 2.0 };
-        let means = share * (loss / loss_max).max(growth.unwrap_or(0.0) / budget.growth);
+        let means = |by_chance: f64| {
+            let growth = growth.map_or(0.0, |growth| (growth - by_chance) / budget.growth);
+            share * ((loss - by_chance) / loss_max).max(growth)
+        };
+        let (means, least) = (means(0.0), means(deviation));
 
         let each = growth.unwrap_or(loss);
         let met = met.filter(|met| met.is_finite());
         let often = met.filter(|met| *met > HITS_MAX);
         let hits = |each: f64| often.map_or(0.0, |met| each / met / HIT_GROWTH_MAX);
-        Strain { means, met, hits: (hits(each - deviation), hits(each + deviation)) }
+        Strain { means, least, met, hits: (hits(each - deviation), hits(each + deviation)) }
     }
 }

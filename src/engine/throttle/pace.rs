@@ -1,9 +1,10 @@
 //! How our I/O is sent beside a neighbour: in volleys, or steadily.
 //!
 //! A *volley* is a number of I/Os at once, then a pause. On a disk that serves one I/O after the other, it
-//! delays few I/Os of the neighbour, however long it is: where these are one in two hundred, the 99th
-//! percentile does not show them. So volleys are as rare as it takes, and long. On a disk that serves many at once, small I/Os at a *steady*
-//! rate cost less: where that keeps the budget at a higher rate, it is used.
+//! delays few I/Os of the neighbour, however long it is: where these are less than one in a hundred, the
+//! 99th percentile does not show them. So volleys are as rare as it takes, and long. On a disk that serves
+//! many at once, small I/Os at a *steady* rate cost less: where that keeps the budget at a higher rate, it
+//! is used.
 
 use std::time::{Duration, Instant};
 
@@ -14,18 +15,20 @@ const VOLLEY_MIN: u64 = 64 << 10;
 /// The neighbour's I/Os from one volley to the next: so many that this part of them meets one.
 const SPACING_MIN: f64 = 200.0;
 const SPACING_MAX: f64 = 800.0;
-const MET: f64 = 0.005;
+const MET: f64 = 0.007;
 /// What counts as a change of it.
 const SPACED: f64 = 1.2;
 /// The part of the time that volleys take, relative to the loss that is allowed.
 const SHARE_FIRST: f64 = 0.2;
 const SHARE_MIN: f64 = 0.025;
-const SHARE_MAX: f64 = 0.9;
+const SHARE_MAX: f64 = 1.2;
 /// The same beside a neighbour that seldom waits for the disk (each volley delays what it meets), and
 /// where its loss cannot be measured.
 const SHARE_CAUTIOUS: f64 = 0.1;
 /// A volley that takes this part of the neighbour's service time is in no percentile.
 const UNSEEN: f64 = 0.4;
+/// The longest volley, in seconds.
+const LENGTH_MAX: f64 = 0.05;
 /// Sizes and depths of steady I/O.
 const SIZES: [(u64, usize); 6] =
     [(256 << 10, 1), (64 << 10, 1), (1 << 20, 1), (64 << 10, 4), (256 << 10, 4), (1 << 20, 4)];
@@ -89,7 +92,7 @@ struct Trial {
 }
 
 impl Pace {
-    /// `loss`: of the neighbour's rate, that is allowed. `volley_max`: the most bytes in flight.
+    /// `loss`: of the neighbour's rate, that is allowed. `volley_max`: the most bytes of a volley.
     pub fn new(loss: f64, volley_max: u64, now: Instant) -> Pace {
         Pace {
             volleys: Volleys::new(loss, volley_max, now),
@@ -150,6 +153,10 @@ impl Pace {
             Way::Volleys if self.volleys.spacing < SPACING_MAX => strain.means,
             _ => strain.means.max(strain.hits.0),
         };
+        if worst > STRAIN_MAX && strain.least <= STRAIN_MAX && !spaced && windows < TRIAL_WINDOWS {
+            // It can be chance: more windows tell.
+            return 1.0;
+        }
         let strain = self.strain.map_or(worst, |before| (before + worst) / 2.0);
         self.rate = if self.strain.is_some() { (self.rate + rate) / 2.0 } else { rate };
         let change = match self.best {
@@ -288,7 +295,7 @@ impl Volleys {
         } else if known.cautious {
             (self.share.min(SHARE_CAUTIOUS * self.loss), unseen, period)
         } else {
-            (self.share, period * self.share, period * (1.0 - self.share))
+            (self.share, (period * self.share).min(LENGTH_MAX), period * (1.0 - self.share))
         };
         let fit = (length / took).clamp(0.5, 2.0);
         self.bytes = ((self.bytes as f64 * fit) as u64).clamp(VOLLEY_MIN, self.bytes_max);

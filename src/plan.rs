@@ -152,10 +152,35 @@ impl Plan {
             return Err(Error::unsupported("a thin volume has no write-zeroes")
                 .with_remedy("leave --zero-with away: what is not zero there is overwritten"));
         }
-        let checked = self.steps.iter().any(|step| step.expected().is_some());
+        // What is not mapped is read at the speed of memory, and a sample would draw little else.
+        self.overwrite_nonzero(|_| None);
+        if discards && self.steps.iter().any(Step::covers_nonzero) {
+            self.steps.push(Step::discard());
+        }
+        Ok(self)
+    }
+
+    /// The same for a device that is mostly zeroes: what is not zero is overwritten, at last with zeroes.
+    ///
+    /// # Errors
+    /// A usage error where a pass is another command than a write.
+    pub fn skip_zeroes(mut self) -> Result<Plan> {
+        if self.steps.iter().any(|step| step.writes() && step.written().is_none()) {
+            return Err(Error::usage("--skip-zeroes: the method does not only write")
+                .with_remedy("leave the option or --zero-with away, or choose another method"));
+        }
+        self.overwrite_nonzero(|sample| sample);
+        Ok(self)
+    }
+
+    /// What is not zero is found and overwritten in place of the area, and one check at the end is for zeroes,
+    /// with this instead of its sample.
+    fn overwrite_nonzero(&mut self, sample: impl Fn(Option<Sample>) -> Option<Sample>) {
+        let check = self.steps.iter().rev().find(|step| step.expected().is_some());
+        let check = check.map(|step| Step::compare(Pattern::zero(), sample(step.sample().copied())));
         let mut steps = Vec::new();
         let mut left = None;
-        for step in self.steps {
+        for step in std::mem::take(&mut self.steps) {
             match step.written() {
                 Some(pattern) => {
                     if left.is_none() {
@@ -170,12 +195,9 @@ impl Plan {
         }
         if let Some(left) = left {
             let zero = (left != Pattern::zero()).then(|| Step::write_nonzero(Pattern::zero()));
-            // What is not mapped is read at the speed of memory, and a sample would draw little else.
-            let check = checked.then(|| Step::compare(Pattern::zero(), None));
-            steps.extend(zero.into_iter().chain(check).chain(discards.then(Step::discard)));
+            steps.extend(zero.into_iter().chain(check));
         }
         self.steps = steps;
-        Ok(self)
     }
 
     /// Whether some step changes what the device holds.
@@ -347,6 +369,25 @@ mod tests {
         let method = Method::named("zero").unwrap().offload_zeroes().unwrap();
         assert!(plan(&method, Policy::None).unwrap().on_thin(true).is_err());
         assert!(!thin("zero", Policy::None).unwrap().outline(&Method::named("zero").unwrap()).is_empty());
+    }
+
+    #[test]
+    fn of_a_device_that_is_mostly_zeroes_the_rest_is_written_and_checked_as_ordered() {
+        let outline_of = |name: &str, policy| -> Vec<String> {
+            let plan = plan(&Method::named(name).unwrap(), policy).unwrap().skip_zeroes().unwrap();
+            plan.steps.iter().map(Step::to_string).collect()
+        };
+        let zero = "overwrite 0x00 where it was not zero";
+        let sampled = ["survey, 4608 probes", "find what is not zero", zero, "verify 0x00, 4608 probes"];
+        assert_eq!(outline_of("zero", Policy::Standard), sampled);
+        assert_eq!(outline_of("zero", Policy::Full).last().unwrap(), "verify 0x00, all of it");
+        let random = "overwrite random where it was not zero";
+        assert_eq!(outline_of("random", Policy::None), ["find what is not zero", random, zero]);
+        let discard = plan(&Method::named("discard").unwrap(), Policy::Full).unwrap();
+        let offload = Method::named("zero").unwrap().offload_zeroes().unwrap();
+        for other in [discard, plan(&offload, Policy::None).unwrap()] {
+            assert_eq!(other.skip_zeroes().unwrap_err().kind, crate::error::Kind::Usage);
+        }
     }
 
     #[test]

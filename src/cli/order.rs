@@ -32,6 +32,10 @@ pub struct OrderArgs {
     #[arg(long, default_value = "write", value_name = "HOW")]
     zero_with: ZeroWith,
 
+    /// Read first, and overwrite only what is not zero, at last with zeroes (recorded as that)
+    #[arg(long, conflicts_with = "zero_with")]
+    skip_zeroes: bool,
+
     /// Set how much to read back
     #[arg(
         long,
@@ -116,8 +120,18 @@ impl RangeArgs {
 
 impl OrderArgs {
     pub fn order(&self) -> session::Order {
-        let OrderArgs { method, passes, final_zero, zero_with, verify, bound, prefer_key, part, force } =
-            self;
+        let OrderArgs {
+            method,
+            passes,
+            final_zero,
+            zero_with,
+            skip_zeroes,
+            verify,
+            bound,
+            prefer_key,
+            part,
+            force,
+        } = self;
         session::Order {
             passes: match passes {
                 Some(list) => Passes::List(list.clone()),
@@ -125,6 +139,7 @@ impl OrderArgs {
             },
             final_zero: *final_zero,
             offload_zeroes: *zero_with == ZeroWith::Offload,
+            skip_zeroes: *skip_zeroes,
             policy: bound.policy(*verify),
             prefer_key: *prefer_key,
             offset: part.offset,

@@ -94,7 +94,7 @@ fn destroyed(keys: &KeyPlan, area: &str) -> String {
 
 fn technique(job: &JobReport, area: &str) -> String {
     if let Some(found) = job.found_bytes {
-        return on_thin(job, area, found);
+        return nonzero(job, area, found);
     }
     let passes: Vec<&Step> = job.plan.steps.iter().filter(|step| step.writes()).collect();
     let verb = if passes.iter().all(|step| step.written().is_some()) {
@@ -115,16 +115,15 @@ fn technique(job: &JobReport, area: &str) -> String {
     format!("All of {area} was {verb} {times}{but}: {}.", passes.join(", "))
 }
 
-/// For thin volumes only non-zero data is written; the discard after the check is not part of the claim.
-fn on_thin(job: &JobReport, area: &str, found_bytes: u64) -> String {
+/// Only non-zero data was written; the discard after the check of a thin volume is not part of the claim.
+fn nonzero(job: &JobReport, area: &str, found_bytes: u64) -> String {
     let patterns: Vec<String> =
         job.plan.steps.iter().filter_map(Step::written).map(ToString::to_string).collect();
     let returned =
         if job.plan.steps.iter().any(Step::discards) { ", and the area was then discarded" } else { "" };
     format!(
-        "In {area}, all data that was not zero ({}) was overwritten through the volume and flushed: \
-         {}{returned}. A write to a block shared with a snapshot allocates a new block; the shared block is not \
-         overwritten.",
+        "In {area}, all data that was not zero ({}) was overwritten and flushed: {}{returned}. Blocks of zeroes \
+         were not written.",
         bytes(found_bytes),
         patterns.join(", ")
     )
@@ -267,6 +266,10 @@ fn of_steps(plan: &Plan, direct: bool) -> impl Iterator<Item = &'static str> {
         (
             any(Step::discards) && !any(Step::covers_nonzero),
             "Discard guarantees nothing: old data may still be on the media.",
+        ),
+        (
+            any(Step::covers_nonzero),
+            "Blocks that were read as zeroes were not written: what the device may hold behind them is left.",
         ),
         (!direct, "Direct I/O was refused: the data read back may have come from the page cache."),
         (checks(|step| step.sample().is_some()), "A sample: a single stray block can be missed."),

@@ -20,6 +20,9 @@ pub struct Order {
     pub final_zero: bool,
     /// Uses the kernel's write-zeroes command instead of writing zeroes.
     pub offload_zeroes: bool,
+    /// Overwrites what is not zero, at last with zeroes, and leaves the rest; a thin volume is always so.
+    #[serde(default)]
+    pub skip_zeroes: bool,
     /// How much is read back, before the first pass and after the last.
     pub policy: Policy,
     /// Destroys the keys if the device is a LUKS volume.
@@ -52,6 +55,7 @@ impl Default for Order {
             passes: Passes::Method("zero".into()),
             final_zero: false,
             offload_zeroes: false,
+            skip_zeroes: false,
             policy: Policy::Standard,
             prefer_key: false,
             offset: None,
@@ -138,6 +142,7 @@ impl Order {
         let plan = Plan::new(method, self.policy, area, &device, &mut Seed::from_kernel)?;
         match &identity.thin {
             Some(thin) => plan.on_thin(thin.discards),
+            None if self.skip_zeroes => plan.skip_zeroes(),
             None => Ok(plan),
         }
     }

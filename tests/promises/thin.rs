@@ -38,6 +38,25 @@ fn only_nonzero_blocks_of_a_thin_volume_are_overwritten() {
     }
 }
 
+/// `--skip-zeroes`: the same for any device, but for the discard; the check is the one that was ordered.
+#[test]
+fn only_nonzero_blocks_are_overwritten_where_zeroes_are_skipped() {
+    for (method, policy) in [("zero", Policy::Standard), ("random", Policy::Full), ("dod3", Policy::High)] {
+        let plan = plan(&Method::named(method).unwrap(), policy, SIZE as u64).skip_zeroes().unwrap();
+        let mut disk = SimDisk::new(sparse(), LOGICAL, PHYSICAL, 1, Faults::default());
+        let (report, _) = run(&mut disk, plan, &Settings::default());
+        assert_eq!(
+            (report.verdict, report.found_bytes),
+            (Verdict::Wiped, Some(2 * FOUND as u64)),
+            "{method}"
+        );
+        let passes = report.steps.iter().filter(|report| report.step.writes());
+        assert!(passes.map(|pass| pass.bytes).all(|bytes| bytes == 2 * FOUND as u64));
+        assert_eq!(report.check(), Ok(()));
+        assert!(disk.live().iter().all(|byte| *byte == 0));
+    }
+}
+
 #[test]
 fn blocks_of_a_thin_volume_that_cannot_be_written_are_residue() {
     let bad = Extent::at(3 * FOUND as u64, LOGICAL);

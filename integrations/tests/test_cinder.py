@@ -411,19 +411,96 @@ def test_a_snapshots_store_is_split_off_and_cleared(cinder):
     assert split < remove
 
 
-def test_a_thin_volume_is_cleared_by_option_only(cinder):
-    kept = cinder.create(Volume(), extents=16)
-    assert cinder.delete(kept, {"thin": True})[0] == 0
-    assert not kept.exists() and kept.secrets() == 3
+@pytest.fixture
+def thin_pool():
+    """Says what lvs answers for the thin pool: none can be made without device-mapper."""
+    lvs = Path("/usr/sbin/lvs")
+    program = os.readlink(lvs)
+
+    def answer(line):
+        lvs.unlink()
+        lvs.write_text(f'#!/bin/sh\ncase "$*" in *-pool) echo "{line}" ;; *) exec lvm lvs "$@" ;; esac\n')
+        lvs.chmod(0o755)
+
+    yield answer
+    lvs.unlink()
+    lvs.symlink_to(program)
+
+
+def deleted_thin(cinder, **options):
+    """The record of a volume that cinder takes for a thin one."""
     volume = cinder.create(Volume(), extents=16)
-    code, out, log = cinder.delete(volume, {"thin": True}, efface_thin="discard")
+    code, out, log = cinder.delete(volume, {"thin": True}, **options)
     assert code == 0, out + log
     assert not volume.exists() and volume.secrets() == 0
-    overwritten = cinder.create(Volume(), extents=16)
-    assert cinder.delete(overwritten, {"thin": True}, efface_thin="overwrite")[0] == 0
-    assert not overwritten.exists() and overwritten.secrets() == 0
-    records = {record["method"]: record for record in certificates()}
-    assert set(records) == {"discard", "zero"} and "discard" in records["discard"]["claim"]
+    [record] = certificates()
+    assert record["verdict"] == "wiped"
+    return record, out
+
+
+@pytest.mark.parametrize(
+    "pool, method",
+    [
+        ("1|passdown|10.00|65536", "discard"),
+        ("1|nopassdown||65536", "discard"),
+        ("0|passdown|10.00|65536", "zero"),
+        ("1|ignore|10.00|65536", "zero"),
+        # A part of a chunk is not given back.
+        ("1|passdown|10.00|1073741824", "zero"),
+        ("|ignore|100.00|65536", "zero"),
+    ],
+)
+def test_a_thin_volume_is_cleared_by_what_its_pool_does(cinder, thin_pool, pool, method):
+    thin_pool(pool)
+    record, out = deleted_thin(cinder, efface_skip_zeroes="true")
+    assert record["method"] == method and "is full" not in out
+
+
+def test_in_a_full_pool_a_volume_is_discarded_and_the_log_says_what_stays(cinder, thin_pool):
+    thin_pool("0|passdown|100.00|65536")
+    record, out = deleted_thin(cinder)
+    assert record["method"] == "discard" and "is full: volume" in out
+    assert "Discard guarantees nothing" in " ".join(record["limitations"])
+
+
+def test_a_discard_is_always_read(cinder, thin_pool):
+    thin_pool("1|passdown|10.00|65536")
+    assert deleted_thin(cinder, efface_verify="none")[0]["job"]["verification"] is not None
+
+
+def test_volumes_of_a_pool_that_cannot_be_read_are_overwritten(cinder):
+    record, out = deleted_thin(cinder)
+    assert record["method"] == "zero" and "cannot be read, its volumes are overwritten" in out
+
+
+@pytest.mark.parametrize("how, method", [("discard", "discard"), ("overwrite", "zero")])
+def test_a_thin_volume_is_cleared_as_the_option_says(cinder, thin_pool, how, method):
+    thin_pool("0|ignore|10.00|65536" if how == "discard" else "1|passdown|10.00|65536")
+    assert deleted_thin(cinder, efface_thin=how)[0]["method"] == method
+
+
+@pytest.mark.parametrize("options", [{"efface_thin": "none"}, {"volume_clear": "none"}])
+def test_nothing_of_a_thin_volume_is_cleared_where_that_is_set(cinder, options):
+    kept = cinder.create(Volume(), extents=16)
+    assert cinder.delete(kept, {"thin": True}, **options)[0] == 0
+    assert not kept.exists() and kept.secrets() == 3 and not certificates()
+
+
+def test_zeroes_of_a_thick_volume_are_skipped_where_that_is_set(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume, efface_skip_zeroes="true")[0] == 0
+    assert not volume.exists() and volume.secrets() == 0
+    [record] = certificates()
+    assert "all data that was not zero (3.00 MiB) was overwritten" in record["claim"]
+    assert "Blocks that were read as zeroes were not written" in " ".join(record["limitations"])
+
+
+def test_zeroes_are_offloaded_where_that_is_set(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume, efface_zero_with="offload")[0] == 0
+    assert not volume.exists() and volume.secrets() == 0
+    [record] = certificates()
+    assert "write-zeroes" in record["claim"] and "overwritten" not in record["claim"]
 
 
 def encrypted(cinder):
@@ -528,6 +605,8 @@ def test_the_io_priority_is_the_wipers_own(cinder, flag, priority):
         {"volume_clear_ionice": "-c1"},
         {"volume_clear_ionice": "-c2 -n"},
         {"efface_thin": "discard", "efface_verify": "none"},
+        {"efface_zero_with": "offload", "efface_method": "random"},
+        {"efface_zero_with": "offload", "efface_skip_zeroes": "true"},
     ],
 )
 def test_an_invalid_setting_stops_the_driver(cinder, options):

@@ -41,7 +41,8 @@ def test_the_file_is_made_from_the_command_lines():
 def test_every_command_of_the_driver_passes(machine):
     paces = [{"yields": None}, {"yields": "5%"}, {"yields": None, "rate": "200MiB/s"}]
     paces += [{"yield_min": lowest} for lowest in ("0", "16MiB/s")]
-    extents = ({}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True})
+    extents = [{}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True}]
+    extents += [{"skip_zeroes": True}, {"offload": True}, {"skip_zeroes": True, "size": "64MiB"}]
     kinds = ("shared_fs", "unseen", "copies")
     forces = [dict(zip(kinds, forced, strict=True)) for forced in product((False, True), repeat=3)]
     wipes = [
@@ -142,7 +143,7 @@ def forces():
 
 def of_other_commands():
     """What another command of the driver's may have."""
-    for option in ("--size=64MiB", "--prefer-key"):
+    for option in ("--size=64MiB", "--prefer-key", "--skip-zeroes", "--zero-with=offload"):
         yield [*DISCARD.words(), option]
         yield [*KEY.words(), option]
     for option in ("--yield=10%", "--rate=1MiB/s"):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from cinder import context, exception, interface, objects
@@ -18,7 +19,7 @@ from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from . import command, filters, record, report
+from . import command, filters, record, report, thin
 
 LOG = logging.getLogger(__name__)
 
@@ -77,13 +78,28 @@ OPTIONS = [
     ),
     cfg.StrOpt(
         "efface_thin",
-        default="none",
+        default="auto",
         choices=[
+            ("auto", "discard where the pool zeroes what it gives out, or is full; else overwrite."),
             ("none", "Nothing, as the stock driver."),
             ("discard", "Discard the volume before it is removed, and check that it reads as zeroes."),
             ("overwrite", "Overwrite what is mapped of it by efface_method, and discard it then."),
         ],
         help="What is done with a thin volume, of which the stock driver clears nothing.",
+    ),
+    cfg.BoolOpt(
+        "efface_skip_zeroes",
+        default=False,
+        help="Read a thick volume first, and overwrite only what is not zero.",
+    ),
+    cfg.StrOpt(
+        "efface_zero_with",
+        default="write",
+        choices=[
+            ("write", "Send zeroes to the device."),
+            ("offload", "The write-zeroes command, which a device may complete without writing its media."),
+        ],
+        help="How a thick volume gets its zeroes, with efface_method = zero.",
     ),
     cfg.BoolOpt(
         "efface_accept_unseen",
@@ -143,6 +159,9 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         if self._option("efface_thin") == "discard" and self._option("efface_verify") == "none":
             # What was discarded and not read shows nothing; the filters do not admit it.
             raise exception.InvalidConfigurationValue(option="efface_verify", value="none")
+        offloads = self._option("efface_zero_with") == "offload"
+        if offloads and (self._option("efface_method") != "zero" or self._option("efface_skip_zeroes")):
+            raise exception.InvalidConfigurationValue(option="efface_zero_with", value="offload")
         self._check_folders()
         if not cfg.CONF.volume_service_inithost_offload:
             LOG.warning(
@@ -178,8 +197,29 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         if how == "none":
             return
         self.vg.activate_lv(self._escape_snapshot(volume["name"]), is_snapshot=True)
-        method = "discard" if how == "discard" else self._option("efface_method")
-        self._clear(self._wipe(volume, method=method), volume)
+        if how == "auto":
+            how = self._thin_method(volume)
+        wipe = self._wipe(volume, method="discard" if how == "discard" else self._option("efface_method"))
+        self._clear(replace(wipe, skip_zeroes=False, offload=False), volume)
+
+    def _thin_method(self, volume: Any) -> str:
+        try:
+            line = self._execute(*command.thin_pool(self.vg.vg_name), run_as_root=True)[0]
+            pool = thin.Pool.parse(line)
+        except (processutils.ProcessExecutionError, ValueError) as error:
+            LOG.warning(
+                "The thin pool of %s cannot be read, its volumes are overwritten: %r", self.vg.vg_name, error
+            )
+            return "overwrite"
+        how = pool.method(device_bytes(self.local_path(volume)))
+        if how == "discard" and not pool.zeroes:
+            LOG.warning(
+                "The thin pool of %s is full: volume %s is discarded, not overwritten: what it held stays "
+                "in the pool until another volume overwrites it",
+                self.vg.vg_name,
+                volume["id"],
+            )
+        return how
 
     def _clear_volume(self, volume: Any, is_snapshot: bool = False) -> None:
         """Called where `volume_clear` is not none; what it raises keeps the volume."""
@@ -246,16 +286,20 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         clear_mib = self.configuration.volume_clear_size
         # The size is the device's: cinder's own is rounded up to GiB.
         whole = clear_mib == 0 or clear_mib << 20 >= device_bytes(order["device"])
+        verify = self._option("efface_verify")
         return command.Wipe(
             **order,
             method=method,
-            verify=self._option("efface_verify"),
+            # What was discarded and not read shows nothing.
+            verify="standard" if method == "discard" and verify == "none" else verify,
             slots=str(self._option("efface_slots")),
             yields=f"{self._option('efface_yield_loss')}%" if self._option("efface_yield") else None,
             yield_min=self._option("efface_yield_min"),
             rate=self._option("efface_rate"),
             size=None if whole or method == "discard" else f"{clear_mib}MiB",
             prefer_key=prefer_key,
+            skip_zeroes=self._option("efface_skip_zeroes"),
+            offload=self._option("efface_zero_with") == "offload",
         )
 
     def _order(self, volume: Any) -> dict[str, Any]:

@@ -99,6 +99,8 @@ class Wipe(Order):
     rate: str | None = None
     size: str | None = None
     prefer_key: bool = False
+    skip_zeroes: bool = False
+    offload: bool = False
 
     def _fixed(self) -> list[str]:
         return [
@@ -122,6 +124,10 @@ class Wipe(Order):
             options.append("--prefer-key")
         elif self.size is not None:
             options.append(f"--size={self.size}")
+        if self.skip_zeroes:
+            options.append("--skip-zeroes")
+        elif self.offload:
+            options.append("--zero-with=offload")
         return options
 
 
@@ -144,6 +150,13 @@ def verify(binary: str, device: str, ionice: str, certificate: str) -> list[str]
 def jobs(binary: str) -> list[str]:
     """What runs, what could be resumed, what ended."""
     return [binary, "jobs", "--json", "--state-dir", JOBS]
+
+
+def thin_pool(volume_group: str) -> list[str]:
+    """What decides how a thin volume is cleared; cinder's own filters admit it."""
+    fields = "zero,discards,data_percent,chunk_size"
+    form = ["--noheadings", "--binary", "--units", "b", "--nosuffix", "--separator", "|"]
+    return ["env", "LC_ALL=C", "lvs", *form, "-o", fields, f"{volume_group}/{volume_group}-pool"]
 
 
 def split_snapshot(volume_group: str, name: str) -> list[str]:

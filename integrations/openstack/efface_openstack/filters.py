@@ -60,7 +60,14 @@ def wipes() -> Iterator[list[str]]:
     # What was discarded and not read shows nothing.
     discarded = replace(written, method="discard", verify="(standard|high|full)")
     paced: list[dict[str, Any]] = [{"yields": LOSS, "yield_min": LOWEST}, {"rate": RATE}, FORCED]
-    yield from shapes(written, *paced, {"size": f"{TO_9999}MiB"}, {"prefer_key": True})
+    yield from shapes(
+        written,
+        *paced,
+        {"size": f"{TO_9999}MiB"},
+        {"prefer_key": True},
+        {"skip_zeroes": True},
+        {"offload": True},
+    )
     yield from shapes(discarded, *paced)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import uuid
@@ -315,7 +316,9 @@ def vanishing(wrapped):
 
     def vanish(volume, program):
         back.append((volume.node, volume.node.resolve()))
-        wrapped(program, f'rm -f {volume.node}\nexec $REAL "$@"')
+        # Not when the driver starts.
+        gone = f'case "$1" in jobs | --version) ;; *) rm -f {volume.node} ;; esac'
+        wrapped(program, f'{gone}\nexec $REAL "$@"')
 
     yield vanish
     for node, where in back:
@@ -623,6 +626,45 @@ def test_a_missing_folder_stops_the_driver(cinder, name):
     finally:
         away.rename(folder)
     assert code == 1 and f"there is no folder {folder}" in out
+
+
+FILTERS = Path("/usr/share/cinder/rootwrap/efface.filters")
+
+
+@pytest.mark.parametrize(
+    "file, content, reason",
+    [
+        (Path("/usr/bin/efface"), None, "there is no such program: is efface installed?"),
+        (
+            Path("/usr/bin/efface"),
+            "#!/bin/sh\necho efface 0.0.9\n",
+            "and efface is efface 0.0.9: install one",
+        ),
+        (FILTERS, None, "rootwrap did not allow it"),
+        (FILTERS, ("0\\.1\\.0", "0\\.0\\.9"), "rootwrap did not allow it"),
+        (FILTERS, (", jobs", ", no-jobs"), "rootwrap did not allow it"),
+    ],
+)
+def test_what_a_delete_would_lack_stops_the_driver(cinder, file, content, reason):
+    away = Path(shutil.copy(file, "/mnt/away"))
+    mode = file.stat().st_mode
+    try:
+        if content is None:
+            file.unlink()
+        elif isinstance(content, tuple):
+            assert content[0] in file.read_text()
+            file.write_text(file.read_text().replace(*content))
+        else:
+            file.unlink()
+            file.write_text(content)
+            file.chmod(mode)
+        code, out, _ = cinder.call()
+    finally:
+        file.unlink(missing_ok=True)
+        shutil.copy(away, file)
+        file.chmod(mode)
+    assert code == 1 and reason in out, out
+    assert cinder.call()[0] == 0
 
 
 def test_unreadable_records_stop_a_driver_that_accepts_copies(cinder):

@@ -1,8 +1,9 @@
 """What operators read of an exit code."""
 
 import pytest
+from conftest import INTEGRATIONS
 
-from efface_openstack.command import meaning
+from efface_openstack.command import VERSION, meaning
 
 
 @pytest.mark.parametrize(
@@ -13,6 +14,7 @@ from efface_openstack.command import meaning
         (96, "rootwrap found no such program"),
         (97, "rootwrap cannot use its configuration"),
         (99, "rootwrap did not allow it"),
+        (127, "there is no such program"),
         (130, "SIGINT ended it"),
         (137, "SIGKILL ended it"),
         (143, "SIGTERM ended it"),
@@ -26,3 +28,8 @@ def test_an_exit_code_has_a_heading_of_its_own(code, heading):
     assert meaning(code, "efface: /dev/x: why\n").startswith(heading)
     assert meaning(code, "efface: /dev/x: why\n").endswith(": /dev/x: why")
     assert meaning(code, "").startswith(heading) and not meaning(code, "").endswith(": ")
+
+
+@pytest.mark.parametrize("file", ["integrations/openstack/pyproject.toml", "Cargo.toml"])
+def test_driver_package_and_program_have_one_version(file):
+    assert f'\nversion = "{VERSION}"\n' in (INTEGRATIONS.parent / file).read_text()

@@ -10,7 +10,16 @@ import pytest
 from conftest import AS_CINDER, ENVIRONMENT, HERE, INTEGRATIONS, run
 
 from efface_openstack import filters
-from efface_openstack.command import CERTIFICATES, JOBS, DestroyKey, Wipe, jobs, split_snapshot, verify
+from efface_openstack.command import (
+    CERTIFICATES,
+    JOBS,
+    DestroyKey,
+    Wipe,
+    jobs,
+    split_snapshot,
+    verify,
+    version,
+)
 
 VOLUME = "0a1b2c3d-1111-2222-3333-444455556666"
 MAPPED = VOLUME.replace("-", "--")
@@ -57,7 +66,7 @@ def test_every_command_of_the_driver_passes(machine):
     commands = [wipe.words() for wipe in wipes]
     name = f"efface-vg-volume--{MAPPED}-0123abcd.json"
     commands += [verify("efface", ORDER["device"], "idle", name)]
-    commands += [jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
+    commands += [version("efface"), jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
     refused = [words for words, passes in zip(commands, answers(commands), strict=True) if not passes]
     assert not refused
 
@@ -193,6 +202,11 @@ def attempts():
     yield changed(words, f"job.volume_id={VOLUME}", f"jobXvolume_id={VOLUME}")
     yield ["efface", "wipe", "/dev/sda", "--yes"]
     yield ["efface", "list"]
+    yield ["env", "EFFACE_DRIVER=0.1.1", "efface", "--version"]
+    yield ["env", "EFFACE_DRIVER=0a1b0", "efface", "--version"]
+    yield [*version("efface")[:2], "sh", "-c", "id"]
+    yield [*version("efface"), "wipe"]
+    yield ["env", "EFFACE_DRIVER=0.1.0", "LD_PRELOAD=/tmp/x.so", "efface", "--version"]
     yield ["efface", "wipe", "--plan", "/tmp/plan.json", "--yes"]
     yield ["efface", "certificate", "render", "/etc/shadow"]
     yield ["/usr/bin/efface", *words[1:]]

@@ -163,6 +163,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         if offloads and (self._option("efface_method") != "zero" or self._option("efface_skip_zeroes")):
             raise exception.InvalidConfigurationValue(option="efface_zero_with", value="offload")
         self._check_folders()
+        self._check_program()
         if not cfg.CONF.volume_service_inithost_offload:
             LOG.warning(
                 "Where deletes are pending, this service stays down after a restart until their volumes are "
@@ -176,6 +177,23 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                 "efface_accept_unseen",
                 " and ".join(missing),
             )
+
+    def _check_program(self) -> None:
+        """What a delete needs of sudo, rootwrap, filters and binary, before the first delete."""
+        binary = self._option("efface_binary")
+        try:
+            found = self._execute(*command.version(binary), run_as_root=True)[0].strip()
+            self._execute(*command.jobs(binary), run_as_root=True)
+        except processutils.ProcessExecutionError as error:
+            reason = (
+                f"efface {command.VERSION} cannot be run: {command.meaning(error.exit_code, error.stderr)}"
+            )
+            raise exception.VolumeBackendAPIException(data=reason) from error
+        if found != f"efface {command.VERSION}":
+            reason = (
+                f"the driver is of version {command.VERSION}, and {binary} is {found}: install one version"
+            )
+            raise exception.VolumeBackendAPIException(data=reason)
 
     def _check_folders(self) -> None:
         for folder in (command.CERTIFICATES, command.JOBS):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Of the driver, of the filters that are made from it, and of the efface whose options these are.
+VERSION = "0.1.0"
+
 # Root's, and the only folders that the filters admit.
 CERTIFICATES = "/var/lib/efface/certificates"
 JOBS = "/var/lib/efface/jobs"
@@ -27,6 +30,7 @@ MEANINGS = {
     7: "it is busy, and nothing was written",
     96: "rootwrap found no such program: is efface installed, in a folder of its exec_dirs?",
     97: "rootwrap cannot use its configuration, or was interrupted",
+    127: "there is no such program: is efface installed?",
     99: "rootwrap did not allow it: is efface.filters in its filters_path, and of this version?",
     130: "SIGINT ended it; its checkpoint is kept",
     137: "SIGKILL ended it: by hand, or out of memory (dmesg)",
@@ -145,6 +149,11 @@ def verify(binary: str, device: str, ionice: str, certificate: str) -> list[str]
     """Reads again what a certificate says: the blocks that were read then, and newly drawn ones."""
     file = f"{CERTIFICATES}/{certificate}"
     return [binary, "verify", device, "--ionice", ionice, "--certificate", file, "--quiet"]
+
+
+def version(binary: str) -> list[str]:
+    """Filters of another version do not admit it; efface itself does not read the variable."""
+    return ["env", f"EFFACE_DRIVER={VERSION}", binary, "--version"]
 
 
 def jobs(binary: str) -> list[str]:

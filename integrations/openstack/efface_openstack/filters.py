@@ -9,11 +9,12 @@ rootwrap puts `$` behind the pattern, which matches before a newline at the end:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .command import DestroyKey, Order, Wipe, jobs, split_snapshot, verify
+from .command import VERSION, DestroyKey, Order, Wipe, jobs, split_snapshot, verify, version
 
 HEX = "[0-9a-f]"
 FIELDS = [f"{HEX}{{{digits}}}" for digits in (8, 4, 4, 4, 12)]
@@ -81,7 +82,7 @@ def shapes(order: Order, *optional: dict[str, Any]) -> Iterator[list[str]]:
 def lines() -> list[str]:
     key = DestroyKey(**ORDER, external_key=WORD)
     check = verify("efface", ORDER["device"], ORDER["ionice"], CERTIFICATE)
-    commands = [*wipes(), *shapes(key, FORCED), check, jobs("efface")]
+    commands = [*wipes(), *shapes(key, FORCED), check, jobs("efface"), version("efface")]
     split = split_snapshot(GROUP, f"_snapshot-{UUID}")
     return [
         *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),
@@ -90,7 +91,7 @@ def lines() -> list[str]:
 
 
 def rule(words: list[str]) -> str:
-    patterns = (word.replace("job.", r"job\.") + r"\Z" for word in words)
+    patterns = (word.replace("job.", r"job\.").replace(VERSION, re.escape(VERSION)) + r"\Z" for word in words)
     return f"RegExpFilter, {words[0]}, root, {', '.join(patterns)}"
 
 

@@ -576,6 +576,16 @@ def test_the_key_alone_is_destroyed_where_cinder_knows_of_no_copy(cinder, databa
     assert record["method"] == "destroy-key" and "header" in " ".join(record["limitations"])
 
 
+@pytest.mark.parametrize("status", ["deleting", "target:0a1b2c3d-1111-2222-3333-444455556666"])
+def test_one_place_of_a_migration_is_overwritten_since_the_other_has_its_key(cinder, database, status):
+    volume = encrypted(cinder)
+    fields = {**KEY, "migration_status": status}
+    code, out, log = cinder.delete(volume, fields, efface_encrypted="destroy_key")
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    assert "its key is also in the other place of a migration" in out
+
+
 @pytest.mark.parametrize("copy", ["snapshots", "backups", "volumes"])
 def test_a_volume_whose_key_has_copies_is_overwritten(cinder, database, copy):
     volume = encrypted(cinder)
@@ -615,6 +625,15 @@ def test_the_io_priority_is_the_wipers_own(cinder, flag, priority):
 def test_an_invalid_setting_stops_the_driver(cinder, options):
     code, out, _ = cinder.call(**options)
     assert code == 1 and "InvalidConfigurationValue" in out
+
+
+def test_the_config_generator_knows_every_option(machine):
+    words = ["/srv/cinder/bin/oslo-config-generator", "--namespace", "efface_openstack.cinder"]
+    sample = run(*words).stdout
+    assert "[backend_defaults]" in sample
+    page = (INTEGRATIONS / "openstack/README.md").read_text()
+    options = re.findall(r"^#(efface_\w+) =", sample, re.MULTILINE)
+    assert len(options) > 10 and [name for name in options if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", ["certificates", "jobs"])

@@ -139,6 +139,11 @@ PROGRESS_SECONDS = 60
 AT_WORK = ("running", "waiting")
 
 
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """For oslo-config-generator, as any backend's section may have them."""
+    return [(configuration.SHARED_CONF_GROUP, OPTIONS)]
+
+
 @interface.volumedriver
 class EffaceLVMDriver(lvm.LVMVolumeDriver):
     """LVM volumes that efface clears before they are removed."""
@@ -509,6 +514,10 @@ def header_copies(volume: Any) -> list[str]:
         copies.append("a snapshot")
     if any(objects.VolumeList.get_all(now, filters={"snapshot_id": each.id}) for each in snapshots):
         copies.append("a volume made from a snapshot")
+    migration = volume["migration_status"] or ""
+    if migration == "deleting" or migration.startswith("target:"):
+        # What is deleted at the end of a migration, or of one that failed, is one of two places.
+        copies.append("the other place of a migration")
     if objects.BackupList.get_all_by_volume(now, identity, volume["project_id"], {}):
         copies.append("a backup")
     return copies

@@ -49,7 +49,13 @@ def thing(method, fields):
     """A volume or a snapshot as the manager hands it to the driver."""
     if "snapshot" not in method:
         fields = {"_name_id": None, "source_volid": None, "snapshot_id": None, **fields}
-        fields = {"attach_status": "detached", "status": "available", "terminated_at": None, "migration_status": None, **fields}
+        fields = {
+            "attach_status": "detached",
+            "status": "available",
+            "terminated_at": None,
+            "migration_status": None,
+            **fields,
+        }
         return objects.Volume(admin, **{"encryption_key_id": None, **fields})
     return objects.Snapshot(admin, **fields)
 

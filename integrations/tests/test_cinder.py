@@ -653,7 +653,7 @@ FILTERS = Path("/usr/share/cinder/rootwrap/efface.filters")
 @pytest.mark.parametrize(
     "file, content, reason",
     [
-        (Path("/usr/bin/efface"), None, "there is no such program: is efface installed?"),
+        (Path("/usr/bin/efface"), None, "rootwrap found no such program: is efface installed"),
         (
             Path("/usr/bin/efface"),
             "#!/bin/sh\necho efface 0.0.9\n",

@@ -14,7 +14,6 @@ from efface_openstack.command import VERSION, meaning
         (96, "rootwrap found no such program"),
         (97, "rootwrap cannot use its configuration"),
         (99, "rootwrap did not allow it"),
-        (127, "there is no such program"),
         (130, "SIGINT ended it"),
         (137, "SIGKILL ended it"),
         (143, "SIGTERM ended it"),

@@ -30,7 +30,6 @@ MEANINGS = {
     7: "it is busy, and nothing was written",
     96: "rootwrap found no such program: is efface installed, in a folder of its exec_dirs?",
     97: "rootwrap cannot use its configuration, or was interrupted",
-    127: "there is no such program: is efface installed?",
     99: "rootwrap did not allow it: is efface.filters in its filters_path, and of this version?",
     130: "SIGINT ended it; its checkpoint is kept",
     137: "SIGKILL ended it: by hand, or out of memory (dmesg)",
@@ -152,8 +151,8 @@ def verify(binary: str, device: str, ionice: str, certificate: str) -> list[str]
 
 
 def version(binary: str) -> list[str]:
-    """Filters of another version do not admit it; efface itself does not read the variable."""
-    return ["env", f"EFFACE_DRIVER={VERSION}", binary, "--version"]
+    """Filters of another version do not admit it; efface reads nothing after --version."""
+    return [binary, "--version", VERSION]
 
 
 def jobs(binary: str) -> list[str]:

@@ -62,7 +62,7 @@ def machine():
     sudoers.write_text("cinder ALL = (root) NOPASSWD: /usr/bin/cinder-rootwrap /etc/cinder/rootwrap.conf *\n")
     Path("/usr/bin/cinder-rootwrap").symlink_to("/srv/cinder/bin/cinder-rootwrap")
     sudoers.chmod(0o440)
-    for command in ("lvcreate", "lvremove", "lvchange", "lvconvert"):
+    for command in ("lvcreate", "lvremove", "lvrename", "lvchange", "lvconvert"):
         Path("/usr/sbin", command).unlink()
         shutil.copy(HERE / "lvm-without-device-mapper", f"/usr/sbin/{command}")
     Path("/etc/lvm/lvm.conf").write_text(LVM_CONF)
@@ -106,6 +106,10 @@ def database(schema):
     return DATABASE
 
 
+def logical_volumes():
+    return run("lvs", "--noheadings", "-o", "lv_name").stdout.split()
+
+
 @dataclass
 class Volume:
     """A logical volume by cinder's naming, and its bytes in the file below it."""
@@ -121,6 +125,11 @@ class Volume:
         return self.template % self.id
 
     @property
+    def deleted_name(self):
+        """While it waits to be cleared."""
+        return f"efface-deleted-{self.id}"
+
+    @property
     def node(self):
         return Path("/dev/mapper", "-".join(word.replace("-", "--") for word in (GROUP, self.name)))
 
@@ -128,7 +137,10 @@ class Volume:
         return {"id": self.id, "size": self.size_gib, "project_id": PROJECT, **more}
 
     def exists(self):
-        return self.name in run("lvs", "--noheadings", "-o", "lv_name").stdout.split()
+        return self.name in logical_volumes()
+
+    def waits(self):
+        return self.deleted_name in logical_volumes()
 
     def fill(self):
         """Writes secrets at the start, in the middle and at the very end."""
@@ -207,14 +219,14 @@ class Cinder:
         ]
         Path("/etc/cinder/cinder.conf").write_text("\n".join(lines) + "\n")
 
-    def start(self, *calls, within=(), **options):
+    def start(self, *calls, within=(), into=subprocess.PIPE, **options):
         """The driver at work: [method, fields]…; configured with these options."""
         self.configure(**options)
         process = subprocess.Popen(
             [*within, *AS_CINDER, "/srv/cinder/bin/python", str(HERE / "drive.py")],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=into,
+            stderr=into,
             text=True,
             cwd="/mnt/cinder",
             env=ENVIRONMENT,
@@ -249,6 +261,8 @@ class Cinder:
 @pytest.fixture
 def cinder(group):
     yield Cinder()
+    # What a service left behind.
+    wait_for(lambda: not processes("efface"))
     for name in run("lvs", "--noheadings", "-o", "vg_name,lv_name", "--separator", "/").stdout.split():
         run("lvremove", "-f", name)
     for folder in ("certificates", "jobs"):

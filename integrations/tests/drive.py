@@ -1,18 +1,19 @@
 """Run as the service's user, in cinder's own environment: the real driver, as cinder-volume loads it.
 
-Reads a list of [method, volume] from stdin and calls the driver with each; a last line says what went
-wrong.
+Reads a list of [method, volume] from stdin and calls the driver with each, or does what `asked` says; a last
+line says what went wrong.
 """
 
 import json
 import sys
+import time
 
 from cinder import monkey_patch
 
 monkey_patch.patch()
 
 import cinder.common.config  # noqa: E402, F401
-from cinder import context, exception, objects  # noqa: E402
+from cinder import context, exception, objects, rpc  # noqa: E402
 
 objects.register_all()
 
@@ -23,15 +24,19 @@ from oslo_log import log as logging  # noqa: E402
 from oslo_utils import importutils  # noqa: E402
 
 from efface_openstack import cinder as ours  # noqa: E402
+from efface_openstack import worker  # noqa: E402
 
 CONF = cfg.CONF
 logging.register_options(CONF)
 CONF(["--config-file", "/etc/cinder/cinder.conf"], project="cinder")
 logging.setup(CONF, "cinder")
+rpc.init(CONF)
 # A minute is long for a test.
 ours.PROGRESS_SECONDS = 1
 ours.LEFT_BEHIND_SECONDS = 1
 ours.BUSY_SECONDS = 5
+worker.INTERVAL_SECONDS = 1
+worker.RETRY_SECONDS = 1
 admin = context.get_admin_context()
 
 
@@ -60,9 +65,26 @@ def thing(method, fields):
     return objects.Snapshot(admin, **fields)
 
 
+def asked(driver, method, fields):
+    """What is not done with a volume."""
+    if method == "stay":
+        # As long as the test lets it.
+        time.sleep(600)
+    elif method == "stats":
+        [pool] = driver.get_volume_stats(refresh=True)["pools"]
+        print(", ".join(f"{name}: {pool[name]}" for name in pool if name.startswith("efface_")))
+    elif method == "manage":
+        driver.manage_existing_get_size(None, fields)
+    else:
+        return False
+    return True
+
+
 def main():
     driver = load()
     for method, fields in json.load(sys.stdin):
+        if asked(driver, method, fields):
+            continue
         # Neither can be made without device-mapper: a plain volume stands in.
         if "snapshot" in method:
             driver.vg.lv_is_snapshot = lambda name: True

@@ -16,6 +16,7 @@ from efface_openstack.command import (
     DestroyKey,
     Wipe,
     jobs,
+    rename,
     split_snapshot,
     verify,
     version,
@@ -58,7 +59,8 @@ def test_every_command_of_the_driver_passes(machine):
         replace(WIPE, **pace, **extent, **force) for pace, extent, force in product(paces, extents, forces)
     ]
     wipes += [replace(DISCARD, **pace, **force) for pace, force in product(paces, forces)]
-    devices = [f"/dev/mapper/{name}--{MAPPED}" for name in ("vg.1-_snapshot", "a--b-volume", "v_g+-volume")]
+    names = ("vg.1-_snapshot", "a--b-volume", "v_g+-volume", "vg-efface--deleted")
+    devices = [f"/dev/mapper/{name}--{MAPPED}" for name in names]
     wipes += [replace(WIPE, device=device) for device in devices]
     wipes += [replace(WIPE, method=method, verify="none") for method in ("shred", "random")]
     wipes += [replace(WIPE, ionice="idle", wait="300", slots="99", tenant="a_project")]
@@ -67,6 +69,9 @@ def test_every_command_of_the_driver_passes(machine):
     name = f"efface-vg-volume--{MAPPED}-0123abcd.json"
     commands += [verify("efface", ORDER["device"], "idle", name)]
     commands += [version("efface"), jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
+    commands += [
+        rename("vg.1", f"{kind}-{VOLUME}", f"efface-deleted-{VOLUME}") for kind in ("volume", "_snapshot")
+    ]
     refused = [words for words, passes in zip(commands, answers(commands), strict=True) if not passes]
     assert not refused
 
@@ -174,8 +179,9 @@ def other_checks():
 def with_newlines():
     """`$` matches before a newline at the end; no word of any line may have one."""
     split = split_snapshot("vg", f"_snapshot-{VOLUME}")
+    renamed = rename("vg", f"volume-{VOLUME}", f"efface-deleted-{VOLUME}")
     paced = replace(WIPE, rate="1MiB/s", size="64MiB", shared_fs=True, unseen=True, copies=True)
-    for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), split):
+    for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), split, renamed):
         for place, word in enumerate(words[1:], 1):
             yield [*words[:place], word + "\n", *words[place + 1 :]]
 
@@ -219,6 +225,12 @@ def attempts():
     for group in ("-f", "--force", ".", ""):
         yield split_snapshot(group, f"_snapshot-{VOLUME}")
     yield [*split_snapshot("vg", f"_snapshot-{VOLUME}"), "--config", "global {}"]
+    volume, deleted = f"volume-{VOLUME}", f"efface-deleted-{VOLUME}"
+    # Back again it would be a volume that holds another tenant's bytes.
+    for old, new in ((deleted, volume), ("root", deleted), (volume, "root"), (volume, f"_snapshot-{VOLUME}")):
+        yield rename("vg", old, new)
+    yield rename("--config", volume, deleted)
+    yield [*rename("vg", volume, deleted), "--config", "global {}"]
 
 
 def test_no_other_command_passes(machine):

@@ -206,6 +206,27 @@ def test_a_killed_service_is_up_at_once_and_its_deletes_end_well(services):
     assert third.exists() and third.secrets() == 3
 
 
+FEW_WORKERS = {**SLOW, "efface_rate": "128MiB/s", "efface_deferred_delete": "true"}
+FEW_WORKERS["DEFAULT"] = {**SLOW["DEFAULT"], "executor_thread_pool_size": "2"}
+
+
+@pytest.mark.parametrize("services", [FEW_WORKERS], indirect=True)
+def test_deferred_deletes_occupy_no_worker_and_outlive_a_restart(services):
+    volumes = [create() for _ in range(4)]
+    for volume in volumes:
+        assert call("DELETE", f"/volumes/{volume.id}").status_code == 202
+    wait_for(lambda: [status(volume) for volume in volumes] == [404] * 4, 20)
+    assert [volume.waits() for volume in volumes] == [True] * 4
+    used = call("GET", f"/os-quota-sets/{PROJECT}?usage=True").json()["quota_set"]
+    assert (used["volumes"]["in_use"], used["gigabytes"]["in_use"]) == (0, 0)
+    other = create()
+    assert volumes[-1].waits(), "it was created meanwhile"
+    services.stop("cinder-volume")
+    services.start("cinder-volume")
+    wait_for(lambda: not any(volume.waits() for volume in volumes), 120)
+    assert not any(volume.secrets() for volume in volumes) and other.secrets() == 3
+
+
 STAND_INS = {
     "systemctl": """
         with socket.socket(socket.AF_UNIX) as asked:

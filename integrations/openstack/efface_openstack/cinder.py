@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from cinder import context, exception, interface, objects
 from cinder.objects import fields
@@ -19,8 +19,9 @@ from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from . import command, record, report, thin
+from . import command, deferred, record, report, thin
 from .options import OPTIONS
+from .worker import Worker
 
 LOG = logging.getLogger(__name__)
 
@@ -54,6 +55,8 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(OPTIONS)
+        self._worker: Worker | None = None
+        self._reported_full = False
 
     @classmethod
     def get_driver_options(cls) -> list[cfg.Opt]:
@@ -83,6 +86,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                 "efface_accept_unseen",
                 " and ".join(missing),
             )
+        self._start_worker()
 
     def _check_program(self) -> None:
         """What a delete needs of sudo, rootwrap, filters and binary, before the first delete."""
@@ -110,7 +114,87 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             reason = f"efface_copies = accept has to read the records in {command.CERTIFICATES}"
             raise exception.VolumeBackendAPIException(data=reason)
 
+    def _start_worker(self) -> None:
+        """Of what earlier deletes have left too, where the option is not set any more."""
+        waiting = self._waiting()
+        if waiting:
+            LOG.info("%s of earlier deletes wait to be cleared", amount(waiting))
+        if self._worker is None and (waiting or self._option("efface_deferred_delete")):
+            self._worker = Worker(self._waiting, self._clear_deleted)
+            self._worker.start(self._option("efface_slots"))
+
+    def _waiting(self) -> list[deferred.Deleted]:
+        try:
+            listed = self._execute(*command.volumes(self.vg.vg_name), run_as_root=True)[0]
+            return deferred.parse(listed)
+        except (processutils.ProcessExecutionError, ValueError, KeyError) as error:
+            LOG.error("Which volumes of %s wait to be cleared cannot be read: %r", self.vg.vg_name, error)
+            return []
+
+    def _defers(self, volume: Any) -> bool:
+        """Whether all that the delete still needs cinder's database for is done, or is not needed."""
+        clears = self.configuration.volume_clear != "none"
+        if self.configuration.lvm_type == "thin":
+            clears = clears and self._option("efface_thin") != "none"
+        key_alone = is_encrypted(volume) and self._option("efface_encrypted") == "destroy_key"
+        wanted = self._option("efface_deferred_delete") and self._worker is not None
+        return bool(wanted and clears and is_detached(volume) and not key_alone)
+
+    def _defer(self, volume: Any, is_snapshot: bool) -> None:
+        name = self._escape_snapshot(volume["name"])
+        if is_snapshot and self.configuration.lvm_type != "thin":
+            self._split_snapshot(name)
+        if is_encrypted(volume) and self._option("efface_encrypted") == "destroy_key_then_zero":
+            self._destroy_key(volume)
+        new_name = deferred.name_of(name)
+        group = self.vg.vg_name
+        try:
+            # The tags first: under the new name it is never without them.
+            self._execute(*command.tag(group, name, deferred.tags(volume)), run_as_root=True)
+            self._execute(*command.rename(group, name, new_name), run_as_root=True)
+        except processutils.ProcessExecutionError as error:
+            self._keep(volume, f"{group}/{name} was not renamed to {new_name}: {error.stderr}", error)
+        LOG.info("Volume %s is deleted, and waits to be cleared as %s/%s", volume["id"], group, new_name)
+        if self._worker is not None:
+            self._worker.wake()
+
+    def _clear_deleted(self, deleted: deferred.Deleted) -> None:
+        # After a restart of the host it need not be active.
+        self.vg.activate_lv(deleted.name, is_snapshot=True)
+        if self.configuration.lvm_type == "thin":
+            self._clear_thin(deleted)
+        else:
+            self._clear_volume(deleted)
+        self.vg.delete(deleted.name)
+        LOG.info("Volume %s, deleted before, is cleared and removed: %s", deleted.id, deleted.name)
+
+    def _update_volume_stats(self) -> None:
+        super()._update_volume_stats()
+        waiting = self._waiting()
+        [pool] = self._stats["pools"]
+        pool["efface_waiting_volumes"] = len(waiting)
+        pool["efface_waiting_gb"] = waiting_gib = sum(each.size_bytes for each in waiting) / (1 << 30)
+        is_full = waiting_gib > float(pool["free_capacity_gb"])
+        if is_full and not self._reported_full:
+            LOG.warning(
+                "Volume group %s has %s GiB free, and %s that are deleted wait in it to be cleared",
+                self.vg.vg_name,
+                pool["free_capacity_gb"],
+                amount(waiting),
+            )
+        self._reported_full = is_full
+
+    def manage_existing_object_get_size(self, existing_object: Any, existing_ref: Any, kind: str) -> Any:
+        name = str(existing_ref.get("source-name", ""))
+        if name.rpartition("/")[2].startswith(deferred.PREFIX):
+            reason = "it is deleted, and waits to be cleared of what its tenant wrote"
+            raise exception.ManageExistingInvalidReference(existing_ref=existing_ref, reason=reason)
+        return super().manage_existing_object_get_size(existing_object, existing_ref, kind)
+
     def _delete_volume(self, volume: Any, is_snapshot: bool = False) -> None:
+        if self._defers(volume):
+            self._defer(volume, is_snapshot)
+            return
         # The stock gate lets no thin volume through to _clear_volume.
         if self.configuration.lvm_type == "thin" and self.configuration.volume_clear != "none":
             self._clear_thin(volume)
@@ -150,7 +234,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         if is_snapshot:
             self._split_snapshot(self._escape_snapshot(volume["name"]))
         prefer_key = False
-        encrypted = not is_snapshot and volume["encryption_key_id"] is not None
+        encrypted = is_encrypted(volume)
         if encrypted and self._option("efface_encrypted") == "destroy_key_then_zero":
             self._destroy_key(volume)
         elif encrypted and self._option("efface_encrypted") == "destroy_key":
@@ -267,10 +351,13 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
                     residue = error.exit_code == command.RESIDUE and self._accepts_copies()
                     if residue and self._cleared_but_for_copies(before, volume, device):
                         return
-                    reason = f"{device} was not cleared: {command.meaning(error.exit_code, error.stderr)}"
-                    LOG.error("Volume %s is kept: %s", volume["id"], reason)
-                    report.kept(volume, reason)
-                    raise exception.VolumeBackendAPIException(data=reason) from error
+                    reason = command.meaning(error.exit_code, error.stderr)
+                    self._keep(volume, f"{device} was not cleared: {reason}", error)
+
+    def _keep(self, volume: Any, reason: str, error: Exception) -> NoReturn:
+        LOG.error("Volume %s is kept: %s", volume["id"], reason)
+        report.kept(volume, reason)
+        raise exception.VolumeBackendAPIException(data=reason) from error
 
     def _wait_for_left_behind(self, device: str) -> None:
         """A killed service leaves its efface behind: at work, or in the queue for a slot."""
@@ -391,6 +478,14 @@ def log_overridden(before: set[str], volume: Any, device: str) -> None:
 def is_detached(volume: Any) -> bool:
     """Whether cinder knows of no server that has it; a snapshot never has one."""
     return isinstance(volume, objects.Snapshot) or volume["attach_status"] == DETACHED
+
+
+def is_encrypted(volume: Any) -> bool:
+    return not isinstance(volume, objects.Snapshot) and volume["encryption_key_id"] is not None
+
+
+def amount(waiting: Sequence[deferred.Deleted]) -> str:
+    return f"{len(waiting)} volumes of {sum(each.size_bytes for each in waiting) / (1 << 30):.2f} GiB"
 
 
 def has_delete_time(volume: Any) -> bool:

@@ -167,6 +167,21 @@ def thin_pool(volume_group: str) -> list[str]:
     return ["env", "LC_ALL=C", "lvs", *form, "-o", fields, f"{volume_group}/{volume_group}-pool"]
 
 
+def volumes(volume_group: str) -> list[str]:
+    """Of a group, with what their tags say; cinder's own filters admit it."""
+    form = ["--noheadings", "--units", "b", "--nosuffix", "--separator", "|"]
+    return ["env", "LC_ALL=C", "lvs", *form, "-o", "lv_name,lv_size,lv_tags", volume_group]
+
+
+def tag(volume_group: str, name: str, tags: list[str]) -> list[str]:
+    """Cinder's own filters admit every lvchange."""
+    return ["lvchange", *(word for each in tags for word in ("--addtag", each)), f"{volume_group}/{name}"]
+
+
+def rename(volume_group: str, name: str, new_name: str) -> list[str]:
+    return ["lvrename", volume_group, name, new_name]
+
+
 def split_snapshot(volume_group: str, name: str) -> list[str]:
     """Makes a plain volume of a thick snapshot's store before it is wiped, see lvconvert(8)."""
     return ["lvconvert", "--splitsnapshot", "--yes", f"{volume_group}/{name}"]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from .command import VERSION, DestroyKey, Order, Wipe, jobs, split_snapshot, verify, version
+from .command import VERSION, DestroyKey, Order, Wipe, jobs, rename, split_snapshot, verify, version
 
 HEX = "[0-9a-f]"
 FIELDS = [f"{HEX}{{{digits}}}" for digits in (8, 4, 4, 4, 12)]
@@ -25,6 +25,8 @@ MAPPED_UUID = "--".join(FIELDS)
 GROUP = "[A-Za-z0-9][A-Za-z0-9_.+-]*"
 # With its hyphens doubled, so that the name of a volume cannot pass for a part of the group's.
 MAPPED_GROUP = "[A-Za-z0-9]([A-Za-z0-9_.+]|--)*"
+# PREFIX of deferred.py, as device-mapper has it.
+DELETED = "efface--deleted"
 WORD = "(?!.{256})[A-Za-z0-9_][A-Za-z0-9_-]*"
 TO_99 = "[1-9][0-9]?"
 TO_9999 = "[1-9][0-9]?[0-9]?[0-9]?"
@@ -43,7 +45,7 @@ HEADER = """\
 
 
 ORDER: dict[str, Any] = {
-    "device": f"/dev/mapper/{MAPPED_GROUP}-(volume|_snapshot)--{MAPPED_UUID}",
+    "device": f"/dev/mapper/{MAPPED_GROUP}-(volume|_snapshot|{DELETED})--{MAPPED_UUID}",
     "volume_id": UUID,
     "tenant": WORD,
     "ionice": "(idle|best-effort:[0-7])",
@@ -84,9 +86,11 @@ def lines() -> list[str]:
     check = verify("efface", ORDER["device"], ORDER["ionice"], CERTIFICATE)
     commands = [*wipes(), *shapes(key, FORCED), check, jobs("efface"), version("efface")]
     split = split_snapshot(GROUP, f"_snapshot-{UUID}")
+    renamed = rename(GROUP, f"(volume|_snapshot)-{UUID}", f"efface-deleted-{UUID}")
     return [
         *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),
         f"efface_split: {rule(split)}",
+        f"efface_rename: {rule(renamed)}",
     ]
 
 

@@ -53,6 +53,11 @@ OPTIONS = [
         max=99,
         help="Volumes that are cleared at the same time on this host; the others wait in order.",
     ),
+    cfg.BoolOpt(
+        "efface_deferred_delete",
+        default=False,
+        help="A delete renames the volume and ends; later it is cleared and removed, in order.",
+    ),
     cfg.StrOpt(
         "efface_encrypted",
         default="overwrite",

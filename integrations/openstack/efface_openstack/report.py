@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cinder import context, objects
+from cinder import context, objects, rpc
 from cinder.message import api
 from cinder.message.message_field import Action, Detail, Resource
 from cinder.volume import volume_utils
 from oslo_log import log as logging
+
+from .deferred import Deleted
 
 LOG = logging.getLogger(__name__)
 
@@ -20,6 +22,9 @@ LOG = logging.getLogger(__name__)
 def kept(volume: Any, reason: str) -> None:
     """Of a snapshot too. What cannot be sent is logged: the volume is kept in any case."""
     try:
+        if isinstance(volume, Deleted):
+            _notify_of_deleted(volume, reason)
+            return
         _send_message(volume)
         _notify(volume, reason)
     except Exception:
@@ -42,3 +47,9 @@ def _notify(volume: Any, reason: str) -> None:
         volume_utils.notify_about_snapshot_usage(context.get_admin_context(), volume, "delete.error", **extra)
     else:
         volume_utils.notify_about_volume_usage(context.get_admin_context(), volume, "delete.error", **extra)
+
+
+def _notify_of_deleted(volume: Deleted, reason: str) -> None:
+    """Its tenant has no such volume any more."""
+    payload = {"volume_id": volume.id, "tenant_id": volume.project_id, "name": volume.name, "reason": reason}
+    rpc.get_notifier("volume").error(context.get_admin_context(), "volume.delete.error", payload)

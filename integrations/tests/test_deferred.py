@@ -1,0 +1,259 @@
+"""Deletes that end before their volume is cleared: what waits, in which order, and over restarts."""
+
+import os
+import signal
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from conftest import GROUP, PROJECT, Volume, certificates, job_states, logical_volumes, run, wait_for, writers
+
+from efface_openstack import deferred
+
+ON = {"efface_deferred_delete": "true"}
+SLOW = {**ON, "efface_rate": "64MiB/s", "efface_yield": "false", "efface_verify": "none"}
+KEY = {"encryption_key_id": "11111111-2222-3333-4444-555555555555"}
+
+
+def node(volume):
+    """Of a volume that waits."""
+    return Path("/dev/mapper", "-".join(word.replace("-", "--") for word in (GROUP, volume.deleted_name)))
+
+
+@pytest.fixture
+def service(cinder):
+    """The driver, until the test is done with it; what it logs is in `log`."""
+    running = []
+
+    class Service:
+        log = Path("/mnt/stays.log")
+
+        def __call__(self, *calls, **options):
+            with open(self.log, "a") as log:
+                running.append(cinder.start(*calls, ["stay", {}], into=log, **options))
+            return running[-1]
+
+        def end(self):
+            for process in running:
+                process.kill()
+                process.wait()
+            running.clear()
+
+    service = Service()
+    service.log.write_text("")
+    yield service
+    service.end()
+
+
+@contextmanager
+def held(*volumes):
+    """What has these devices open, so that nothing clears them."""
+    descriptors = [os.open(volume.node, os.O_RDWR | os.O_EXCL) for volume in volumes]
+    try:
+        yield
+    finally:
+        for each in descriptors:
+            os.close(each)
+
+
+def deleted(cinder, *volumes):
+    """By a service that ends then."""
+    code, out, log = cinder.call(*(["delete_volume", volume.fields()] for volume in volumes), **ON)
+    assert code == 0, out + log
+    return out
+
+
+def test_a_delete_ends_before_its_volume_is_cleared_and_a_later_service_clears_it(cinder, service):
+    volume, neighbour = cinder.create(Volume(), extents=16), cinder.create(Volume(), extents=16)
+    with held(volume):
+        renamed = f"{GROUP}/{volume.deleted_name}"
+        assert f"Volume {volume.id} is deleted, and waits to be cleared as {renamed}" in deleted(
+            cinder, volume
+        )
+        assert not volume.exists() and volume.waits()
+        assert volume.secrets() == 3 and not certificates()
+    service(**ON)
+    wait_for(lambda: not volume.waits())
+    assert volume.secrets() == 0 and neighbour.secrets() == 3
+    [record] = certificates()
+    job = record["details"]["job"]
+    assert (record["verdict"], job["volume_id"], job["tenant"]) == ("wiped", volume.id, PROJECT)
+    assert "1 volumes of 0.06 GiB of earlier deletes wait to be cleared" in service.log.read_text()
+
+
+def test_what_waits_is_cleared_where_the_option_is_not_set_any_more(cinder, service):
+    volume = cinder.create(Volume(), extents=16)
+    with held(volume):
+        deleted(cinder, volume)
+    service()
+    wait_for(lambda: not volume.waits())
+    assert volume.secrets() == 0 and len(certificates()) == 1
+
+
+def test_volumes_are_cleared_in_the_order_of_their_deletes(cinder, service):
+    volumes = [cinder.create(Volume(), extents=16) for _ in range(4)]
+    service(*(["delete_volume", volume.fields()] for volume in volumes), **SLOW, efface_slots=1)
+    wait_for(lambda: logical_volumes() == [])
+    began = sorted(certificates(), key=lambda record: record["started"])
+    assert [record["details"]["job"]["volume_id"] for record in began] == [volume.id for volume in volumes]
+    assert not any(volume.secrets() for volume in volumes)
+
+
+def test_as_many_are_cleared_at_once_as_there_are_slots(cinder, service):
+    volumes = [cinder.create(Volume(), extents=64) for _ in range(4)]
+    service(*(["delete_volume", volume.fields()] for volume in volumes), **SLOW, efface_slots=2)
+    seen = set()
+    wait_for(lambda: seen.add(len(writers())) or logical_volumes() == [])
+    assert max(seen) == 2 and not any(volume.secrets() for volume in volumes)
+
+
+def test_a_volume_that_is_in_use_is_kept_reported_and_cleared_later(cinder, service):
+    volume, other = cinder.create(Volume(), extents=16), cinder.create(Volume(), extents=16)
+    with held(volume):
+        service(*(["delete_volume", each.fields()] for each in (volume, other)), **ON)
+        wait_for(lambda: f"{volume.deleted_name} waits for another attempt" in service.log.read_text())
+        wait_for(lambda: not other.waits())
+        log = service.log.read_text()
+        assert f"Volume {volume.id} is kept: {node(volume)} was not cleared" in log
+        assert "volume.delete.error" in log and f'"tenant_id": "{PROJECT}"' in log
+        assert volume.waits() and volume.secrets() == 3
+    wait_for(lambda: not volume.waits())
+    assert volume.secrets() == 0
+
+
+def test_what_a_killed_service_left_behind_is_not_wiped_again(cinder, service):
+    volume = cinder.create(Volume(), extents=256)
+    options = {**SLOW, "efface_verify": "standard"}
+    first = service(["delete_volume", volume.fields()], **options)
+    wait_for(lambda: job_states() == ["running"])
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert job_states() == ["running"] and volume.waits()
+    service(**options)
+    wait_for(lambda: not volume.waits(), 90)
+    assert volume.secrets() == 0 and [record["verdict"] for record in certificates()] == ["wiped"]
+    assert f"Volume {volume.id} was cleared by a process that was left behind" in service.log.read_text()
+
+
+def test_what_waits_is_in_the_groups_statistics_and_a_full_group_is_reported(cinder):
+    volume, rest = cinder.create(Volume(), extents=256), Volume()
+    run("lvcreate", "-n", rest.name, GROUP, "-l", "100%FREE")
+    with held(volume):
+        deleted(cinder, volume)
+        code, out, log = cinder.call(["stats", {}], ["stats", {}], **ON)
+    assert code == 0, out + log
+    assert "efface_waiting_volumes: 1, efface_waiting_gb: 1.0" in out
+    full = f"Volume group {GROUP} has 0.0 GiB free, and 1 volumes of 1.00 GiB that are deleted wait in it"
+    assert out.count(full) == 1, out
+
+
+@pytest.mark.parametrize(
+    "fields, options",
+    [
+        # A server may have it: then it is refused at once, and not when its tenant knows of no volume.
+        ({"attach_status": "attaching"}, {}),
+        ({"thin": True}, {}),
+        (KEY, {"efface_encrypted": "destroy_key"}),
+        ({}, {"efface_deferred_delete": "false"}),
+    ],
+)
+def test_what_is_cleared_before_its_delete_ends(cinder, database, fields, options):
+    volume = cinder.create(Volume(), extents=16)
+    if fields.get("thin"):
+        options = {"efface_thin": "none"}
+    code, out, log = cinder.delete(volume, fields, **{**ON, **options})
+    assert code == 0, out + log
+    assert not volume.exists() and not volume.waits()
+    assert volume.secrets() == (3 if fields.get("thin") else 0)
+
+
+def test_with_volume_clear_none_nothing_waits(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume, volume_clear="none", **ON)[0] == 0
+    assert not volume.exists() and not volume.waits() and volume.secrets() == 3
+
+
+def test_the_key_is_destroyed_before_the_delete_ends(cinder, service):
+    volume = cinder.create(Volume(), extents=16)
+    run(
+        *("cryptsetup", "luksFormat", "--batch-mode", "--type=luks1"),
+        *("--pbkdf-force-iterations=1000", "--key-file=-", volume.node),
+        input="0123456789abcdef",
+    )
+    volume.encrypt()
+    options = {**ON, "efface_encrypted": "destroy_key_then_zero"}
+    code, out, log = cinder.delete(volume, KEY, **options)
+    assert code == 0, out + log
+    assert [record["method"] for record in certificates()][:1] == ["destroy-key"]
+    service(**options)
+    wait_for(lambda: not volume.waits())
+    assert sorted(record["method"] for record in certificates()) == ["destroy-key", "zero"]
+    assert volume.secrets() == 0
+
+
+def test_a_thin_volume_waits_and_is_cleared_as_its_pool_is(cinder, service):
+    volume = cinder.create(Volume(), extents=16)
+    service(["delete_volume", volume.fields(thin=True)], **ON)
+    wait_for(lambda: logical_volumes() == [])
+    [record] = certificates()
+    assert record["verdict"] == "wiped" and volume.secrets() == 0
+    log = service.log.read_text()
+    assert "waits to be cleared as" in log and "thin pool" in log
+
+
+def test_a_snapshot_is_split_off_and_waits(cinder, service):
+    snapshot = cinder.create(Volume(template="_snapshot-%s"), extents=16)
+    fields = {"id": snapshot.id, "project_id": PROJECT, "volume_size": 1, "volume_id": snapshot.id}
+    service(["delete_snapshot", fields], **ON)
+    wait_for(lambda: logical_volumes() == [])
+    assert snapshot.secrets() == 0 and "waits to be cleared as" in service.log.read_text()
+    commands = Path("/run/lvm-without-device-mapper").read_text().splitlines()
+    split, renamed = (
+        next(index for index, line in enumerate(commands) if line.startswith(word) and snapshot.name in line)
+        for word in ("lvconvert --splitsnapshot", "lvrename")
+    )
+    assert split < renamed
+
+
+def test_a_volume_that_cannot_be_renamed_is_kept(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    run("lvcreate", "-n", volume.deleted_name, GROUP, "-l", 1)
+    code, out, _ = cinder.delete(volume, **ON)
+    assert code == 1 and volume.exists() and volume.secrets() == 3
+    assert f"Volume {volume.id} is kept: {GROUP}/{volume.name} was not renamed" in out
+
+
+def test_what_waits_cannot_be_managed(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    with held(volume):
+        deleted(cinder, volume)
+        code, out, _ = cinder.call(["manage", {"source-name": volume.deleted_name}], **ON)
+    assert code == 1 and "waits to be cleared of what its tenant wrote" in out
+
+
+def line(name, since, tags="efface.volume=a,efface.project=b"):
+    return f"  {name}|4194304|{tags},efface.since={since},of.another=x"
+
+
+def test_only_what_the_driver_renamed_is_listed_the_oldest_first():
+    report = "\n".join(
+        [
+            line("efface-deleted-2", "1700000002.5"),
+            line("efface-deleted-1", "1700000001.25"),
+            line("volume-3", "1700000000"),
+            "  efface-deleted-by-hand|4194304|",
+            "  root|4194304|of.another=x",
+        ]
+    )
+    first, second = deferred.parse(report)
+    assert (first.name, second.name) == ("efface-deleted-1", "efface-deleted-2")
+    assert (first["id"], first["project_id"], first.size_bytes) == ("a", "b", 4194304)
+    since = datetime(2023, 11, 14, 22, 13, 21, tzinfo=timezone.utc) + timedelta(milliseconds=250)
+    assert first["terminated_at"] == since
+
+
+@pytest.mark.parametrize("broken", ["efface-deleted-1|4194304|efface.volume=a", "efface-deleted-1|x"])
+def test_a_line_that_is_not_understood_is_an_error(broken):
+    with pytest.raises((ValueError, KeyError)):
+        deferred.parse(broken)

@@ -76,15 +76,6 @@ class EffaceHardwareManager(hardware.HardwareManager):
             }
         ]
 
-    def erase_devices(self, node: Node, ports: list[Any]) -> dict[str, Any]:
-        """All devices but those of the skip list, each by the manager that suits it."""
-
-        def erase(disk: Disk) -> Any:
-            hardware.safety_check_block_device(node, disk.name)
-            return hardware.dispatch_to_managers("erase_block_device", node=node, block_device=disk)
-
-        return of_each_disk(node, erase)
-
     def erase_block_device(self, node: Node, block_device: Disk) -> dict[str, Any]:
         """The certificate of the device, or why it was skipped."""
         info = node.get("driver_internal_info", {})
@@ -94,6 +85,14 @@ class EffaceHardwareManager(hardware.HardwareManager):
             # Nothing was written: the stock manager has the drive erase itself.
             raise errors.IncompatibleHardwareMethodError()
         return wipe(node, block_device, [*passes(info, block_device), "--verify", "standard"])
+
+    def erase_devices(self, node: Node, ports: list[Any]) -> dict[str, Any]:
+        """As the agent's own, but where one disk fails the error names what was erased, too."""
+
+        def erase(disk: Disk) -> Any:
+            return hardware.dispatch_to_managers("erase_block_device", node=node, block_device=disk)
+
+        return of_all(node, erase, hardware.safety_check_block_device)
 
     def efface_erase_devices(
         self,
@@ -112,46 +111,45 @@ class EffaceHardwareManager(hardware.HardwareManager):
         if strutils.bool_from_string(efface_shared_fs, strict=True):
             how += ["--force", "shared-fs"]
 
-        def erase(disk: Disk) -> Any:
+        def erase(disk: Disk) -> dict[str, Any]:
             reason = skipped(info, disk)
             return {"skipped": reason} if reason else wipe(node, disk, how)
 
-        return of_each_disk(node, erase)
+        return of_all(node, erase)
 
     def collect_system_logs(self, io_dict: dict[str, Any], file_list: list[str]) -> None:
         if os.path.isdir(CERTIFICATES):
             file_list.append(CERTIFICATES)
 
 
-def of_each_disk(node: Node, erase: Callable[[Disk], Any]) -> dict[str, Any]:
-    """The results by name. Where a disk failed, the error names it, and what became of the others.
-
-    An error has no room for certificates, only for their ids: the ramdisk's logs, or the URL, have the files.
-    """
+def of_all(
+    node: Node, erase: Callable[[Disk], Any], check: Callable[[Node, str], None] | None = None
+) -> dict[str, Any]:
+    """What became of each disk, by its name; an error if one was not erased, after all were tried."""
     disks = hardware.dispatch_to_managers("list_block_devices_check_skip_list", node)
+    if check:
+        for disk in disks:
+            check(node, disk.name)
 
-    def result(disk: Disk) -> tuple[str, Any]:
+    def result(disk: Disk) -> Any:
         try:
-            return disk.name, erase(disk)
-        except errors.RESTError as error:
-            return disk.name, error
+            return erase(disk)
+        except Exception as error:
+            return error
 
     at_once = node.get("driver_internal_info", {}).get("disk_erasure_concurrency", 1)
     with ThreadPool(max(1, min(at_once, len(disks)))) as pool:
-        results = dict(pool.map(result, disks, chunksize=1))
-    failed = [result.details for result in results.values() if isinstance(result, errors.RESTError)]
+        results = dict(zip((disk.name for disk in disks), pool.map(result, disks, chunksize=1), strict=True))
+    failed = [getattr(each, "details", str(each)) for each in results.values() if isinstance(each, Exception)]
     if failed:
-        others = [outcome(*each) for each in results.items() if not isinstance(each[1], errors.RESTError)]
-        raise errors.BlockDeviceEraseError("; ".join([*failed, *others]))
+        # Their ids alone: the conductor keeps the error in one field of its database.
+        erased = [f"{name} (certificate {each['id']})" for name, each in results.items() if is_record(each)]
+        raise errors.BlockDeviceEraseError("; ".join([*failed, *(f"{each} was erased" for each in erased)]))
     return results
 
 
-def outcome(name: str, result: dict[str, Any] | None) -> str:
-    if result is None:
-        return f"{name} was erased by the drive"
-    if "skipped" in result:
-        return f"{name} was skipped: {result['skipped']}"
-    return f"{name} is {result['verdict']}, certificate {result['id']}"
+def is_record(result: Any) -> bool:
+    return isinstance(result, dict) and "id" in result
 
 
 def skipped(info: dict[str, Any], disk: Disk) -> str | None:

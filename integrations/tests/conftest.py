@@ -71,9 +71,11 @@ def machine():
     Path("/usr/share/cinder/rootwrap").mkdir(parents=True)
     shutil.copy(INTEGRATIONS / "openstack/rootwrap.d/efface.filters", "/usr/share/cinder/rootwrap/")
     shutil.rmtree("/var/lib/efface", ignore_errors=True)
-    for folder, mode in (("certificates", 0o755), ("jobs", 0o700)):
+    folders = {"": 0o711, "certificates": 0o750, "jobs": 0o700, "ledger": 0o700, "metrics": 0o755}
+    for folder, mode in folders.items():
         Path("/var/lib/efface", folder).mkdir(parents=True)
         Path("/var/lib/efface", folder).chmod(mode)
+    shutil.chown("/var/lib/efface/certificates", group="cinder")
     for folder in ("/mnt/cinder", "/mnt/cinder/lock"):
         Path(folder).mkdir()
         shutil.chown(folder, "cinder")
@@ -265,7 +267,7 @@ def cinder(group):
     wait_for(lambda: not processes("efface"))
     for name in run("lvs", "--noheadings", "-o", "vg_name,lv_name", "--separator", "/").stdout.split():
         run("lvremove", "-f", name)
-    for folder in ("certificates", "jobs"):
+    for folder in ("certificates", "jobs", "ledger", "metrics"):
         for file in Path("/var/lib/efface", folder).iterdir():
             file.unlink()
     # Holes again: the image is sparse.

@@ -574,6 +574,7 @@ def test_the_key_alone_is_destroyed_where_cinder_knows_of_no_copy(cinder, databa
     assert not volume.exists() and volume.secrets() == 2
     [record] = certificates()
     assert record["method"] == "destroy-key" and "header" in " ".join(record["limitations"])
+    assert record["job"]["plan"]["keys"]["external_key"] == KEY["encryption_key_id"]
 
 
 @pytest.mark.parametrize("status", ["deleting", "target:0a1b2c3d-1111-2222-3333-444455556666"])
@@ -636,6 +637,61 @@ def test_the_config_generator_knows_every_option(machine):
     assert len(options) > 10 and [name for name in options if f"`{name}`" not in page] == []
 
 
+@pytest.fixture
+def signing_key():
+    key = Path("/etc/efface/signing-key")
+    key.parent.mkdir()
+    run("efface", "key", "new", key)
+    yield key
+    shutil.rmtree(key.parent)
+
+
+def test_what_the_driver_has_signed_is_verified_with_the_public_key(cinder, signing_key):
+    volume = cinder.create(Volume(), extents=16)
+    code, out, log = cinder.delete(volume, efface_sign="true")
+    assert code == 0, out + log
+    [file] = Path("/var/lib/efface/certificates").glob("*.json")
+    public = ["--public-key", f"{signing_key}.pub"]
+    assert run("efface", "certificate", "verify", *public, file, check=False).returncode == 0
+    signing_key.chmod(0o640)
+    volume = cinder.create(Volume(), extents=16)
+    code, out, _ = cinder.delete(volume, efface_sign="true")
+    assert code == 1 and volume.exists() and "others may use this key" in out
+
+
+def test_where_there_is_no_signing_key_the_driver_does_not_start(cinder):
+    code, out, _ = cinder.call(efface_sign="true")
+    assert code == 1 and "there is no signing key: efface key new /etc/efface/signing-key" in out
+
+
+def test_the_records_of_all_deletes_are_a_chain(cinder, signing_key):
+    options = {"efface_sign": "true", "efface_ledger": "true", "efface_slots": 3}
+    volumes = [cinder.create(Volume(), extents=16) for _ in range(3)]
+    running = [cinder.start(["delete_volume", each.fields()], **options) for each in volumes]
+    assert [process.wait() for process in running] == [0] * 3
+    public = ["--public-key", f"{signing_key}.pub"]
+    ran = run("efface", "ledger", "verify", "/var/lib/efface/ledger", *public, check=False)
+    assert ran.returncode == 0 and "3" in ran.stdout, ran
+
+
+def test_metrics_are_kept_for_each_volume(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    assert cinder.delete(volume, efface_metrics="true")[0] == 0
+    text = Path(f"/var/lib/efface/metrics/{volume.id}.prom").read_text()
+    assert f'device="{volume.node}"' in text and "efface_exit_code" in text
+
+
+def test_where_there_is_no_folder_for_metrics_the_driver_does_not_start(cinder):
+    folder = Path("/var/lib/efface/metrics")
+    away = folder.rename(f"{folder}.away")
+    try:
+        assert cinder.call()[0] == 0
+        code, out, _ = cinder.call(efface_metrics="true")
+    finally:
+        away.rename(folder)
+    assert code == 1 and f"there is no folder {folder}" in out
+
+
 @pytest.mark.parametrize("name", ["certificates", "jobs"])
 def test_a_missing_folder_stops_the_driver(cinder, name):
     folder = Path("/var/lib/efface", name)
@@ -693,7 +749,7 @@ def test_unreadable_records_stop_a_driver_that_accepts_copies(cinder):
         assert cinder.call()[0] == 0
         code, out, _ = cinder.call(efface_copies="accept")
     finally:
-        folder.chmod(0o755)
+        folder.chmod(0o750)
     assert code == 1 and f"has to read the records in {folder}" in out
 
 

@@ -1,5 +1,6 @@
 """What rootwrap lets the service run as root: the driver's command lines, and no others."""
 
+import argparse
 import json
 import subprocess
 from dataclasses import replace
@@ -48,13 +49,54 @@ def test_the_file_is_made_from_the_command_lines():
     )
 
 
+OTHERS = filters.Names("/opt/efface-0.1.0/bin/efface", "v.%s-of-a-tenant", "snap-%s")
+
+
+@pytest.fixture
+def other_names(machine):
+    """The filters that the page says for other templates and another program."""
+    file = Path("/usr/share/cinder/rootwrap/efface.filters")
+    packaged = file.read_text()
+    words = ["--volume-name-template", OTHERS.volume_name_template, "--binary", OTHERS.binary]
+    words += ["--snapshot-name-template", OTHERS.snapshot_name_template]
+    made = run("/srv/cinder/bin/python", "-m", "efface_openstack.filters", *words).stdout
+    assert made == filters.text(OTHERS)
+    file.write_text(made)
+    # rootwrap looks whether it is there.
+    Path(OTHERS.binary).parent.mkdir(parents=True)
+    Path(OTHERS.binary).symlink_to("/usr/bin/efface")
+    yield
+    file.write_text(packaged)
+
+
+def test_other_names_pass_where_the_filters_are_made_for_them(other_names):
+    volume, snapshot = (template % VOLUME for template in ("v.%s-of-a-tenant", "snap-%s"))
+    devices = [f"/dev/mapper/vg-{name.replace('-', '--')}" for name in (volume, snapshot)]
+    program = OTHERS.binary
+    mine = [replace(order, binary=program, device=device) for order in (WIPE, KEY) for device in devices]
+    commands = [order.words() for order in mine] + [jobs(program), version(program)]
+    commands += [split_snapshot("vg", snapshot), rename("vg", volume, f"efface-deleted-{VOLUME}")]
+    commands += [verify(program, devices[0], "idle", "efface-a.json")]
+    assert answers(commands) == [True] * len(commands)
+    others = [changed(commands[0], devices[0], devices[0].replace("v.", "vx"))]
+    others += [WIPE.words(), jobs("efface"), [program.replace("0.1.0", "0x1.0"), *commands[0][1:]]]
+    assert answers(others) == [False] * len(others)
+
+
+@pytest.mark.parametrize("template", ["volume", "%s-%s", "a,b-%s", "../%s", "(a|b)%s", "-f%s", "a b%s"])
+def test_a_template_that_would_be_a_pattern_is_refused(template):
+    with pytest.raises(argparse.ArgumentTypeError):
+        filters.name_template(template)
+
+
 def test_every_command_of_the_driver_passes(machine):
     paces = [{"yields": None}, {"yields": "5%"}, {"yields": None, "rate": "200MiB/s"}]
     paces += [{"yield_min": lowest} for lowest in ("0", "16MiB/s")]
-    extents = [{}, {"size": "64MiB"}, {"size": "1024MiB"}, {"prefer_key": True}]
+    extents = [{}, {"size": "64MiB"}, {"size": "1024MiB"}, {"metrics": True}]
     extents += [{"skip_zeroes": True}, {"offload": True}, {"skip_zeroes": True, "size": "64MiB"}]
     kinds = ("shared_fs", "unseen", "copies")
     forces = [dict(zip(kinds, forced, strict=True)) for forced in product((False, True), repeat=3)]
+    forces += [{"sign": True}, {"sign": True, "ledger": True}, {"ledger": True, "shared_fs": True}]
     wipes = [
         replace(WIPE, **pace, **extent, **force) for pace, extent, force in product(paces, extents, forces)
     ]
@@ -155,9 +197,19 @@ def forces():
         yield [*words, "--force"]
 
 
+def other_evidence():
+    for option in ("--sign-key", "--ledger", "--metrics"):
+        for file in ("/etc/shadow", "/root/.ssh/id_ed25519", "/var/lib/efface/new", ""):
+            yield [*WIPE.words(), f"{option}={file}"]
+    yield [*WIPE.words(), f"--metrics=/var/lib/efface/metrics/{VOLUME}xprom"]
+    yield [*WIPE.words(), f"--metrics=/var/lib/efface/metrics/../{VOLUME}.prom"]
+    yield [*KEY.words(), f"--metrics=/var/lib/efface/metrics/{VOLUME}.prom"]
+    yield [*KEY.words(), "--ledger=/root"]
+
+
 def of_other_commands():
     """What another command of the driver's may have."""
-    for option in ("--size=64MiB", "--prefer-key", "--skip-zeroes", "--zero-with=offload"):
+    for option in ("--size=64MiB", "--skip-zeroes", "--zero-with=offload"):
         yield [*DISCARD.words(), option]
         yield [*KEY.words(), option]
     for option in ("--yield=10%", "--rate=1MiB/s"):
@@ -180,7 +232,17 @@ def with_newlines():
     """`$` matches before a newline at the end; no word of any line may have one."""
     split = split_snapshot("vg", f"_snapshot-{VOLUME}")
     renamed = rename("vg", f"volume-{VOLUME}", f"efface-deleted-{VOLUME}")
-    paced = replace(WIPE, rate="1MiB/s", size="64MiB", shared_fs=True, unseen=True, copies=True)
+    paced = replace(
+        WIPE,
+        rate="1MiB/s",
+        size="64MiB",
+        shared_fs=True,
+        unseen=True,
+        copies=True,
+        sign=True,
+        ledger=True,
+        metrics=True,
+    )
     for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), split, renamed):
         for place, word in enumerate(words[1:], 1):
             yield [*words[:place], word + "\n", *words[place + 1 :]]
@@ -199,6 +261,7 @@ def attempts():
     yield from forces()
     yield from of_other_commands()
     yield from other_checks()
+    yield from other_evidence()
     yield from with_newlines()
     for more in (["--image"], ["--sign-key", "/etc/shadow"], ["/dev/sda"]):
         yield words + more
@@ -241,7 +304,11 @@ def test_no_other_command_passes(machine):
 
 @pytest.mark.parametrize(
     "more",
-    [["--yield=10%", "--yield=10%"], ["--size=1MiB", "--prefer-key"], ["--size=1MiB", "--size=2MiB"]],
+    [
+        ["--yield=10%", "--yield=10%"],
+        ["--skip-zeroes", "--zero-with=offload"],
+        ["--size=1MiB", "--size=2MiB"],
+    ],
 )
 def test_what_passes_and_excludes_each_other_is_refused_by_efface(machine, more):
     plain = replace(WIPE, yields=None).words()

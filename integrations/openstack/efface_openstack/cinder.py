@@ -106,10 +106,14 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             raise exception.VolumeBackendAPIException(data=reason)
 
     def _check_folders(self) -> None:
-        for folder in (command.CERTIFICATES, command.JOBS):
+        metrics = [command.METRICS] if self._option("efface_metrics") else []
+        for folder in (command.CERTIFICATES, command.JOBS, *metrics):
             if not os.path.isdir(folder):
                 reason = f"there is no folder {folder}, which efface's package makes for root"
                 raise exception.VolumeBackendAPIException(data=reason)
+        if self._option("efface_sign") and not os.path.exists(command.SIGNING_KEY):
+            reason = f"there is no signing key: efface key new {command.SIGNING_KEY}"
+            raise exception.VolumeBackendAPIException(data=reason)
         if self._accepts_copies() and not os.access(command.CERTIFICATES, os.R_OK | os.X_OK):
             reason = f"efface_copies = accept has to read the records in {command.CERTIFICATES}"
             raise exception.VolumeBackendAPIException(data=reason)
@@ -186,7 +190,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def manage_existing_object_get_size(self, existing_object: Any, existing_ref: Any, kind: str) -> Any:
         name = str(existing_ref.get("source-name", ""))
-        if name.rpartition("/")[2].startswith(deferred.PREFIX):
+        if name.rpartition("/")[2].startswith(command.PREFIX):
             reason = "it is deleted, and waits to be cleared of what its tenant wrote"
             raise exception.ManageExistingInvalidReference(existing_ref=existing_ref, reason=reason)
         return super().manage_existing_object_get_size(existing_object, existing_ref, kind)
@@ -233,16 +237,16 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         """Called where `volume_clear` is not none; what it raises keeps the volume."""
         if is_snapshot:
             self._split_snapshot(self._escape_snapshot(volume["name"]))
-        prefer_key = False
-        encrypted = is_encrypted(volume)
-        if encrypted and self._option("efface_encrypted") == "destroy_key_then_zero":
-            self._destroy_key(volume)
-        elif encrypted and self._option("efface_encrypted") == "destroy_key":
+        how = self._option("efface_encrypted") if is_encrypted(volume) else "overwrite"
+        if how == "destroy_key":
             copies = header_copies(volume)
-            prefer_key = not copies
+            if not copies and self._destroy_key(volume):
+                return
             if copies:
                 LOG.info("Volume %s is overwritten: its key is also in %s", volume["id"], ", ".join(copies))
-        self._clear(self._wipe(volume, method=self._option("efface_method"), prefer_key=prefer_key), volume)
+        elif how == "destroy_key_then_zero":
+            self._destroy_key(volume)
+        self._clear(self._wipe(volume, method=self._option("efface_method")), volume)
 
     def _clear(self, wipe: command.Wipe, volume: Any) -> None:
         """Wipes, unless a process that a killed service left behind has done it."""
@@ -259,7 +263,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _cleared_by(self, wipe: command.Wipe, volume: Any) -> str | None:
         """The certificate of a wipe since the volume was out of use, if the device still is what it says."""
-        if wipe.prefer_key or not has_delete_time(volume):
+        if not has_delete_time(volume):
             return None
         try:
             size = device_bytes(wipe.device)
@@ -289,7 +293,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             return False
         return True
 
-    def _wipe(self, volume: Any, *, method: str, prefer_key: bool = False) -> command.Wipe:
+    def _wipe(self, volume: Any, *, method: str) -> command.Wipe:
         order = self._order(volume)
         clear_mib = self.configuration.volume_clear_size
         # The size is the device's: cinder's own is rounded up to GiB.
@@ -305,7 +309,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             yield_min=self._option("efface_yield_min"),
             rate=self._option("efface_rate"),
             size=None if whole or method == "discard" else f"{clear_mib}MiB",
-            prefer_key=prefer_key,
+            metrics=self._option("efface_metrics"),
             skip_zeroes=self._option("efface_skip_zeroes"),
             offload=self._option("efface_zero_with") == "offload",
         )
@@ -321,11 +325,14 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             "shared_fs": is_detached(volume),
             "unseen": self._option("efface_accept_unseen"),
             "copies": self._accepts_copies(),
+            "sign": self._option("efface_sign"),
+            "ledger": self._option("efface_ledger"),
         }
 
-    def _destroy_key(self, volume: Any) -> None:
+    def _destroy_key(self, volume: Any) -> bool:
+        """Whether there was a LUKS header."""
         order = command.DestroyKey(**self._order(volume), external_key=volume["encryption_key_id"])
-        self._efface(order.words(), volume, also_fine=[command.NOT_SUPPORTED])
+        return self._efface(order.words(), volume, also_fine=[command.NOT_SUPPORTED]) == 0
 
     def _split_snapshot(self, name: str) -> None:
         """The store of a thick snapshot is in use as long as it is one."""
@@ -333,24 +340,26 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             self._execute(*command.split_snapshot(self.vg.vg_name, name), run_as_root=True)
             self.vg.activate_lv(name)
 
-    def _efface(self, words: list[str], volume: Any, also_fine: Sequence[int] = ()) -> None:
-        """Runs efface, while no other process of it works on the device."""
+    def _efface(self, words: list[str], volume: Any, also_fine: Sequence[int] = ()) -> int:
+        """Runs efface, while no other process of it works on the device; 0, or which of the others it was."""
         device = self.local_path(volume)
         with self._progress(device):
             while True:
                 self._wait_for_left_behind(device)
                 before = known_records(device)
                 try:
-                    self._execute(*words, run_as_root=True, check_exit_code=[0, *also_fine])
+                    self._execute(*words, run_as_root=True)
                     log_overridden(before, volume, device)
-                    return
+                    return 0
                 except processutils.ProcessExecutionError as error:
+                    if error.exit_code in also_fine:
+                        return int(error.exit_code)
                     if error.exit_code == command.BUSY and self._at_work(device):
                         # It waited for the device's lock as long as that other one was left behind.
                         continue
                     residue = error.exit_code == command.RESIDUE and self._accepts_copies()
                     if residue and self._cleared_but_for_copies(before, volume, device):
-                        return
+                        return 0
                     reason = command.meaning(error.exit_code, error.stderr)
                     self._keep(volume, f"{device} was not cleared: {reason}", error)
 

@@ -14,6 +14,14 @@ VERSION = "0.1.0"
 # Root's, and the only folders that the filters admit.
 CERTIFICATES = "/var/lib/efface/certificates"
 JOBS = "/var/lib/efface/jobs"
+LEDGER = "/var/lib/efface/ledger"
+# A file for each volume, for node_exporter's textfile collector.
+METRICS = "/var/lib/efface/metrics"
+# Read by root alone; its public half beside it has `.pub` behind the name.
+SIGNING_KEY = "/etc/efface/signing-key"
+
+# Of the names of volumes that wait to be cleared.
+PREFIX = "efface-deleted-"
 
 REFUSED = 3
 NOT_SUPPORTED = 4
@@ -63,6 +71,9 @@ class Order:
     # Refusals that the operator accepts: users that cannot be seen, layers that keep copies.
     unseen: bool = False
     copies: bool = False
+    # Evidence beside the certificate.
+    sign: bool = False
+    ledger: bool = False
 
     def words(self) -> list[str]:
         return [*self._fixed(), *self.options()]
@@ -70,7 +81,12 @@ class Order:
     def options(self) -> list[str]:
         """What a command line may have or not: one word each, after those that it always has."""
         kinds = {"shared-fs": self.shared_fs, "unseen": self.unseen, "copies": self.copies}
-        return [f"--force={kind}" for kind, forced in kinds.items() if forced]
+        options = [f"--force={kind}" for kind, forced in kinds.items() if forced]
+        if self.sign:
+            options.append(f"--sign-key={SIGNING_KEY}")
+        if self.ledger:
+            options.append(f"--ledger={LEDGER}")
+        return options
 
     def _fixed(self) -> list[str]:
         raise NotImplementedError
@@ -101,7 +117,7 @@ class Wipe(Order):
     yield_min: str | None = None
     rate: str | None = None
     size: str | None = None
-    prefer_key: bool = False
+    metrics: bool = False
     skip_zeroes: bool = False
     offload: bool = False
 
@@ -123,14 +139,14 @@ class Wipe(Order):
             options.append(f"--yield={self.yields}")
             if self.yield_min is not None:
                 options.append(f"--yield-min={self.yield_min}")
-        if self.prefer_key:
-            options.append("--prefer-key")
-        elif self.size is not None:
+        if self.size is not None:
             options.append(f"--size={self.size}")
         if self.skip_zeroes:
             options.append("--skip-zeroes")
         elif self.offload:
             options.append("--zero-with=offload")
+        if self.metrics:
+            options.append(f"--metrics={METRICS}/{self.volume_id}.prom")
         return options
 
 

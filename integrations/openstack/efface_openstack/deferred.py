@@ -6,12 +6,13 @@ outlives every restart, and nothing has to be kept equal to it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-PREFIX = "efface-deleted-"
-UUID_LENGTH = 36
+from .command import PREFIX
+from .filters import UUID
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,11 @@ class Deleted:
 
 
 def name_of(logical_volume: str) -> str:
-    """Of a volume or snapshot, whose names end with the UUID that tells them apart in their group."""
-    return PREFIX + logical_volume[-UUID_LENGTH:]
+    """Of a volume or snapshot, by the UUID that tells its name from others in the group."""
+    found = re.search(UUID, logical_volume)
+    if not found:
+        raise ValueError(f"there is no UUID in the name {logical_volume}")
+    return PREFIX + found[0]
 
 
 def tags(volume: Any) -> list[str]:

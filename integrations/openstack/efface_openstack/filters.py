@@ -9,12 +9,13 @@ rootwrap puts `$` behind the pattern, which matches before a newline at the end:
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .command import VERSION, DestroyKey, Order, Wipe, jobs, rename, split_snapshot, verify, version
+from .command import PREFIX, VERSION, DestroyKey, Order, Wipe, jobs, rename, split_snapshot, verify, version
 
 HEX = "[0-9a-f]"
 FIELDS = [f"{HEX}{{{digits}}}" for digits in (8, 4, 4, 4, 12)]
@@ -25,8 +26,6 @@ MAPPED_UUID = "--".join(FIELDS)
 GROUP = "[A-Za-z0-9][A-Za-z0-9_.+-]*"
 # With its hyphens doubled, so that the name of a volume cannot pass for a part of the group's.
 MAPPED_GROUP = "[A-Za-z0-9]([A-Za-z0-9_.+]|--)*"
-# PREFIX of deferred.py, as device-mapper has it.
-DELETED = "efface--deleted"
 WORD = "(?!.{256})[A-Za-z0-9_][A-Za-z0-9_-]*"
 TO_99 = "[1-9][0-9]?"
 TO_9999 = "[1-9][0-9]?[0-9]?[0-9]?"
@@ -44,30 +43,59 @@ HEADER = """\
 """
 
 
-ORDER: dict[str, Any] = {
-    "device": f"/dev/mapper/{MAPPED_GROUP}-(volume|_snapshot|{DELETED})--{MAPPED_UUID}",
-    "volume_id": UUID,
-    "tenant": WORD,
-    "ionice": "(idle|best-effort:[0-7])",
-    "wait": TO_9999,
-}
+@dataclass(frozen=True)
+class Names:
+    """As cinder.conf has them."""
+
+    binary: str = "efface"
+    volume_name_template: str = "volume-%s"
+    snapshot_name_template: str = "snapshot-%s"
+
+    def order(self) -> dict[str, Any]:
+        mapped = [each.replace("-", "--") % MAPPED_UUID for each in (*self._templates(), PREFIX + "%s")]
+        return {
+            "binary": re.escape(self.binary),
+            "device": f"/dev/mapper/{MAPPED_GROUP}-({'|'.join(mapped)})",
+            "volume_id": UUID,
+            "tenant": WORD,
+            "ionice": "(idle|best-effort:[0-7])",
+            "wait": TO_9999,
+        }
+
+    def logical_volume(self) -> str:
+        return f"({'|'.join(each % UUID for each in self._templates())})"
+
+    def snapshot(self) -> str:
+        return self._templates()[1] % UUID
+
+    def _templates(self) -> tuple[str, str]:
+        """As patterns; what begins with `snapshot` cinder mangles, since LVM reserves it."""
+        volume, snapshot = (
+            each.replace(".", r"\.").replace("+", r"\+")
+            for each in (self.volume_name_template, self.snapshot_name_template)
+        )
+        return volume, f"_{snapshot}" if snapshot.startswith("snapshot") else snapshot
 
 
-FORCED = {"shared_fs": True, "unseen": True, "copies": True}
+ACCEPTED = {"shared_fs": True, "unseen": True, "copies": True, "sign": True, "ledger": True}
 
 
-def wipes() -> Iterator[list[str]]:
+def wipes(order: dict[str, Any]) -> Iterator[list[str]]:
     written = Wipe(
-        **ORDER, method="(zero|shred|random)", verify="(none|standard|high|full)", slots=TO_99, yields=None
+        **order, method="(zero|shred|random)", verify="(none|standard|high|full)", slots=TO_99, yields=None
     )
     # What was discarded and not read shows nothing.
     discarded = replace(written, method="discard", verify="(standard|high|full)")
-    paced: list[dict[str, Any]] = [{"yields": LOSS, "yield_min": LOWEST}, {"rate": RATE}, FORCED]
+    paced: list[dict[str, Any]] = [
+        {"metrics": True},
+        {"yields": LOSS, "yield_min": LOWEST},
+        {"rate": RATE},
+        ACCEPTED,
+    ]
     yield from shapes(
         written,
         *paced,
         {"size": f"{TO_9999}MiB"},
-        {"prefer_key": True},
         {"skip_zeroes": True},
         {"offload": True},
     )
@@ -81,27 +109,48 @@ def shapes(order: Order, *optional: dict[str, Any]) -> Iterator[list[str]]:
         yield order.words() + [f"({'|'.join(options)})"] * number
 
 
-def lines() -> list[str]:
-    key = DestroyKey(**ORDER, external_key=WORD)
-    check = verify("efface", ORDER["device"], ORDER["ionice"], CERTIFICATE)
-    commands = [*wipes(), *shapes(key, FORCED), check, jobs("efface"), version("efface")]
-    split = split_snapshot(GROUP, f"_snapshot-{UUID}")
-    renamed = rename(GROUP, f"(volume|_snapshot)-{UUID}", f"efface-deleted-{UUID}")
+def lines(names: Names) -> list[str]:
+    order = names.order()
+    key = DestroyKey(**order, external_key=WORD)
+    check = verify(order["binary"], order["device"], order["ionice"], CERTIFICATE)
+    others = [check, jobs(order["binary"]), version(order["binary"])]
+    commands = [*wipes(order), *shapes(key, ACCEPTED), *others]
+    split = split_snapshot(GROUP, names.snapshot())
+    renamed = rename(GROUP, names.logical_volume(), PREFIX + UUID)
     return [
-        *(f"efface_{number}: {rule(words)}" for number, words in enumerate(commands, 1)),
-        f"efface_split: {rule(split)}",
-        f"efface_rename: {rule(renamed)}",
+        *(f"efface_{number}: {rule(names.binary, words)}" for number, words in enumerate(commands, 1)),
+        f"efface_split: {rule(split[0], split)}",
+        f"efface_rename: {rule(renamed[0], renamed)}",
     ]
 
 
-def rule(words: list[str]) -> str:
-    patterns = (word.replace("job.", r"job\.").replace(VERSION, re.escape(VERSION)) + r"\Z" for word in words)
-    return f"RegExpFilter, {words[0]}, root, {', '.join(patterns)}"
+def rule(program: str, words: list[str]) -> str:
+    # What is no pattern, and has dots.
+    literal = re.compile("|".join(re.escape(each) for each in ("job.", ".prom", VERSION)))
+    patterns = (literal.sub(lambda found: re.escape(found[0]), word) + r"\Z" for word in words)
+    return f"RegExpFilter, {program}, root, {', '.join(patterns)}"
 
 
-def text() -> str:
-    return HEADER + "".join(f"{line}\n" for line in lines())
+def text(names: Names = Names()) -> str:
+    return HEADER + "".join(f"{line}\n" for line in lines(names))
+
+
+def name_template(value: str) -> str:
+    """No pattern, and no device outside of the mapper's folder, can come of it."""
+    if not re.fullmatch(r"(?![.-])[A-Za-z0-9_.+-]*%s[A-Za-z0-9_.+-]*", value):
+        raise argparse.ArgumentTypeError("it has to have letters, digits, _ . + - and one %s")
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Prints the rootwrap filters of cinder's driver.")
+    defaults = Names()
+    for name in ("volume_name_template", "snapshot_name_template"):
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=name_template, default=getattr(defaults, name))
+    parser.add_argument("--binary", default=defaults.binary, help="as efface_binary")
+    print(text(Names(**vars(parser.parse_args()))), end="")
 
 
 if __name__ == "__main__":
-    print(text(), end="")
+    main()

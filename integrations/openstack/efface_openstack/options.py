@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oslo_config import cfg
 
-from . import filters
+from . import command, filters
 
 # Cinder's section for what all backends share (cinder.volume.configuration.SHARED_CONF_GROUP). It is not
 # imported: the config generator loads this module without the rest of cinder.
@@ -106,6 +106,21 @@ OPTIONS = [
             ("accept", "It is cleared and removed; what still holds a copy is logged and recorded."),
         ],
         help="What is done where a layer below the volumes keeps another copy of what they hold.",
+    ),
+    cfg.BoolOpt(
+        "efface_sign",
+        default=False,
+        help=f"Sign certificates and the ledger with {command.SIGNING_KEY}, which root alone may read.",
+    ),
+    cfg.BoolOpt(
+        "efface_ledger",
+        default=False,
+        help=f"Add each record to the chain of records in {command.LEDGER}.",
+    ),
+    cfg.BoolOpt(
+        "efface_metrics",
+        default=False,
+        help=f"Keep a textfile for node_exporter for each volume in {command.METRICS}.",
     ),
     cfg.StrOpt("efface_binary", default="efface", help="The program, as the rootwrap filters name it."),
 ]

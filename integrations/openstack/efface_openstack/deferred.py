@@ -35,7 +35,7 @@ class Deleted:
 
 
 def name_of(logical_volume: str) -> str:
-    """Of a volume or snapshot, by the UUID that tells its name from others in the group."""
+    """Of a volume or snapshot, by the UUID in its name, which no other in the group has."""
     found = re.search(UUID, logical_volume)
     if not found:
         raise ValueError(f"there is no UUID in the name {logical_volume}")

@@ -137,6 +137,8 @@ impl Budget {
 /// a hundred does: its 99th percentile then stays below one and a half.
 const HIT_GROWTH_MAX: f64 = 0.5;
 const HITS_MAX: f64 = 0.01;
+/// A neighbour that stops loses all of its rate: one comparison counts so much at most.
+const STRAIN_BOUND: f64 = 5.0;
 /// What we cost a neighbour, relative to the budget: at most 1 keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Strain {
@@ -167,14 +169,50 @@ impl Strain {
         let loss_max = if growth.is_some() { budget.loss } else { budget.loss / 2.0 };
         let means = |by_chance: f64| {
             let growth = growth.map_or(0.0, |growth| (growth - by_chance) / budget.growth);
-            share * ((loss - by_chance) / loss_max).max(growth)
+            bounded(share * ((loss - by_chance) / loss_max).max(growth))
         };
         let (means, least) = (means(0.0), means(deviation));
 
         let each = growth.unwrap_or(loss);
         let met = met.filter(|met| met.is_finite());
         let often = met.filter(|met| *met > HITS_MAX);
-        let hits = |each: f64| often.map_or(0.0, |met| each / met / HIT_GROWTH_MAX);
+        let hits = |each: f64| often.map_or(0.0, |met| bounded(each / met / HIT_GROWTH_MAX));
         Strain { means, least, met, hits: (hits(each - deviation), hits(each + deviation)) }
+    }
+}
+
+/// The kernel counts time in milliseconds: few short I/Os can take none, and then all growth is infinite.
+fn bounded(strain: f64) -> f64 {
+    if strain.is_finite() { strain.clamp(-STRAIN_BOUND, STRAIN_BOUND) } else { STRAIN_BOUND }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strain_is_a_number_whatever_was_counted() {
+        let budget = Budget::of(Yield::default());
+        let totals = |ios: f64, io_seconds: f64| Totals {
+            seconds: 1.0,
+            ios,
+            io_seconds,
+            all_ios: ios,
+            all_seconds: io_seconds,
+            own_bytes: 1e6,
+            own_busy: 0.1,
+            windows: 2.0,
+            ..Totals::default()
+        };
+        for quiet in [totals(100.0, 0.0), totals(100.0, 0.01)] {
+            for active in [totals(0.0, 0.0), totals(100.0, 0.0), totals(100.0, 5.0)] {
+                for met in [None, Some(0.0), Some(f64::INFINITY), Some(f64::NAN), Some(0.1)] {
+                    let strain = Strain::of(budget, (&quiet, &active), 0.9, met, 1.0, 0.1);
+                    for value in [strain.means, strain.least, strain.hits.0, strain.hits.1] {
+                        assert!(value.abs() <= STRAIN_BOUND, "{strain:?} of {quiet:?} and {active:?}");
+                    }
+                }
+            }
+        }
     }
 }

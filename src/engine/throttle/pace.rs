@@ -32,6 +32,8 @@ const LENGTH_MAX: f64 = 0.05;
 /// Sizes and depths of steady I/O.
 const SIZES: [(u64, usize); 6] =
     [(256 << 10, 1), (64 << 10, 1), (1 << 20, 1), (64 << 10, 4), (256 << 10, 4), (1 << 20, 4)];
+/// The lowest steady rate, in bytes a second: one I/O in seconds.
+const STEADY_MIN: f64 = (256 << 10) as f64;
 /// What steady I/O may catch up after a delay.
 const CATCH_UP: Duration = Duration::from_millis(5);
 /// How long until another way is tried, doubled after each vain round, and how much faster it must be.
@@ -96,7 +98,7 @@ impl Pace {
     pub fn new(loss: f64, volley_max: u64, now: Instant) -> Pace {
         Pace {
             volleys: Volleys::new(loss, volley_max, now),
-            steady: Steady { size: 0, rate: 0.0, next: now },
+            steady: Steady { size: 0, rate: STEADY_MIN, next: now },
             best: Way::Volleys,
             rate: 0.0,
             strain: None,
@@ -183,7 +185,7 @@ impl Pace {
         if now < *self.next_at.get_or_insert(now + self.wait) {
             return false;
         }
-        let faster = Steady { rate: FASTER_ASKED * self.rate, ..self.steady };
+        let faster = Steady { rate: (FASTER_ASKED * self.rate).max(STEADY_MIN), ..self.steady };
         let steady = std::mem::replace(&mut self.steady, faster);
         if let Way::Steady(size) = self.next {
             self.steady.size = size;
@@ -369,7 +371,7 @@ impl Steady {
     fn learn(&mut self, strain: f64, reached: f64) -> f64 {
         let before = self.rate;
         // Where the disk does not do more, a higher rate means nothing.
-        self.rate = (before * change(strain)).min(FASTER_ASKED * reached.max(1.0));
+        self.rate = (before * change(strain)).min(FASTER_ASKED * reached).max(STEADY_MIN);
         self.rate / before
     }
 }
@@ -377,6 +379,24 @@ impl Steady {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A job that was held up for minutes has sent next to nothing, and tries a steady rate.
+    #[test]
+    fn a_steady_rate_is_never_so_low_that_its_next_io_is_out_of_sight() {
+        let now = Instant::now();
+        let mut pace = Pace::new(0.1, 8 << 20, now);
+        pace.next_at = Some(now);
+        assert!(pace.begin_trial(now));
+        assert_eq!(pace.admit(now, 0, Known::default()), Admission::Start { bytes_max: SIZES[0].0 });
+        pace.spend(SIZES[0].0, now);
+        assert!(pace.steady.next <= now + Duration::from_secs(2));
+        let strain = Strain { means: 5.0, least: 5.0, met: None, hits: (0.0, 0.0) };
+        pace.end_trial(now, 0.0, 1.0);
+        for _ in 0..1000 {
+            pace.learn(now, strain, 0.0, 9.0);
+        }
+        assert!(pace.best == Way::Steady(0) && pace.steady.rate == STEADY_MIN, "{pace:?}");
+    }
 
     #[test]
     fn volleys_are_as_rare_as_few_ios_meet_them() {

@@ -142,9 +142,8 @@ const STRAIN_BOUND: f64 = 5.0;
 /// What we cost a neighbour, relative to the budget: at most 1 keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Strain {
-    /// Of rate and mean service time; and the least that it can be.
+    /// Of rate and mean service time.
     pub means: f64,
-    pub least: f64,
     /// The part of its I/Os that meet ours, where it is known; and what these cost, at least and at most.
     pub met: Option<f64>,
     pub hits: (f64, f64),
@@ -152,9 +151,8 @@ pub struct Strain {
 
 impl Strain {
     /// `active` was beside our I/O, for `share` of the time, and `quiet` without it. `met`: the part of its
-    /// I/Os that met ours. `recovery`: how much
-    /// better the neighbour's I/O gets after a long rest of ours than it is in `quiet`. `deviation`: of the
-    /// mean time in `quiet`, relative to it.
+    /// I/Os that met ours. `recovery`: how much better the neighbour's I/O gets after a long rest of ours than
+    /// it is in `quiet`. `deviation`: of the mean time in `quiet`, relative to it.
     pub fn of(
         budget: Budget,
         (quiet, active): (&Totals, &Totals),
@@ -167,17 +165,13 @@ impl Strain {
         let growth = active.time_of(quiet).map(|time| time * recovery - 1.0);
         // Where its service time is not distinguished from ours, a neighbour that pauses hides part of its loss.
         let loss_max = if growth.is_some() { budget.loss } else { budget.loss / 2.0 };
-        let means = |by_chance: f64| {
-            let growth = growth.map_or(0.0, |growth| (growth - by_chance) / budget.growth);
-            bounded(share * ((loss - by_chance) / loss_max).max(growth))
-        };
-        let (means, least) = (means(0.0), means(deviation));
+        let means = bounded(share * (loss / loss_max).max(growth.unwrap_or(0.0) / budget.growth));
 
         let each = growth.unwrap_or(loss);
         let met = met.filter(|met| met.is_finite());
         let often = met.filter(|met| *met > HITS_MAX);
         let hits = |each: f64| often.map_or(0.0, |met| bounded(each / met / HIT_GROWTH_MAX));
-        Strain { means, least, met, hits: (hits(each - deviation), hits(each + deviation)) }
+        Strain { means, met, hits: (hits(each - deviation), hits(each + deviation)) }
     }
 }
 
@@ -208,7 +202,7 @@ mod tests {
             for active in [totals(0.0, 0.0), totals(100.0, 0.0), totals(100.0, 5.0)] {
                 for met in [None, Some(0.0), Some(f64::INFINITY), Some(f64::NAN), Some(0.1)] {
                     let strain = Strain::of(budget, (&quiet, &active), 0.9, met, 1.0, 0.1);
-                    for value in [strain.means, strain.least, strain.hits.0, strain.hits.1] {
+                    for value in [strain.means, strain.hits.0, strain.hits.1] {
                         assert!(value.abs() <= STRAIN_BOUND, "{strain:?} of {quiet:?} and {active:?}");
                     }
                 }

@@ -35,6 +35,8 @@ struct DiskModel {
     limit: Option<(f64, f64)>,
     /// Bytes that a write cache holds, and at which rate it empties, which takes time from all others.
     cache: Option<(f64, f64)>,
+    /// By how much all I/Os are longer or shorter for a while, as others use the disk below a virtual one.
+    drift: f64,
     below: Below,
     /// The neighbour works on another device over the same one below.
     beside: bool,
@@ -50,6 +52,7 @@ const SSD: DiskModel = DiskModel {
     seek: Duration::ZERO,
     limit: None,
     cache: None,
+    drift: 0.0,
     below: Below::Nothing,
     beside: false,
 };
@@ -100,6 +103,7 @@ const SLOW_CACHE: DiskModel = DiskModel {
     cache: Some((256e6, 60e6)),
     ..SSD
 };
+const DRIFTING: DiskModel = DiskModel { name: "drifting SSD", drift: 0.3, ..SERIAL_SSD };
 const ALL: [DiskModel; 6] = [SSD, FAST_SSD, SERIAL_SSD, ROTATING, CLOUD, SLOW_CACHE];
 
 /// What may pile up behind a limit.
@@ -242,6 +246,13 @@ impl Run<'_> {
         (self.dice >> 40) as f64 / (1 << 24) as f64
     }
 
+    /// From -1 to 1, another one every 400 ms.
+    fn drift(&self) -> f64 {
+        let slot = (self.now - self.start).as_millis() as u64 / 400;
+        let mixed = (slot + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> 40) as f64 / (1 << 23) as f64 - 1.0
+    }
+
     /// When the limits let an I/O of this size begin.
     fn admitted(&mut self, bytes: u64) -> Instant {
         let Some((bytes_per_second, ios_per_second)) = self.model.limit else { return self.now };
@@ -270,6 +281,7 @@ impl Run<'_> {
         let (wait, factor) = self.cache_delay(write, bytes);
         let start = self.admitted(bytes) + wait;
         let mut time = if write { self.model.write_time } else { self.model.read_time }.mul_f64(factor);
+        time = time.mul_f64(1.0 + self.model.drift * self.drift());
         if !ours || !self.last_was_ours {
             time += self.model.seek;
         }
@@ -523,6 +535,16 @@ fn the_rate_is_near_the_best_that_keeps_the_budget() {
         let case = format!("{}, {}: {:.1} of {:.1} MB/s", model.name, neighbour.name, rate / 1e6, best / 1e6);
         assert!(rate >= part * best, "{case} {service:.2?}");
     }
+}
+
+/// What the disk does by itself is not taken for what we cost, as long as it lasts.
+#[test]
+fn a_disk_that_becomes_slower_and_faster_is_used_all_the_time() {
+    let best = frontier(DRIFTING, MIXED);
+    let timeline = run(DRIFTING, MIXED, efface(true), 60.0, ALWAYS);
+    let rates = (2..12).map(|part| timeline.rate(5.0 * f64::from(part), 5.0 * f64::from(part + 1)) / best);
+    let least = rates.clone().fold(f64::INFINITY, f64::min);
+    assert!(least >= 0.25, "{least} of the best: {:.2?}", rates.collect::<Vec<_>>());
 }
 
 #[test]

@@ -45,6 +45,8 @@ const FASTER: f64 = 1.1;
 const TRIAL_WINDOWS: f64 = 6.0;
 /// What was measured at a pace weighs so much in the next comparison at the same.
 pub const KEPT: f64 = 0.7;
+/// What was measured before counts so much in the cost of our I/O.
+const COST_KEPT: f64 = 0.8;
 /// Beyond this strain the rate was too high, and within it the rate may stay.
 const STRAIN_MAX: f64 = 1.0;
 const STRAIN_GOAL: f64 = 0.7;
@@ -73,9 +75,10 @@ pub struct Pace {
     steady: Steady,
     /// The fastest way so far that keeps the budget.
     best: Way,
-    /// The rate that it reaches, and its strain, both averaged.
+    /// The rate that it reaches, on average.
     rate: f64,
-    strain: Option<f64>,
+    measured: bool,
+    cost: Cost,
     /// Its rate at first.
     adopted: f64,
     trial: Option<Trial>,
@@ -101,7 +104,8 @@ impl Pace {
             steady: Steady { size: 0, rate: STEADY_MIN, next: now },
             best: Way::Volleys,
             rate: 0.0,
-            strain: None,
+            measured: false,
+            cost: Cost::default(),
             adopted: 0.0,
             trial: None,
             next: Way::Steady(0),
@@ -155,17 +159,14 @@ impl Pace {
             Way::Volleys if self.volleys.spacing < SPACING_MAX => strain.means,
             _ => strain.means.max(strain.hits.0),
         };
-        if worst > STRAIN_MAX && strain.least <= STRAIN_MAX && !spaced && windows < TRIAL_WINDOWS {
-            // It can be chance: more windows tell.
-            return 1.0;
-        }
-        let strain = self.strain.map_or(worst, |before| (before + worst) / 2.0);
-        self.rate = if self.strain.is_some() { (self.rate + rate) / 2.0 } else { rate };
+        self.cost.note(rate, worst);
+        let strain = self.cost.strain_at(rate);
+        self.rate = if self.measured { (self.rate + rate) / 2.0 } else { rate };
+        self.measured = true;
         let change = match self.best {
             Way::Volleys => self.volleys.learn(strain),
             Way::Steady(_) => self.steady.learn(strain, rate),
         };
-        self.strain = Some(strain * change);
         if self.rate < self.adopted / 2.0 {
             // It was not what it seemed, or the neighbour does something else now.
             (self.adopted, self.next, self.next_at, self.wait) =
@@ -197,7 +198,9 @@ impl Pace {
     fn end_trial(&mut self, now: Instant, strain: f64, rate: f64) {
         let Some(trial) = self.trial.take() else { return };
         if strain <= STRAIN_MAX && rate >= FASTER * self.rate {
-            (self.best, self.rate, self.strain, self.adopted) = (trial.way, rate, Some(strain), rate);
+            (self.best, self.rate, self.adopted) = (trial.way, rate, rate);
+            self.cost = Cost::default();
+            self.cost.note(rate, strain);
             self.wait = TRY_FIRST;
         } else {
             self.steady = trial.steady;
@@ -208,6 +211,25 @@ impl Pace {
             self.wait = (2 * self.wait).min(TRY_MAX);
         }
         self.next_at = Some(now + self.wait);
+    }
+}
+
+/// Strain by rate: a line through the origin, fitted to what was measured lately. Where we send little, what the
+/// neighbour loses is its own doing, and the fit passes over it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    squares: f64,
+    products: f64,
+}
+
+impl Cost {
+    fn note(&mut self, rate: f64, strain: f64) {
+        self.squares = COST_KEPT * self.squares + rate * rate;
+        self.products = COST_KEPT * self.products + rate * strain;
+    }
+
+    fn strain_at(&self, rate: f64) -> f64 {
+        self.products / self.squares.max(1.0) * rate
     }
 }
 
@@ -390,7 +412,7 @@ mod tests {
         assert_eq!(pace.admit(now, 0, Known::default()), Admission::Start { bytes_max: SIZES[0].0 });
         pace.spend(SIZES[0].0, now);
         assert!(pace.steady.next <= now + Duration::from_secs(2));
-        let strain = Strain { means: 5.0, least: 5.0, met: None, hits: (0.0, 0.0) };
+        let strain = Strain { means: 5.0, met: None, hits: (0.0, 0.0) };
         pace.end_trial(now, 0.0, 1.0);
         for _ in 0..1000 {
             pace.learn(now, strain, 0.0, 9.0);

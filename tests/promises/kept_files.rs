@@ -457,10 +457,12 @@ fn installed(before: &str, after: &str) -> Option<RunOutput> {
 fn the_package_makes_folders_that_only_root_can_write() {
     let (stat, expected) = (
         "stat -c '%U:%G %a %n' efface efface/*",
-        "root:root 711 efface\nroot:root 755 efface/certificates\nroot:root 700 efface/jobs\n",
+        "root:root 711 efface\nroot:root 750 efface/certificates\nroot:root 700 efface/jobs\n\
+         root:root 700 efface/ledger\nroot:root 755 efface/metrics\n",
     );
     let foreign = "mkdir -p efface/jobs; chown -R 65534 efface; chmod -R 777 efface";
     for before in ["true", foreign] {
+        // Without cinder's group here.
         let Some(ran) = installed(before, stat) else { return };
         assert_eq!(ran.expect(0).stdout, expected, "{before}");
     }

@@ -328,7 +328,7 @@ struct Neighbour {
     active: Totals,
     /// Of the last active windows.
     pending: Totals,
-    /// When the running volley began, and what was counted then; and what went on during the last ones.
+    /// When the running volley began, and what was counted then; and what went on in the last ones.
     volley: Option<(Instant, Sample)>,
     met: Totals,
     /// The last quiet window, and the variance of the mean service time from one to the next.
@@ -509,7 +509,7 @@ impl Neighbour {
         self.met.decay(weight);
     }
 
-    /// The part of the neighbour's I/Os that met ours: those that ended during a volley; without volleys, as
+    /// The part of the neighbour's I/Os that met ours: those that ended in a volley; without volleys, as
     /// many as of the time. `None`: too few volleys.
     fn part_met(&self) -> Option<f64> {
         let busy = self.active.own_busy / self.active.seconds;
@@ -549,7 +549,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_during_a_volley_has_met_it() {
+    fn what_ends_in_a_volley_has_met_it() {
         let (now, ms) = (Instant::now(), Duration::from_millis(1));
         let mut neighbour = Neighbour::new(now, Pace::new(0.1, 8 << 20, now));
         let mut floor = Floor::new(None, now);
@@ -557,7 +557,7 @@ mod tests {
             let reads = Traffic { ended: reads, bytes: 4096 * reads, ..Traffic::default() };
             Sample { stats: vec![IoStats { reads, ..IoStats::default() }], own_bytes, own_busy }
         };
-        // A thousand I/Os in ten volleys of a millisecond each: two end during each of them.
+        // A thousand I/Os in ten volleys of a millisecond each: two end in each of them.
         neighbour.active =
             Totals::between(true, &sample(0, 0, Duration::ZERO), &sample(1000, 80, 10 * ms), 100 * ms);
         let met = |neighbour: &Neighbour| neighbour.part_met().map(|part| (1000.0 * part).round());

@@ -12,7 +12,7 @@ use super::Admission;
 use super::measure::Strain;
 
 const VOLLEY_MIN: u64 = 64 << 10;
-/// The neighbour's I/Os from one volley to the next: so many that this part of them meets one.
+/// The neighbour's I/Os from one volley to the next: as many as it takes for this part of them to meet one.
 const SPACING_MIN: f64 = 200.0;
 const SPACING_MAX: f64 = 800.0;
 const MET: f64 = 0.007;

@@ -203,6 +203,13 @@ def test_a_thin_volume_waits_and_is_cleared_as_its_pool_is(cinder, service):
     assert "waits to be cleared as" in log and "thin pool" in log
 
 
+def test_what_waits_is_cleared_although_thin_volumes_are_not_any_more(cinder):
+    volume = cinder.create(Volume(), extents=16)
+    code, out, log = cinder.call(["_clear_thin", volume.fields(thin=True)], efface_thin="none")
+    assert code == 0, out + log
+    assert volume.secrets() == 0 and [record["verdict"] for record in certificates()] == ["wiped"]
+
+
 def test_a_snapshot_is_split_off_and_waits(cinder, service):
     snapshot = cinder.create(Volume(template="_snapshot-%s"), extents=16)
     fields = {"id": snapshot.id, "project_id": PROJECT, "volume_size": 1, "volume_id": snapshot.id}

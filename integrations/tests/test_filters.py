@@ -199,7 +199,7 @@ def forces():
 
 def other_evidence():
     for option in ("--sign-key", "--ledger", "--metrics"):
-        for file in ("/etc/shadow", "/root/.ssh/id_ed25519", "/var/lib/efface/new", ""):
+        for file in ("/etc/shadow", "/etc/ssh/ssh_host_ed25519_key", "/var/lib/efface/new", ""):
             yield [*WIPE.words(), f"{option}={file}"]
     yield [*WIPE.words(), f"--metrics=/var/lib/efface/metrics/{VOLUME}xprom"]
     yield [*WIPE.words(), f"--metrics=/var/lib/efface/metrics/../{VOLUME}.prom"]

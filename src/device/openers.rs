@@ -120,6 +120,7 @@ struct ProcessScan<'a> {
 
 impl ProcessScan<'_> {
     fn descriptors(&mut self, id: u32, folder: &Path) -> io::Result<()> {
+        let mut seen = Ok(());
         for descriptor in fs::read_dir(folder.join("fd"))? {
             let descriptor = descriptor?;
             let about = || fs::read_to_string(folder.join("fdinfo").join(descriptor.file_name()));
@@ -131,15 +132,20 @@ impl ProcessScan<'_> {
                 }
                 Ok(file) if is_ring(&file, &descriptor.path()) => {
                     let process = Process::of(self.tree, id);
-                    let files = shown_files(about)?;
-                    self.openers.fixed.extend(files.into_iter().map(|file| (process.clone(), file)));
+                    match shown_files(about) {
+                        Ok(files) => {
+                            self.openers.fixed.extend(files.into_iter().map(|file| (process.clone(), file)));
+                        }
+                        // What else the process has open is looked at all the same.
+                        Err(error) => seen = Err(error),
+                    }
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        seen
     }
 
     /// Shared mappings outlive the descriptor that they were made from.

@@ -200,16 +200,16 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             self._defer(volume, is_snapshot)
             return
         # The stock gate lets no thin volume through to _clear_volume.
-        if self.configuration.lvm_type == "thin" and self.configuration.volume_clear != "none":
+        clears = self.configuration.volume_clear != "none" and self._option("efface_thin") != "none"
+        if self.configuration.lvm_type == "thin" and clears:
             self._clear_thin(volume)
         super()._delete_volume(volume, is_snapshot)
 
     def _clear_thin(self, volume: Any) -> None:
-        how = self._option("efface_thin")
-        if how == "none":
-            return
+        """Also where `efface_thin` was set to none since: what waits was deleted to be cleared."""
         self.vg.activate_lv(self._escape_snapshot(volume["name"]), is_snapshot=True)
-        if how == "auto":
+        how = self._option("efface_thin")
+        if how in ("auto", "none"):
             how = self._thin_method(volume)
         wipe = self._wipe(volume, method="discard" if how == "discard" else self._option("efface_method"))
         self._clear(replace(wipe, skip_zeroes=False, offload=False), volume)

@@ -245,10 +245,14 @@ def not_sent(node: Node, certificate: str) -> list[str]:
     to = f"{url.rstrip('/')}/{node['uuid']}/{os.path.basename(certificate)}"
     try:
         with open(certificate, "rb") as file:
-            answer = requests.put(to, data=file, verify=verify, cert=client, timeout=SEND_SECONDS)
-        answer.raise_for_status()
+            # A redirect would be followed without the content.
+            answer = requests.put(
+                to, data=file, verify=verify, cert=client, timeout=SEND_SECONDS, allow_redirects=False
+            )
     except (requests.RequestException, OSError) as error:
         return [f"its certificate was not received: {error}"]
+    if not 200 <= answer.status_code < 300:
+        return [f"its certificate was not received: {to} answers {answer.status_code} {answer.reason}"]
     return []
 
 

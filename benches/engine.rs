@@ -53,7 +53,7 @@ impl Disk for NullDisk {
         Ok(())
     }
 
-    fn unchanged(&self) -> io::Result<()> {
+    fn unchanged(&self, _since: Instant) -> io::Result<()> {
         Ok(())
     }
 }

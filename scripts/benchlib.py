@@ -125,8 +125,6 @@ class Fio(Run):
         super().__init__(command.split(), cold_node, subprocess.PIPE)
         job = json.loads(self.output[self.output.index("{"):])["jobs"][0]
         self.write = self.compare = job["job_runtime"] / 1000
-        # Of the job alone: fio takes a quarter of a second to begin and end.
-        self.cpu = (job["usr_cpu"] + job["sys_cpu"]) / 100 * self.write
 
 
 def median(runs, field="seconds"):

@@ -22,6 +22,7 @@ from conftest import (
     Volume,
     certificates,
     job_states,
+    jobs,
     processes,
     run,
     wait_for,
@@ -233,18 +234,24 @@ def test_a_wiper_that_was_left_behind_in_the_queue_is_waited_for(cinder):
     volumes = [cinder.create(Volume(), extents=256), cinder.create(Volume(), extents=16)]
     first = cinder.start(["delete_volume", volumes[0].fields()], **queue)
     wait_for(lambda: "running" in job_states())
+    [at_work] = writers()
     second = cinder.start(["delete_volume", volumes[1].fields()], **queue)
     wait_for(lambda: "waiting" in job_states())
     os.kill(second.pid, signal.SIGKILL)
     second.wait()
     left = processes("efface")
     assert len(left) == 2 and sorted(job_states()) == ["running", "waiting"]
-    again = cinder.start(["delete_volume", volumes[1].fields()], **queue)
+    # It does not end before the third service has looked.
+    os.kill(at_work, signal.SIGSTOP)
+    log = Path("/mnt/again.log")
+    with log.open("w") as into:
+        again = cinder.start(["delete_volume", volumes[1].fields()], into=into, **queue)
+    wait_for(lambda: "which is waiting" in log.read_text())
+    os.kill(at_work, signal.SIGCONT)
     wait_for(lambda: "waiting" not in job_states())
     assert not set(processes("efface")) - set(left), "no other one was started while it was in the queue"
-    ends = [process.communicate(timeout=120) for process in (first, again)]
-    assert [process.returncode for process in (first, again)] == [0, 0], ends
-    assert "which is waiting" in "".join(ends[1])
+    first.communicate(timeout=120)
+    assert [first.returncode, again.wait(timeout=120)] == [0, 0], log.read_text()
     assert not any(volume.exists() or volume.secrets() for volume in volumes)
 
 
@@ -283,14 +290,9 @@ def test_c7_progress_is_logged(cinder):
     volume = cinder.create(Volume(), extents=192)
     running = cinder.start(["delete_volume", volume.fields()], **SLOW)
     wait_for(writers)
-    jobs = ["efface", "jobs", "--json", "--state-dir", "/var/lib/efface/jobs"]
-
-    def listed():
-        return json.loads(run(*jobs).stdout)["jobs"]
-
-    [job] = wait_for(listed)
+    [job] = wait_for(jobs)
     assert job["state"] in ("waiting", "running") and job["device"] == str(volume.node)
-    wait_for(lambda: [job for job in listed() if job["state"] == "running"])
+    wait_for(lambda: "running" in job_states())
     out, log = running.communicate(timeout=120)
     assert running.returncode == 0, out + log
     logged = re.findall(rf"{volume.node}: step 1 of 1 .*, (\d+) % of all, about \d+ s left", out + log)
@@ -415,19 +417,9 @@ def test_a_snapshots_store_is_split_off_and_cleared(cinder):
 
 
 @pytest.fixture
-def thin_pool():
+def thin_pool(lvs):
     """Says what lvs answers for the thin pool: none can be made without device-mapper."""
-    lvs = Path("/usr/sbin/lvs")
-    program = os.readlink(lvs)
-
-    def answer(line):
-        lvs.unlink()
-        lvs.write_text(f'#!/bin/sh\ncase "$*" in *-pool) echo "{line}" ;; *) exec lvm lvs "$@" ;; esac\n')
-        lvs.chmod(0o755)
-
-    yield answer
-    lvs.unlink()
-    lvs.symlink_to(program)
+    return lambda line: lvs(f'case "$*" in *-pool) echo "{line}"; exit ;; esac')
 
 
 def deleted_thin(cinder, **options):
@@ -587,19 +579,62 @@ def test_one_place_of_a_migration_is_overwritten_since_the_other_has_its_key(cin
     assert "its key is also in the other place of a migration" in out
 
 
-@pytest.mark.parametrize("copy", ["snapshots", "backups", "volumes"])
-def test_a_volume_whose_key_has_copies_is_overwritten(cinder, database, copy):
-    volume = encrypted(cinder)
+def insert(database, table, **fields):
+    """A row that cinder might have written; gives its id."""
     row = {"id": str(uuid.uuid4()), "project_id": PROJECT, "user_id": PROJECT, "deleted": False}
-    row["source_volid" if copy == "volumes" else "volume_id"] = volume.id
-    if copy != "backups":
+    if table != "backups":
         row |= {"use_quota": True, "volume_type_id": str(uuid.uuid4())}
+    row |= fields
     with closing(sqlite3.connect(database)) as connection, connection:
         names, marks = ", ".join(row), ", ".join("?" * len(row))
-        connection.execute(f"INSERT INTO {copy} ({names}) VALUES ({marks})", list(row.values()))
+        connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))
+    return row["id"]
+
+
+def of_a_deleted_snapshot(database, volume):
+    snapshot = insert(database, "snapshots", volume_id=volume.id, deleted=True)
+    insert(database, "volumes", snapshot_id=snapshot)
+
+
+def of_a_deleted_clone(database, volume):
+    clone = insert(database, "volumes", source_volid=volume.id, deleted=True)
+    insert(database, "volumes", source_volid=clone)
+
+
+def of_a_deleted_clone_of_a_deleted_snapshot(database, volume):
+    snapshot = insert(database, "snapshots", volume_id=volume.id, deleted=True)
+    clone = insert(database, "volumes", snapshot_id=snapshot, deleted=True)
+    insert(database, "backups", volume_id=clone)
+
+
+@pytest.mark.parametrize(
+    "copy, called",
+    [
+        (of_a_deleted_clone, "a clone"),
+        (of_a_deleted_clone_of_a_deleted_snapshot, "a backup"),
+        (lambda database, volume: insert(database, "snapshots", volume_id=volume.id), "a snapshot"),
+        (lambda database, volume: insert(database, "backups", volume_id=volume.id), "a backup"),
+        (lambda database, volume: insert(database, "volumes", source_volid=volume.id), "a clone"),
+        (of_a_deleted_snapshot, "a volume made from a snapshot"),
+    ],
+)
+def test_a_volume_whose_key_has_copies_is_overwritten(cinder, database, copy, called):
+    volume = encrypted(cinder)
+    copy(database, volume)
     code, out, log = cinder.delete(volume, KEY, efface_encrypted="destroy_key")
     assert code == 0, out + log
     assert not volume.exists() and volume.secrets() == 0
+    assert f"Volume {volume.id} is overwritten: its key is also in {called}\n" in out
+
+
+@pytest.mark.parametrize("source", ["source_volid", "snapshot_id"])
+def test_a_clone_is_overwritten_since_what_it_was_made_from_has_its_key(cinder, database, source):
+    volume = encrypted(cinder)
+    fields = {**KEY, source: str(uuid.uuid4())}
+    code, out, log = cinder.delete(volume, fields, efface_encrypted="destroy_key")
+    assert code == 0, out + log
+    assert not volume.exists() and volume.secrets() == 0
+    assert "its key is also in the volume that it was cloned from" in out
 
 
 @pytest.mark.parametrize("flag, priority", [("-c3", "idle"), ("-c2", "best-effort: prio 4")])
@@ -653,10 +688,23 @@ def test_what_the_driver_has_signed_is_verified_with_the_public_key(cinder, sign
     [file] = Path("/var/lib/efface/certificates").glob("*.json")
     public = ["--public-key", f"{signing_key}.pub"]
     assert run("efface", "certificate", "verify", *public, file, check=False).returncode == 0
-    signing_key.chmod(0o640)
-    volume = cinder.create(Volume(), extents=16)
-    code, out, _ = cinder.delete(volume, efface_sign="true")
-    assert code == 1 and volume.exists() and "others may use this key" in out
+
+
+@pytest.mark.parametrize(
+    "change, wrong",
+    [
+        (lambda key: key.chmod(0o640), "it belongs to user 0 with mode 640"),
+        (lambda key: shutil.chown(key, "cinder"), "with mode 600"),
+        (lambda key: key.unlink() or key.mkdir(mode=0o700), "it belongs to user 0 with mode 700"),
+        (lambda key: key.parent.chmod(0o700), "cannot be examined"),
+    ],
+)
+def test_a_signing_key_that_others_may_use_stops_the_driver(cinder, signing_key, change, wrong):
+    assert cinder.call(efface_sign="true")[0] == 0
+    change(signing_key)
+    code, out, _ = cinder.call(efface_sign="true")
+    assert code == 1 and str(signing_key) in out and wrong in out
+    assert cinder.call()[0] == 0
 
 
 def test_where_there_is_no_signing_key_the_driver_does_not_start(cinder):
@@ -679,6 +727,19 @@ def test_metrics_are_kept_for_each_volume(cinder):
     assert cinder.delete(volume, efface_metrics="true")[0] == 0
     text = Path(f"/var/lib/efface/metrics/{volume.id}.prom").read_text()
     assert f'device="{volume.node}"' in text and "efface_exit_code" in text
+
+
+def test_where_the_filters_have_no_metrics_of_jobs_the_driver_does_not_start(cinder):
+    before = FILTERS.read_text()
+    line = "--metrics=/var/lib/efface/metrics/jobs"
+    assert line in before
+    FILTERS.write_text(before.replace(line, "--no-metrics"))
+    try:
+        assert cinder.call()[0] == 0
+        code, out, _ = cinder.call(efface_metrics="true")
+    finally:
+        FILTERS.write_text(before)
+    assert code == 1 and "rootwrap did not allow it" in out
 
 
 def test_where_there_is_no_folder_for_metrics_the_driver_does_not_start(cinder):

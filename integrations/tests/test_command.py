@@ -3,7 +3,7 @@
 import pytest
 from conftest import INTEGRATIONS
 
-from efface_openstack.command import VERSION, meaning
+from efface_openstack.command import PREFIX, VERSION, meaning
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,7 @@ def test_an_exit_code_has_a_heading_of_its_own(code, heading):
 @pytest.mark.parametrize("file", ["integrations/openstack/pyproject.toml", "Cargo.toml"])
 def test_driver_package_and_program_have_one_version(file):
     assert f'\nversion = "{VERSION}"\n' in (INTEGRATIONS.parent / file).read_text()
+
+
+def test_driver_and_program_know_what_waits_by_one_name():
+    assert f'const PREFIX: &str = "{PREFIX}";\n' in (INTEGRATIONS.parent / "src/device/queued.rs").read_text()

@@ -7,7 +7,20 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from conftest import GROUP, PROJECT, Volume, certificates, job_states, logical_volumes, run, wait_for, writers
+from conftest import (
+    GIB,
+    GROUP,
+    PROJECT,
+    Volume,
+    certificates,
+    job_states,
+    jobs,
+    logical_volumes,
+    processes,
+    run,
+    wait_for,
+    writers,
+)
 
 from efface_openstack import deferred
 
@@ -102,7 +115,9 @@ def test_volumes_are_cleared_in_the_order_of_their_deletes(cinder, service):
 
 def test_as_many_are_cleared_at_once_as_there_are_slots(cinder, service):
     volumes = [cinder.create(Volume(), extents=64) for _ in range(4)]
-    service(*(["delete_volume", volume.fields()] for volume in volumes), **SLOW, efface_slots=2)
+    # Slow enough for Debian 12's rootwrap to start a second one meanwhile.
+    options = {**SLOW, "efface_rate": "24MiB/s", "efface_slots": 2}
+    service(*(["delete_volume", volume.fields()] for volume in volumes), **options)
     seen = set()
     wait_for(lambda: seen.add(len(writers())) or logical_volumes() == [])
     assert max(seen) == 2 and not any(volume.secrets() for volume in volumes)
@@ -149,6 +164,52 @@ def test_what_waits_is_in_the_groups_statistics_and_a_full_group_is_reported(cin
     assert out.count(full) == 1, out
 
 
+def metrics():
+    lines = Path("/var/lib/efface/metrics/jobs.prom").read_text().splitlines()
+    return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+
+def test_what_waits_is_queued_until_a_worker_takes_it(cinder, service):
+    volume = cinder.create(Volume(), extents=64)
+    with held(volume):
+        deleted(cinder, volume)
+        assert jobs() == [{"state": "queued", "device": str(node(volume)), "size_bytes": GIB // 4}]
+        table = run("efface", "jobs", "--state-dir", "/var/lib/efface/jobs").stdout
+        assert table.splitlines()[1].split() == [str(node(volume)), "queued", "256.00", "MiB"]
+        code, out, log = cinder.call(["stats", {}], **ON, efface_metrics="true")
+        assert code == 0, out + log
+        found = metrics()
+        assert found['efface_jobs{state="queued"}'] == "1" and found['efface_jobs{state="running"}'] == "0"
+        assert found['efface_jobs_bytes{state="queued"}'] == str(GIB // 4)
+        # What the two services left behind gives up.
+        wait_for(lambda: not processes("efface"))
+    service(**SLOW)
+    wait_for(lambda: job_states() == ["running"])
+    wait_for(lambda: not volume.waits())
+    assert job_states() == ["ended"]
+
+
+def test_metrics_that_cannot_be_written_are_reported_and_cost_no_statistics(cinder, wrapped):
+    once = Path("/mnt/once")
+    once.unlink(missing_ok=True)
+    fails = f'case "$*" in *jobs.prom) [ ! -e {once} ] || exit 1; touch {once} ;; esac'
+    wrapped("efface", f'{fails}\nexec $REAL "$@"')
+    code, out, log = cinder.call(["stats", {}], efface_metrics="true")
+    assert code == 0 and "efface_waiting_volumes: 0" in out, out + log
+    assert "The metrics do not say what waits to be cleared: it failed" in out
+
+
+def test_where_it_is_not_known_what_waits_the_driver_says_so(cinder, lvs):
+    blind = Path("/mnt/blind")
+    blind.unlink(missing_ok=True)
+    lvs(f'case "$*" in *lv_tags*) [ ! -e {blind} ] || exit 5; touch {blind} ;; esac')
+    code, out, log = cinder.call(["stats", {}], **ON)
+    assert code == 0 and "efface_waiting_volumes: unknown, efface_waiting_gb: unknown" in out, out + log
+    assert f"Which volumes of {GROUP} wait to be cleared cannot be read" in out
+    code, out, log = cinder.call(**ON)
+    assert code == 1 and f"which volumes of {GROUP} wait to be cleared cannot be read" in out, out + log
+
+
 @pytest.mark.parametrize(
     "fields, options",
     [
@@ -167,6 +228,54 @@ def test_what_is_cleared_before_its_delete_ends(cinder, database, fields, option
     assert code == 0, out + log
     assert not volume.exists() and not volume.waits()
     assert volume.secrets() == (3 if fields.get("thin") else 0)
+
+
+NOW = {**SLOW, "efface_deferred_delete": "false"}
+
+
+@pytest.mark.parametrize(
+    "options, fields, later",
+    [
+        ({"efface_delete_workers": 1}, {}, 2),
+        ({"efface_delete_workers": 2}, {}, 1),
+        ({"efface_delete_workers": 1}, {"attach_status": "attaching"}, 0),
+        ({}, {}, 0),
+    ],
+)
+def test_beyond_as_many_deletes_as_may_occupy_workers_volumes_are_cleared_later(
+    cinder, service, options, fields, later
+):
+    volumes = [cinder.create(Volume(), extents=64) for _ in range(3)]
+    last = cinder.create(Volume(), extents=16)
+    at_once = ["at_once", [volume.fields(**fields) for volume in volumes]]
+    # The last one is deleted when those at once have ended.
+    service(at_once, ["delete_volume", last.fields()], **NOW, **options)
+    wait_for(lambda: logical_volumes() == [])
+    log = service.log.read_text()
+    assert [f"Volume {volume.id} is deleted, and waits" in log for volume in (*volumes, last)] == [
+        *[False] * (3 - later),
+        *[True] * later,
+        False,
+    ]
+    assert len(certificates()) == 4 and not any(volume.secrets() for volume in (*volumes, last))
+
+
+def test_a_volume_that_an_efface_was_left_behind_on_is_waited_for_and_not_renamed(cinder, service):
+    left, other = cinder.create(Volume(), extents=256), cinder.create(Volume(), extents=128)
+    first = service(["delete_volume", left.fields()], **NOW)
+    wait_for(lambda: job_states() == ["running"])
+    [wiper] = writers()
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert job_states() == ["running"]
+    # It does not end before the next service has looked.
+    os.kill(wiper, signal.SIGSTOP)
+    service(["at_once", [other.fields(), left.fields()]], **NOW, efface_delete_workers=1)
+    wait_for(lambda: f"{left.node} is left to an efface" in service.log.read_text())
+    os.kill(wiper, signal.SIGCONT)
+    wait_for(lambda: logical_volumes() == [])
+    assert "waits to be cleared as" not in service.log.read_text()
+    assert not left.secrets() and not other.secrets()
 
 
 def test_with_volume_clear_none_nothing_waits(cinder):

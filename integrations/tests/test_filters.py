@@ -14,6 +14,7 @@ from efface_openstack import filters
 from efface_openstack.command import (
     CERTIFICATES,
     JOBS,
+    METRICS,
     DestroyKey,
     Wipe,
     jobs,
@@ -49,7 +50,7 @@ def test_the_file_is_made_from_the_command_lines():
     )
 
 
-OTHERS = filters.Names("/opt/efface-0.1.0/bin/efface", "v.%s-of-a-tenant", "snap-%s")
+OTHERS = filters.Names("/opt/efface.d/bin/efface", "v.%s-of+a-tenant", "snap-%s")
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def other_names(machine):
 
 
 def test_other_names_pass_where_the_filters_are_made_for_them(other_names):
-    volume, snapshot = (template % VOLUME for template in ("v.%s-of-a-tenant", "snap-%s"))
+    volume, snapshot = (template % VOLUME for template in ("v.%s-of+a-tenant", "snap-%s"))
     devices = [f"/dev/mapper/vg-{name.replace('-', '--')}" for name in (volume, snapshot)]
     program = OTHERS.binary
     mine = [replace(order, binary=program, device=device) for order in (WIPE, KEY) for device in devices]
@@ -79,7 +80,7 @@ def test_other_names_pass_where_the_filters_are_made_for_them(other_names):
     commands += [verify(program, devices[0], "idle", "efface-a.json")]
     assert answers(commands) == [True] * len(commands)
     others = [changed(commands[0], devices[0], devices[0].replace("v.", "vx"))]
-    others += [WIPE.words(), jobs("efface"), [program.replace("0.1.0", "0x1.0"), *commands[0][1:]]]
+    others += [WIPE.words(), jobs("efface"), [program.replace("efface.d", "efface_d"), *commands[0][1:]]]
     assert answers(others) == [False] * len(others)
 
 
@@ -110,7 +111,8 @@ def test_every_command_of_the_driver_passes(machine):
     commands = [wipe.words() for wipe in wipes]
     name = f"efface-vg-volume--{MAPPED}-0123abcd.json"
     commands += [verify("efface", ORDER["device"], "idle", name)]
-    commands += [version("efface"), jobs("efface"), split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
+    commands += [version("efface"), jobs("efface"), jobs("efface", metrics=True)]
+    commands += [split_snapshot("vg.1", f"_snapshot-{VOLUME}")]
     commands += [
         rename("vg.1", f"{kind}-{VOLUME}", f"efface-deleted-{VOLUME}") for kind in ("volume", "_snapshot")
     ]
@@ -205,6 +207,9 @@ def other_evidence():
     yield [*WIPE.words(), f"--metrics=/var/lib/efface/metrics/../{VOLUME}.prom"]
     yield [*KEY.words(), f"--metrics=/var/lib/efface/metrics/{VOLUME}.prom"]
     yield [*KEY.words(), "--ledger=/root"]
+    for name in (f"{VOLUME}.prom", "jobsxprom", "../jobs.prom", "../../../../etc/shadow"):
+        yield [*jobs("efface"), f"--metrics={METRICS}/{name}"]
+    yield [*WIPE.words(), "--metrics=/var/lib/efface/metrics/jobs.prom"]
 
 
 def of_other_commands():
@@ -243,7 +248,8 @@ def with_newlines():
         ledger=True,
         metrics=True,
     )
-    for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), split, renamed):
+    listed = jobs("efface", metrics=True)
+    for words in (paced.words(), DISCARD.words(), KEY.words(), jobs("efface"), listed, split, renamed):
         for place, word in enumerate(words[1:], 1):
             yield [*words[:place], word + "\n", *words[place + 1 :]]
 

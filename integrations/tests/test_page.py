@@ -3,7 +3,7 @@
 from configparser import ConfigParser
 
 import pytest
-from conftest import INTEGRATIONS, STOCK, run
+from conftest import HERE, INTEGRATIONS, STOCK, run
 
 EFFACE = "efface_openstack.cinder.EffaceLVMDriver"
 CEPH = "cinder.volume.drivers.rbd.RBDDriver"
@@ -48,3 +48,11 @@ def test_the_driver_of_the_named_backend_alone_is_changed(tmp_path, text):
 def test_where_there_is_no_such_backend_the_lines_fail_and_change_nothing(tmp_path):
     code, drivers = configured(tmp_path, WITHOUT)
     assert code == 1 and drivers == {"ceph": CEPH, "lvm-1": STOCK}
+
+
+def test_the_releases_on_the_page_are_those_that_the_tests_run_with():
+    page = (INTEGRATIONS / "openstack/README.md").read_text()
+    rows = [line.split("|") for line in page.split("### Releases")[1].splitlines() if line.startswith("| ")]
+    shown = [[cell.strip() for cell in row[1:4]] for row in rows[1:]]
+    lines = (HERE / "releases").read_text().splitlines()
+    assert shown == [line.split()[:3] for line in lines if not line.startswith("#")]

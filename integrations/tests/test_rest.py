@@ -22,6 +22,7 @@ from conftest import (
     Volume,
     certificates,
     job_states,
+    logical_volumes,
     processes,
     run,
     wait_for,
@@ -227,6 +228,23 @@ def test_deferred_deletes_occupy_no_worker_and_outlive_a_restart(services):
     assert not any(volume.secrets() for volume in volumes) and other.secrets() == 3
 
 
+ONE_WORKER = {**SLOW, "efface_rate": "64MiB/s", "efface_delete_workers": "1"}
+ONE_WORKER["DEFAULT"] = FEW_WORKERS["DEFAULT"]
+
+
+@pytest.mark.parametrize("services", [ONE_WORKER], indirect=True)
+def test_deletes_leave_the_workers_free_that_they_may_not_occupy(services):
+    volumes = [create() for _ in range(4)]
+    for volume in volumes:
+        assert call("DELETE", f"/volumes/{volume.id}").status_code == 202
+    wait_for(lambda: sorted(str(status(volume)) for volume in volumes) == ["404"] * 3 + ["deleting"], 20)
+    other = create()
+    assert "deleting" in [status(volume) for volume in volumes], "it was created meanwhile"
+    wait_for(lambda: not any(volume.waits() or volume.exists() for volume in volumes), 120)
+    assert [status(volume) for volume in volumes] == [404] * 4
+    assert not any(volume.secrets() for volume in volumes) and other.secrets() == 3
+
+
 STAND_INS = {
     "systemctl": """
         with socket.socket(socket.AF_UNIX) as asked:
@@ -235,14 +253,18 @@ STAND_INS = {
             sys.exit(asked.recv(1) != b"0")
     """,
     "openstack": """
-        verb, name = words[1], words[-1] if words[1] == "create" else words[2]
         def call(method, path, body=None):
             headers = {"X-Auth-Token": TOKEN, "Content-Type": "application/json"}
             data = json.dumps(body).encode() if body else None
             asked = urllib.request.Request(URL + path, data, headers, method=method)
             with urllib.request.urlopen(asked) as answer:
                 return json.loads(answer.read() or b"{}")
-        if verb == "create":
+        verb, name = words[1], words[-1] if words[1] == "create" else words[2]
+        if verb == "service":
+            binary, host = (words[words.index(option) + 1] for option in ("--service", "--host"))
+            for each in call("GET", f"/os-services?binary={binary}&host={host}")["services"]:
+                print(each["state"])
+        elif verb == "create":
             call("POST", "/volumes", {"volume": {"size": int(words[3]), "name": name}})
         else:
             found = [each for each in call("GET", "/volumes/detail")["volumes"] if each["name"] == name]
@@ -274,32 +296,28 @@ def stand_ins(services, tmp_path):
             except OSError:
                 return
             verb, name = asked.recv(256).decode().split()
-            assert verb == "restart"
-            services.stop(name)
-            services.start(name)
+            if verb in ("stop", "restart"):
+                services.stop(name)
+            if verb in ("start", "restart"):
+                services.start(name)
             asked.send(b"0")
             asked.close()
 
     threading.Thread(target=serve, daemon=True).start()
     yield tmp_path
     listener.close()
+    Path("/mnt/systemctl").unlink()
 
 
-@pytest.mark.parametrize("services", [{"volume_driver": STOCK}], indirect=True)
-def test_the_page_leads_from_the_packages_to_a_certificate(stand_ins):
-    deb = Path(os.environ["EFFACE_DEB"])
-    if not deb.exists():
-        pytest.skip("no Debian package was built: scripts/package deb")
+def run_the_lines_of(chapter, deb, stand_ins):
+    """In a checkout where the package has been made."""
     page = (INTEGRATIONS / "openstack/README.md").read_text()
-    lines = page.split("## Cinder: from the packages")[1].split("```\n")[1]
+    lines = page.split(chapter)[1].split("```\n")[1]
     assert len(lines.splitlines()) <= 10
     checkout = Path("/mnt/checkout")
-    (checkout / "target/debian").mkdir(parents=True)
+    (checkout / "target/debian").mkdir(parents=True, exist_ok=True)
     shutil.copy(deb, checkout / "target/debian")
-    shutil.copytree(INTEGRATIONS / "openstack", checkout / "integrations/openstack")
-    shutil.rmtree("/usr/share/cinder/rootwrap")
-    shutil.rmtree("/var/lib/efface")
-    Path("/usr/bin/efface").unlink()
+    shutil.copytree(INTEGRATIONS / "openstack", checkout / "integrations/openstack", dirs_exist_ok=True)
     path = f"{stand_ins}:/srv/cinder/bin:/usr/sbin:/usr/bin"
     environment = {"PATH": path, "DEBIAN_FRONTEND": "noninteractive", "HOME": "/mnt"}
     # Its loops wait for cinder, and here not for ever.
@@ -307,5 +325,69 @@ def test_the_page_leads_from_the_packages_to_a_certificate(stand_ins):
         "timeout", "180", "bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr + Path("/mnt/cinder-volume.log").read_text()[-3000:]
+
+
+@pytest.mark.parametrize("services", [{"volume_driver": STOCK}], indirect=True)
+def test_the_page_leads_from_the_packages_to_a_certificate(deb, stand_ins):
+    # It may have been installed by another test.
+    run("dpkg", "--purge", "efface", check=False)
+    shutil.rmtree("/usr/share/cinder/rootwrap", ignore_errors=True)
+    shutil.rmtree("/var/lib/efface", ignore_errors=True)
+    Path("/usr/bin/efface").unlink(missing_ok=True)
+    run_the_lines_of("## Cinder: from the packages", deb, stand_ins)
     [record] = certificates()
     assert record["verdict"] == "wiped"
+
+
+EARLIER_PROGRAM = """#!/bin/sh
+[ "$1" != --version ] || { echo efface 0.0.9; exit; }
+exec /usr/lib/efface/efface "$@"
+"""
+
+
+@pytest.fixture
+def earlier_version(machine, deb, tmp_path):
+    """This package and this driver, under an earlier number."""
+
+    def renumber(file):
+        file.write_text(file.read_text().replace("0.1.0", "0.0.9").replace(r"0\.1\.0", r"0\.0\.9"))
+
+    tree, package = tmp_path / "package", tmp_path / "efface.deb"
+    run("dpkg-deb", "--raw-extract", deb, tree)
+    for file in ("DEBIAN/control", "usr/share/cinder/rootwrap/efface.filters"):
+        renumber(tree / file)
+    (tree / "usr/lib/efface").mkdir(parents=True)
+    program = tree / "usr/bin/efface"
+    program.rename(tree / "usr/lib/efface/efface")
+    program.write_text(EARLIER_PROGRAM)
+    program.chmod(0o755)
+    run("dpkg-deb", "-Znone", "--build", tree, package)
+    quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+    run("apt-get", "install", "--yes", "--allow-downgrades", package, **quiet)
+    [driver] = Path("/srv/cinder/lib").glob("python3*/site-packages/efface_openstack/command.py")
+    # The environment outlives the test.
+    now = driver.read_text()
+    renumber(driver)
+    yield
+    driver.write_text(now)
+
+
+UPGRADED = {**SLOW, "efface_deferred_delete": "true"}
+
+
+@pytest.mark.parametrize("services", [UPGRADED], indirect=True)
+def test_an_upgrade_in_the_order_of_the_page_loses_nothing_that_waits(earlier_version, deb, stand_ins):
+    log = Path("/mnt/cinder-volume.log")
+    start = log.stat().st_size
+    volumes = [create() for _ in range(2)]
+    for volume in volumes:
+        assert delete(volume) == 404
+    wait_for(lambda: "running" in job_states())
+    assert run("efface", "--version").stdout == "efface 0.0.9\n"
+    run_the_lines_of("### Upgrades", deb, stand_ins)
+    assert run("efface", "--version").stdout.startswith("efface 0.1.0")
+    wait_for(lambda: logical_volumes() == [], 150)
+    assert not any(volume.secrets() for volume in volumes)
+    cleared = {record["details"]["job"]["volume_id"] for record in certificates()}
+    assert {volume.id for volume in volumes} < cleared, "that of the page too"
+    assert b" is kept: " not in log.read_bytes()[start:]

@@ -18,14 +18,6 @@ FILES = [
 ]
 
 
-@pytest.fixture
-def deb():
-    deb = Path(os.environ["EFFACE_DEB"])
-    if not deb.exists():
-        pytest.skip("no Debian package was built: scripts/package deb")
-    return deb
-
-
 def kept():
     """Group and mode of what belongs to root below /var/lib/efface."""
     top = Path("/var/lib/efface")

@@ -47,7 +47,7 @@ enum Command {
     DestroyKey(destroy_key::DestroyKeyArgs),
     /// List the disks, their contents, and which of them a wipe would accept
     List(list::ListArgs),
-    /// List running, waiting, resumable and finished wipes
+    /// List running, waiting, queued, resumable and finished wipes
     Jobs(jobs::JobsArgs),
     /// Show what a wipe would do and could claim, without writing
     Plan(plan::PlanArgs),

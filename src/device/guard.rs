@@ -248,7 +248,7 @@ fn take_all(
         Ok(OpenedCandidate { candidate, target, held, findings })
     };
     let taken = parallel::map(requests.iter().collect(), take);
-    let after = Usage::read(tree);
+    let after = Usage::since(tree, Instant::now());
     let openers =
         after.as_ref().map_err(unseen_too).and_then(|usage| openers_after_wait(tree, usage, &taken));
     let finish = |(taken, request): (Result<OpenedCandidate>, &Request)| {
@@ -320,7 +320,7 @@ impl OpenedCandidate {
 /// The same target twice, or two that share bytes, is a mistake of the command line; two partitions of one
 /// disk are none. Nothing is opened.
 pub fn distinct(tree: &Tree, paths: &[PathBuf]) -> Result<()> {
-    let usage = Usage::read(tree).ok();
+    let usage = if paths.len() > 1 { Usage::read(tree).ok() } else { None };
     let mut seen: Vec<(&Path, Place, Vec<Shared>)> = Vec::new();
     for path in paths {
         // A path that leads nowhere is reported by the claim.
@@ -384,9 +384,9 @@ impl Disk for GuardedDisk {
         self.caches.drop_all()
     }
 
-    fn unchanged(&self) -> io::Result<()> {
-        self.disk.unchanged()?;
-        self.held.as_ref().map_or(Ok(()), |(_, watch)| watch.check())
+    fn unchanged(&self, since: Instant) -> io::Result<()> {
+        self.disk.unchanged(since)?;
+        self.held.as_ref().map_or(Ok(()), |(_, watch)| watch.check(since))
     }
 
     fn medium(&self) -> Medium {

@@ -167,8 +167,11 @@ fn links(tree: &Tree) -> BTreeMap<DeviceNumber, Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{FakeTree, SDA};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use super::super::fake::{FakeTree, SDA, zfs_label};
     use super::*;
+    use crate::loops::Loop;
 
     #[test]
     fn what_stands_on_a_disk_is_below_it_and_nothing_is_left_out() {
@@ -189,5 +192,24 @@ mod tests {
         for entry in [sda, sda1, root] {
             assert_eq!(entry.refusal.as_ref().unwrap().short, "mounted at /", "{entry:?}");
         }
+    }
+
+    #[test]
+    fn a_label_of_an_imported_zfs_pool_counts_only_where_the_device_is_held() {
+        let Some(device) = Loop::new(&zfs_label("tank"), &[]) else { return };
+        let fake = FakeTree::new();
+        fs::create_dir_all(fake.tree.proc.join("spl/kstat/zfs/tank")).unwrap();
+        let tree = Tree { proc: fake.tree.proc.clone(), ..Tree::real() };
+        let number = Place::of(&fs::metadata(&device.node).unwrap());
+        let refusal = || {
+            let blocks = tree.blocks().unwrap();
+            let block = blocks.iter().find(|block| Place::Device(block.number()) == number).unwrap();
+            let refusal = InventoryScan::new(&tree).unwrap().entry(block).unwrap().refusal;
+            refusal.map(|refusal| refusal.short)
+        };
+        assert_eq!(refusal(), None);
+        let mut held = File::options();
+        let _member = held.read(true).custom_flags(libc::O_EXCL).open(&device.node).unwrap();
+        assert_eq!(refusal().as_deref(), Some("in ZFS pool tank"));
     }
 }

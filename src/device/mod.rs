@@ -25,6 +25,7 @@ mod layer;
 mod media;
 mod openers;
 mod place;
+mod queued;
 mod refusal;
 mod select;
 mod usage;
@@ -276,6 +277,27 @@ mod fake {
             DmTarget { start, sectors, kind: word().into(), line: word().to_string().into() }
         };
         Ok(text.lines().map(target).collect())
+    }
+
+    /// What libblkid looks for in a ZFS member: four uberblocks, and the pool's name in the label's
+    /// list of pairs (big-endian XDR).
+    pub fn zfs_label(pool: &str) -> Vec<u8> {
+        // Smaller members than this do not exist.
+        let mut label = vec![0; 64 << 20];
+        for uberblock in 0..4 {
+            let at = (128 << 10) + uberblock * 1024;
+            label[at..at + 8].copy_from_slice(&0x00ba_b10c_u64.to_le_bytes());
+        }
+        let mut pair = Vec::new();
+        for (text, before) in [("name", &[64_u32][..]), (pool, &[9, 1])] {
+            before.iter().for_each(|word| pair.extend(word.to_be_bytes()));
+            pair.extend((text.len() as u32).to_be_bytes());
+            pair.extend(text.bytes().chain([0; 3]).take(text.len().next_multiple_of(4)));
+        }
+        let size = (pair.len() as u32 + 4).to_be_bytes();
+        let list: Vec<u8> = [0; 12].into_iter().chain(size).chain(pair).chain([0; 8]).collect();
+        label[16 << 10..][..list.len()].copy_from_slice(&list);
+        label
     }
 
     pub const SWAPS_HEADER: &str = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n";

@@ -500,7 +500,8 @@ impl<'a> Cover<'a> {
                 self.fail(Error::unsupported(what).because(copy_error(error)).with_remedy(remedy));
             }
             ErrorClass::Unsupported | ErrorClass::Fatal => {
-                let (what, remedy) = errors::fatal(operation, error, self.disk.unchanged().is_err(), medium);
+                let (what, remedy) =
+                    errors::fatal(operation, error, self.disk.unchanged(Instant::now()).is_err(), medium);
                 self.fail(failure(&what).with_remedy(remedy));
             }
         }

@@ -252,6 +252,9 @@ mod tests {
     #[derive(Default)]
     struct Gate {
         at_work: AtomicUsize,
+        submitted: Mutex<Option<Instant>>,
+        /// Since when nothing may have changed, at each look.
+        looks: Mutex<Vec<Instant>>,
         open: Mutex<bool>,
         opened: Condvar,
     }
@@ -303,6 +306,7 @@ mod tests {
             self.disk.buffers(count, len)
         }
         fn submit(&mut self, op: Op) -> std::result::Result<(), Op> {
+            *self.gate.submitted.lock().unwrap() = Some(Instant::now());
             self.disk.submit(op)
         }
         fn clock(&self) -> &dyn Clock {
@@ -315,8 +319,9 @@ mod tests {
             self.wait("flush");
             self.disk.flush()
         }
-        fn unchanged(&self) -> io::Result<()> {
-            self.disk.unchanged()
+        fn unchanged(&self, since: Instant) -> io::Result<()> {
+            self.gate.looks.lock().unwrap().push(since);
+            self.disk.unchanged(since)
         }
     }
 
@@ -372,6 +377,16 @@ mod tests {
         let error = results[0].as_ref().expect_err("it is still there").to_string();
         assert!(error.contains("flush has not come back from the kernel for 1800 s"), "{error}");
         assert_eq!(results[1].as_ref().unwrap().verdict, Verdict::Wiped);
+    }
+
+    #[test]
+    fn the_look_after_the_last_step_is_no_older_than_its_last_io() {
+        let gate = Arc::default();
+        let jobs = vec![work("none", &gate)];
+        run_stuck(jobs, Parallel::default(), &gate, &Stop::default(), TEN_MINUTES, |_, _| {});
+        let (looks, submitted) = (gate.looks.lock().unwrap(), gate.submitted.lock().unwrap());
+        assert_eq!(looks.len(), 2, "before the step and after it");
+        assert!(looks.last() >= submitted.as_ref());
     }
 
     #[test]

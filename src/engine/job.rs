@@ -1,5 +1,7 @@
 //! A job: the execution of one plan on one disk, up to the verdict.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 use super::comparison::Comparison;
@@ -26,6 +28,10 @@ pub use report::{JobReport, SurveyResult, Verification};
 use resume::Remaining;
 pub use resume::{Checkpoint, JobProcess, Resume, Resumption};
 pub(super) use state::JobState;
+
+/// A step begins by a look at what lies below that is no older than this: as much can lie between a look and
+/// the step's first I/O. The look after the last step is always a new one.
+const LOOK_AGE_MAX: Duration = Duration::from_millis(50);
 
 /// What a job needs besides its disk and its plan.
 pub struct JobContext<'a> {
@@ -166,8 +172,9 @@ impl<'a> JobRun<'a> {
             Some(Err(halt)) => return Some(halt),
         };
         for (number, step) in steps.iter().enumerate().skip(first) {
+            let lately = Instant::now().checked_sub(LOOK_AGE_MAX).unwrap_or_else(Instant::now);
             if let Err(halt) =
-                self.same_disk().and_then(|()| self.drop_caches(number == first || !step.writes()))
+                self.same_disk(lately).and_then(|()| self.drop_caches(number == first || !step.writes()))
             {
                 return Some(halt);
             }
@@ -193,12 +200,12 @@ impl<'a> JobRun<'a> {
             }
             if !self.surviving.is_empty() {
                 // Nothing that comes after it makes the claim true.
-                return self.map_differences(steps, step).or_else(|| self.same_disk().err());
+                return self.map_differences(steps, step).or_else(|| self.same_disk(Instant::now()).err());
             }
             let progress = self.progress(None);
             (self.keep)(&progress);
         }
-        self.same_disk().err()
+        self.same_disk(Instant::now()).err()
     }
 
     /// The report of a step that has ended, or was given up.
@@ -208,9 +215,9 @@ impl<'a> JobRun<'a> {
     }
 
     /// A disk that was swapped or resized between two passes is not the one that was to be wiped.
-    fn same_disk(&self) -> std::result::Result<(), Halt> {
-        let unchanged =
-            self.emitter.calls.within("look at what lies below", self.state.area, || self.disk.unchanged());
+    fn same_disk(&self, since: Instant) -> std::result::Result<(), Halt> {
+        let look = || self.disk.unchanged(since);
+        let unchanged = self.emitter.calls.within("look at what lies below", self.state.area, look);
         unchanged.map_err(|error| {
             let changed = Error::failed("the device changed while it was in use").because(error);
             Halt::Failed(

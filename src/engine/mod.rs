@@ -38,6 +38,8 @@ pub struct Settings {
     /// Each step first tries which I/Os suit the device: of `chunk_bytes` at most, and more than `depth` only
     /// where they share one buffer. Without effect with `rate` or `yields`.
     pub trial: bool,
+    /// I/Os in flight of a step that visits drawn blocks.
+    pub probe_depth: usize,
     /// Threads that make random data, where one is slower than the device: 1 or 2.
     pub fill_threads: usize,
     /// Bytes between two flushes.
@@ -82,6 +84,7 @@ impl Default for Settings {
             chunk_bytes: 1 << 20,
             depth: 8,
             trial: true,
+            probe_depth: 64,
             fill_threads: 2,
             epoch_bytes: 4 << 30,
             errors_max: 10_000,
@@ -99,7 +102,6 @@ impl Default for Settings {
 /// One I/O of a drawn probe is small, but larger where a probe is; many of them in flight hide a disk's latency.
 const PROBE_BYTES_MIN: u64 = 16 << 10;
 const PROBE_BYTES_MAX: u64 = 64 << 10;
-const PROBE_DEPTH: usize = 64;
 /// The buffers of all jobs of a command.
 const BUFFERS_BYTES: u64 = 128 << 20;
 /// One write-zeroes or discard: large enough to be worth a command, and soon over.
@@ -123,19 +125,20 @@ impl Settings {
         self.chunk_bytes.saturating_mul(self.depth as u64)
     }
 
-    /// For each of `jobs` that run at once: where neither size nor number of its I/Os was chosen, so few of them
-    /// that the buffers of all jobs together are bounded; and no more threads than there are processors.
+    /// For each of `jobs` that run at once: so few I/Os in flight that the buffers of all jobs together are
+    /// bounded, but for a chosen number; and no more threads than there are processors.
     pub fn shared_by(self, jobs: usize) -> Settings {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
         let fill_threads = self.fill_threads.min((processors / jobs.max(1)).max(1));
-        let each = BUFFERS_BYTES / self.chunk_bytes / jobs.max(1) as u64;
-        let depth = if self.trial { self.depth.min(each.max(1) as usize) } else { self.depth };
-        Settings { depth, fill_threads, ..self }
+        let each = BUFFERS_BYTES / jobs.max(1) as u64;
+        let most = |depth: usize, bytes: u64| depth.min((each / bytes).max(1) as usize);
+        let depth = if self.trial { most(self.depth, self.chunk_bytes) } else { self.depth };
+        Settings { depth, probe_depth: most(self.probe_depth, PROBE_BYTES_MAX), fill_threads, ..self }
     }
 
     /// The queue depth that a disk needs for all of a job's steps.
     pub fn depth_max(&self) -> usize {
-        self.depth.max(PROBE_DEPTH)
+        self.depth.max(self.probe_depth)
     }
 
     /// The bytes of one I/O of a step, and how many are in flight.
@@ -147,7 +150,7 @@ impl Settings {
             None => (self.chunk_bytes, self.depth),
             Some(sample) => {
                 let probe = sample.block_bytes.clamp(PROBE_BYTES_MIN, PROBE_BYTES_MAX);
-                (probe.min(self.chunk_bytes), PROBE_DEPTH)
+                (probe.min(self.chunk_bytes), self.probe_depth)
             }
         }
     }
@@ -183,6 +186,8 @@ mod tests {
     fn the_buffers_of_many_jobs_are_bounded_and_chosen_ones_stay() {
         let depth = |jobs| Settings::default().shared_by(jobs).depth;
         assert_eq!([0, 1, 16, 32, 64, 1000].map(depth), [8, 8, 8, 4, 2, 1]);
+        let probes = |jobs| Settings::default().shared_by(jobs).probe_depth;
+        assert_eq!([1, 32, 64, 256].map(probes), [64, 64, 32, 8]);
         let chosen = Settings { trial: false, ..Settings::default() };
         assert_eq!(chosen.shared_by(64).depth, 8);
     }

@@ -1,16 +1,17 @@
 //! Memory that a device can read and write directly.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ffi::c_void;
 use std::fmt;
+use std::num::NonZero;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use nix::sys::mman::{MmapAdvise, madvise};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 use zeroize::Zeroize;
 
-/// No device asks for more than a page; pages are what direct I/O pins.
-const ALIGN_MIN: usize = 4096;
+/// What the kernel maps and direct I/O pins, at least.
+const PAGE_MIN: usize = 4096;
 
 /// An aligned buffer; it can be shortened for the operation at hand. A part of its memory can be shared with
 /// other operations that only read it: as long as it is shared, it cannot be changed.
@@ -23,45 +24,51 @@ pub struct Buf {
     slot: Option<u16>,
 }
 
+/// A mapping of its own, not a part of the allocator's: the kernel makes its pages all at once where it pins
+/// them, large ones where it can, and no other allocation gets them afterwards.
 struct Memory {
     bytes: NonNull<u8>,
-    layout: Layout,
+    len: usize,
 }
 
-// SAFETY: the allocation belongs to this Memory alone and has no interior mutability, like a Box<[u8]>.
+// SAFETY: the mapping belongs to this Memory alone and has no interior mutability, like a Box<[u8]>.
 unsafe impl Send for Memory {}
 // SAFETY: as above: a shared reference gives only shared access to the bytes.
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Best effort: a kernel may know larger pages than these buffers are aligned to.
-    fn advise(&self, advice: MmapAdvise) {
-        // SAFETY: the range is this memory, to the end of its last page, and this advice changes only
-        // what a dump holds.
-        unsafe { madvise(self.bytes.cast(), self.layout.size(), advice) }.ok();
+    fn new(len: usize) -> nix::Result<Memory> {
+        let size = NonZero::new(len).expect("a buffer without bytes");
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: an anonymous mapping at an address that the kernel chooses.
+        let bytes = unsafe { mmap_anonymous(None, size, protection, MapFlags::MAP_PRIVATE) }?;
+        for advice in [MmapAdvise::MADV_DONTDUMP, MmapAdvise::MADV_HUGEPAGE] {
+            // What disks hold is kept out of core dumps, should one be written all the same. Large pages are
+            // not known to every kernel.
+            // SAFETY: this advice does not change what the mapping above holds.
+            unsafe { madvise(bytes, len, advice) }.ok();
+        }
+        Ok(Memory { bytes: bytes.cast(), len })
     }
 }
 
 impl Buf {
-    /// `capacity` zeroed bytes, aligned to `align` (a power of two) and to a page.
+    /// `capacity` zeroed bytes or some more, aligned to `align` (a power of two) and to a page.
     ///
     /// # Panics
-    /// Where `capacity` is 0, or `align` is no power of two.
+    /// Where `capacity` is 0, `align` is no power of two, or the kernel has no memory.
     pub fn new(capacity: usize, align: usize) -> Buf {
         assert!(capacity > 0, "a buffer without bytes");
-        let layout = Layout::from_size_align(capacity, align.max(ALIGN_MIN)).expect("a buffer's layout");
-        // SAFETY: the layout's size is not zero, as asserted above.
-        let bytes =
-            NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout));
-        let memory = Memory { bytes, layout };
-        // What disks hold is kept out of core dumps, should one be written all the same.
-        memory.advise(MmapAdvise::MADV_DONTDUMP);
-        Buf { memory: Arc::new(memory), start: 0, len: capacity, slot: None }
+        let more = align.saturating_sub(PAGE_MIN);
+        let memory = Memory::new(capacity + more)
+            .unwrap_or_else(|error| panic!("{capacity} bytes of memory: {error}"));
+        let start = memory.bytes.align_offset(align);
+        Buf { memory: Arc::new(memory), start, len: capacity, slot: None }
     }
 
     /// The bytes that it was made with; its length as a slice is what [`Buf::set_len`] set.
     pub fn capacity(&self) -> usize {
-        self.memory.layout.size() - self.start
+        self.memory.len - self.start
     }
 
     /// Sets how many bytes the next operation uses.
@@ -116,11 +123,10 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // It may have held a key.
         // SAFETY: these bytes are initialized, and no other reference to them is left.
-        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.layout.size()) }.zeroize();
-        // The allocator gives the pages to others.
-        self.advise(MmapAdvise::MADV_DODUMP);
-        // SAFETY: allocated in `Buf::new` with this layout, and freed only here.
-        unsafe { dealloc(self.bytes.as_ptr(), self.layout) }
+        unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), self.len) }.zeroize();
+        // SAFETY: mapped in `new` with this length, and unmapped only here.
+        // Where the kernel allows no further mapping, the pages stay until the end.
+        unsafe { munmap(self.bytes.cast::<c_void>(), self.len) }.ok();
     }
 }
 
@@ -137,12 +143,21 @@ mod tests {
     #[test]
     fn a_buffer_is_aligned_zeroed_and_can_be_shortened() {
         let mut buf = Buf::new(10_000, 512);
-        assert_eq!(buf.as_ptr() as usize % ALIGN_MIN, 0);
+        assert_eq!(buf.as_ptr() as usize % PAGE_MIN, 0);
         assert!(buf.iter().all(|&byte| byte == 0));
         buf.set_len(7);
         buf.fill(1);
         buf.set_len(9);
         assert_eq!(buf[..], [1, 1, 1, 1, 1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn blocks_larger_than_a_page_can_ask_for_their_alignment() {
+        for align in [1, 512, 4096, 8192, 65536] {
+            let buf = Buf::new(10_000, align);
+            assert_eq!((buf.as_ptr() as usize % align, buf.len()), (0, 10_000), "{align}");
+            assert!(buf.capacity() >= 10_000 && buf.iter().all(|&byte| byte == 0));
+        }
     }
 
     /// The line of flags of the mapping that holds this address.
@@ -164,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_buffer_is_left_out_of_core_dumps() {
-        let buf = Buf::new(3 * ALIGN_MIN, 512);
+        let buf = Buf::new(3 * PAGE_MIN, 512);
         let last = buf.as_ptr() as usize + buf.capacity() - 1;
         assert!(flags(buf.as_ptr() as usize).contains(" dd ") && flags(last).contains(" dd "));
     }

@@ -235,11 +235,12 @@ pub trait Disk {
         Ok(())
     }
 
-    /// Whether it is still the disk that was opened, and as large. Asked before each pass.
+    /// Whether it is still the disk that was opened, and as large; and, by a look at the machine that began no
+    /// earlier than `since`, has the same layers below and no new user. Asked before each pass and at the end.
     ///
     /// # Errors
     /// It is another disk, has another size, or has a new user; the message says which.
-    fn unchanged(&self) -> io::Result<()>;
+    fn unchanged(&self, since: Instant) -> io::Result<()>;
 
     /// What stands behind it, for the advice in messages about its errors.
     fn medium(&self) -> Medium {

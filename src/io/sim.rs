@@ -396,7 +396,7 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn unchanged(&self) -> io::Result<()> {
+    fn unchanged(&self, _since: Instant) -> io::Result<()> {
         match self.faults.changed_at {
             Some(at) if self.operations >= at => Err(io::Error::other("another medium is behind it")),
             _ => Ok(()),

@@ -65,7 +65,7 @@ impl Disk for SyncDisk {
         self.target.flush()
     }
 
-    fn unchanged(&self) -> io::Result<()> {
+    fn unchanged(&self, _since: Instant) -> io::Result<()> {
         self.target.unchanged()
     }
 }

@@ -271,7 +271,7 @@ impl Disk for UringDisk {
         self.target.flush()
     }
 
-    fn unchanged(&self) -> io::Result<()> {
+    fn unchanged(&self, _since: Instant) -> io::Result<()> {
         self.target.unchanged()
     }
 }

@@ -1,5 +1,5 @@
-//! What `efface jobs` shows: the state that a running job writes once a second, and the wipes that are
-//! not running.
+//! What `efface jobs` shows: the state that a running job writes once a second, the wipes that are not
+//! running, and what waits for one.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Entry, name_of};
 use super::store::{JournalStore, Running, StoredEntry};
+use crate::device::Tree;
 use crate::device::identity::Identity;
 use crate::engine::status::JobStatus;
 use crate::printable::printable_path;
@@ -84,6 +85,13 @@ pub enum ListedJob {
     Running(LiveStatus),
     /// A process has its lock, and has not begun with its first step.
     Waiting(Summary),
+    /// A logical volume that is deleted, and waits for a process that wipes it.
+    Queued {
+        /// Its path, printable.
+        device: String,
+        /// Of the volume; `None` where it cannot be read.
+        size_bytes: Option<u64>,
+    },
     /// It ended too early, and `--resume` goes on with it.
     Resumable(Summary),
     /// It reached its end.
@@ -93,6 +101,50 @@ pub enum ListedJob {
         /// The journal.
         file: PathBuf,
     },
+}
+
+impl ListedJob {
+    /// As in JSON.
+    pub fn state(&self) -> &'static str {
+        match self {
+            ListedJob::Running(_) => "running",
+            ListedJob::Waiting(_) => "waiting",
+            ListedJob::Queued { .. } => "queued",
+            ListedJob::Resumable(_) => "resumable",
+            ListedJob::Ended(_) => "ended",
+            ListedJob::Damaged { .. } => "damaged",
+        }
+    }
+
+    /// `None` where the journal that names it is damaged.
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            ListedJob::Running(live) => Some(&live.device),
+            ListedJob::Waiting(summary) | ListedJob::Resumable(summary) | ListedJob::Ended(summary) => {
+                Some(&summary.device)
+            }
+            ListedJob::Queued { device, .. } => Some(device),
+            ListedJob::Damaged { .. } => None,
+        }
+    }
+
+    /// Adds the volumes that wait for a process, behind the jobs that have one. A volume whose wipe has ended,
+    /// and that still is there, waits for the next one.
+    ///
+    /// # Errors
+    /// Which volumes wait cannot be read.
+    pub fn add_queued(jobs: &mut Vec<ListedJob>, tree: &Tree) -> io::Result<()> {
+        let has_job = jobs.iter().filter(|job| !matches!(job, ListedJob::Ended(_)));
+        let taken: Vec<&str> = has_job.filter_map(ListedJob::device).collect();
+        let queued = tree.queued(&taken)?.into_iter().map(|path| ListedJob::Queued {
+            size_bytes: tree.size_bytes(&path),
+            device: printable_path(&path),
+        });
+        let queued: Vec<ListedJob> = queued.collect();
+        let begun = jobs.partition_point(|job| matches!(job, ListedJob::Running(_) | ListedJob::Waiting(_)));
+        drop(jobs.splice(begun..begun, queued));
+        Ok(())
+    }
 }
 
 /// A wipe from its journal.
@@ -155,9 +207,10 @@ impl JournalStore {
         jobs.sort_by_key(|job| match job {
             ListedJob::Running(live) => (0, live.device.clone()),
             ListedJob::Waiting(summary) => (1, summary.device.clone()),
-            ListedJob::Resumable(summary) => (2, summary.device.clone()),
-            ListedJob::Damaged { file } => (3, printable_path(file)),
-            ListedJob::Ended(summary) => (4, summary.written.to_string()),
+            ListedJob::Queued { device, .. } => (2, device.clone()),
+            ListedJob::Resumable(summary) => (3, summary.device.clone()),
+            ListedJob::Damaged { file } => (4, printable_path(file)),
+            ListedJob::Ended(summary) => (5, summary.written.to_string()),
         });
         Ok(jobs)
     }
@@ -197,14 +250,75 @@ enum LockState {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
     use std::time::Instant;
 
     use super::super::tests::{begin, disk};
     use super::*;
 
     fn states(folder: &JournalStore) -> Vec<String> {
-        let jobs = serde_json::to_value(folder.jobs().unwrap()).unwrap();
-        jobs.as_array().unwrap().iter().map(|job| job["state"].as_str().unwrap().into()).collect()
+        folder.jobs().unwrap().iter().map(state_in_json).collect()
+    }
+
+    fn state_in_json(job: &ListedJob) -> String {
+        let json = serde_json::to_value(job).unwrap();
+        assert_eq!(json["state"], job.state());
+        json["state"].as_str().unwrap().into()
+    }
+
+    /// Where the kernel knows one device of 1 MiB, of this name in /dev/mapper.
+    fn tree_with(root: &Path, name: &str) -> Tree {
+        let block = root.join(format!("sys/class/block/mapper!{name}"));
+        for folder in [&block, &root.join("sys/dev/block"), &root.join("dev/mapper")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        std::fs::write(root.join("dev/mapper").join(name), "").unwrap();
+        std::fs::write(block.join("dev"), "253:1\n").unwrap();
+        std::fs::write(block.join("size"), "2048\n").unwrap();
+        let link = format!("../../class/block/mapper!{name}");
+        symlink(link, root.join("sys/dev/block/253:1")).unwrap();
+        let mut tree = Tree::real();
+        (tree.sys, tree.dev) = (root.join("sys"), root.join("dev"));
+        tree
+    }
+
+    #[test]
+    fn a_volume_without_a_job_is_queued_behind_those_that_a_process_has() {
+        let (path, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = JournalStore::open(path.path()).unwrap();
+        let tree = tree_with(root.path(), "vg-efface--deleted--1");
+        let listed = || {
+            let mut jobs = folder.jobs().unwrap();
+            ListedJob::add_queued(&mut jobs, &tree).unwrap();
+            jobs
+        };
+        let states = || listed().iter().map(state_in_json).collect::<Vec<_>>();
+        assert_eq!(states(), ["queued"]);
+        let _waiting = begin(&folder, &disk("/dev/sda", Some("Z1")), false).unwrap().unwrap();
+        let other = begin(&folder, &disk("/dev/sdb", Some("Z2")), false).unwrap().unwrap();
+        other.journal.end(Verdict::Interrupted);
+        assert_eq!(states(), ["waiting", "queued", "resumable"]);
+        let ListedJob::Queued { device, size_bytes } = listed().remove(1) else { panic!("it is queued") };
+        assert_eq!((device.as_str(), size_bytes), ("/dev/mapper/vg-efface--deleted--1", Some(1 << 20)));
+        let mine = disk(&device, Some("Z3"));
+        let begun = begin(&folder, &mine, false).unwrap().unwrap();
+        assert_eq!(states(), ["waiting", "waiting", "resumable"], "a process has it");
+        begun.journal.end(Verdict::Interrupted);
+        assert_eq!(states(), ["waiting", "resumable", "resumable"], "it was begun");
+        begin(&folder, &mine, true).unwrap().unwrap().journal.end(Verdict::Residue);
+        assert_eq!(states(), ["waiting", "queued", "resumable", "ended"], "it waits for the next try");
+    }
+
+    #[test]
+    fn the_size_of_a_queued_volume_that_cannot_be_read_is_unknown_and_not_zero() {
+        let (path, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let tree = tree_with(root.path(), "vg-efface--deleted--1");
+        std::fs::remove_file(root.path().join("sys/class/block/mapper!vg-efface--deleted--1/size")).unwrap();
+        let mut jobs = JournalStore::open(path.path()).unwrap().jobs().unwrap();
+        ListedJob::add_queued(&mut jobs, &tree).unwrap();
+        let listed = serde_json::to_value(&jobs[0]).unwrap();
+        assert_eq!(listed["size_bytes"], serde_json::Value::Null, "{listed}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use self::details::Details;
 use crate::device::Findings;
 use crate::device::identity::{DeviceKind, Identity};
 use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, layers_since};
-use crate::digest::sha256;
+use crate::digest::{sha256, sha256_of_file};
 use crate::engine::SIZE_MAX;
 use crate::engine::job::JobReport;
 use crate::error::Error;
@@ -184,7 +184,7 @@ impl Tool {
 
     fn this() -> Tool {
         static SHA256: OnceLock<Option<String>> = OnceLock::new();
-        let hash = || Some(sha256(&fs::read("/proc/self/exe").ok()?));
+        let hash = || sha256_of_file(Path::new("/proc/self/exe")).ok();
         Tool {
             name: "efface".into(),
             version: env!("CARGO_PKG_VERSION").into(),

@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::journal::{ListedJob, LiveStatus, Summary};
 use crate::printable::printable_path;
+use crate::units::bytes;
 
 /// One row per wipe.
 pub fn jobs_table(jobs: &[ListedJob]) -> String {
@@ -17,21 +18,26 @@ pub fn jobs_table(jobs: &[ListedJob]) -> String {
     let head = ["DEVICE", "STATE", "PROGRESS", "STARTED"];
     table.set_header(head.into_iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     for job in jobs {
+        let state = Cell::new(job.state());
         table.add_row(match job {
             ListedJob::Running(live) => [
                 Cell::new(&live.device),
-                Cell::new("running").fg(Color::Cyan),
+                state.fg(Color::Cyan),
                 Cell::new(how_far(live)),
                 Cell::new(format!("{} s ago", live.seconds)),
             ],
-            ListedJob::Waiting(summary) => row(summary, Cell::new("waiting").fg(Color::Cyan)),
-            ListedJob::Resumable(summary) => row(summary, Cell::new("resumable").fg(Color::Yellow)),
+            ListedJob::Waiting(summary) => row(summary, state.fg(Color::Cyan)),
+            ListedJob::Queued { device, size_bytes } => {
+                let size = size_bytes.map_or("size unknown".to_string(), bytes);
+                [Cell::new(device), state, Cell::new(size), Cell::new("")]
+            }
+            ListedJob::Resumable(summary) => row(summary, state.fg(Color::Yellow)),
             ListedJob::Ended(summary) => {
-                row(summary, Cell::new(summary.verdict.map_or("ended", |verdict| verdict.word())))
+                row(summary, summary.verdict.map_or(state, |verdict| Cell::new(verdict.word())))
             }
             ListedJob::Damaged { file } => [
                 Cell::new(printable_path(file)),
-                Cell::new("damaged").fg(Color::Red),
+                state.fg(Color::Red),
                 Cell::new("will restart"),
                 Cell::new(""),
             ],
@@ -60,4 +66,19 @@ fn row(summary: &Summary, state: Cell) -> [Cell; 4] {
         }),
         Cell::new(begun),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queued_volume_of_unknown_size_has_no_size() {
+        let queued = |size_bytes| {
+            let device = "/dev/mapper/vg-efface--deleted--1".to_string();
+            jobs_table(&[ListedJob::Queued { device, size_bytes }])
+        };
+        assert!(queued(Some(1 << 30)).contains("1.00 GiB"), "{}", queued(Some(1 << 30)));
+        assert!(queued(None).contains("size unknown"), "{}", queued(None));
+    }
 }

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use efface::internals::directory::Directory;
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
 
@@ -117,6 +118,45 @@ fn metrics_replace_a_regular_file_and_nothing_else() {
         wipe(&workspace, &["--metrics", name]).expect(0);
         assert!(fs::read_to_string(path(name)).unwrap().contains("efface_exit_code{device=\"disk.img\"} 0"));
     }
+}
+
+#[test]
+fn metrics_of_jobs_are_written_by_one_process_at_a_time() {
+    let workspace = Workspace::new();
+    let (path, file) = (workspace.path("metrics"), workspace.path("metrics/jobs.prom"));
+    fs::create_dir(&path).unwrap();
+    let folder = Directory::trusted(&path).unwrap();
+    let lock = folder.lock(".efface-metrics.lock").unwrap().expect("it is free");
+    let mut child = Command::new(EFFACE)
+        .args(["jobs", "--state-dir", "absent", "--metrics", "metrics/jobs.prom"])
+        .current_dir(workspace.path(""))
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(child.try_wait().unwrap().is_none(), "another process has the lock");
+    assert!(!file.exists());
+    drop(lock);
+    assert!(child.wait().unwrap().success());
+    let text = fs::read_to_string(&file).unwrap();
+    for state in ["running", "waiting", "resumable", "damaged"] {
+        for name in ["efface_jobs", "efface_jobs_bytes"] {
+            assert!(text.contains(&format!("{name}{{state=\"{state}\"}} 0\n")), "{text}");
+        }
+    }
+    assert!(text.contains("efface_jobs{state=\"queued\"} "), "{text}");
+    assert_eq!(listing(&path), ["jobs.prom"], "the lock is removed");
+}
+
+#[test]
+fn metrics_of_jobs_that_cannot_be_written_are_an_error() {
+    let workspace = Workspace::new();
+    let jobs = |file: &str| efface(&workspace, &["jobs", "--state-dir", "absent", "--metrics", file]);
+    fs::create_dir(workspace.path("folder")).unwrap();
+    jobs("folder").expect(2).says(&["--metrics", "regular file"]);
+    let folder = Directory::trusted(&workspace.path("folder")).unwrap();
+    let _lock = folder.lock(".efface-metrics.lock").unwrap().expect("it is free");
+    jobs("folder/jobs.prom").expect(1).says(&["the metrics cannot be written", "jobs.prom"]);
 }
 
 /// What was a regular file when the work began may be something else later.

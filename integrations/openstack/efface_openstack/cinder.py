@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,9 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(OPTIONS)
         self._worker: Worker | None = None
+        # The deletes that clear their volumes themselves, each in one of cinder's workers.
+        self._in_workers = 0
+        self._counting = threading.Lock()
         self._reported_full = False
 
     @classmethod
@@ -93,7 +97,7 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         binary = self._option("efface_binary")
         try:
             found = self._execute(*command.version(binary), run_as_root=True)[0].strip()
-            self._execute(*command.jobs(binary), run_as_root=True)
+            self._execute(*command.jobs(binary, self._option("efface_metrics")), run_as_root=True)
         except processutils.ProcessExecutionError as error:
             reason = (
                 f"efface {command.VERSION} cannot be run: {command.meaning(error.exit_code, error.stderr)}"
@@ -111,9 +115,8 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             if not os.path.isdir(folder):
                 reason = f"there is no folder {folder}, which efface's package makes for root"
                 raise exception.VolumeBackendAPIException(data=reason)
-        if self._option("efface_sign") and not os.path.exists(command.SIGNING_KEY):
-            reason = f"there is no signing key: efface key new {command.SIGNING_KEY}"
-            raise exception.VolumeBackendAPIException(data=reason)
+        if self._option("efface_sign") and (wrong := wrong_with_key(command.SIGNING_KEY)):
+            raise exception.VolumeBackendAPIException(data=wrong)
         if self._accepts_copies() and not os.access(command.CERTIFICATES, os.R_OK | os.X_OK):
             reason = f"efface_copies = accept has to read the records in {command.CERTIFICATES}"
             raise exception.VolumeBackendAPIException(data=reason)
@@ -121,28 +124,52 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
     def _start_worker(self) -> None:
         """Of what earlier deletes have left too, where the option is not set any more."""
         waiting = self._waiting()
+        if waiting is None:
+            reason = f"which volumes of {self.vg.vg_name} wait to be cleared cannot be read"
+            raise exception.VolumeBackendAPIException(data=reason)
         if waiting:
             LOG.info("%s of earlier deletes wait to be cleared", amount(waiting))
-        if self._worker is None and (waiting or self._option("efface_deferred_delete")):
+        if self._worker is None and (waiting or self._workers_max() is not None):
             self._worker = Worker(self._waiting, self._clear_deleted)
             self._worker.start(self._option("efface_slots"))
 
-    def _waiting(self) -> list[deferred.Deleted]:
+    def _waiting(self) -> list[deferred.Deleted] | None:
+        """None where that is not known, which is logged."""
         try:
             listed = self._execute(*command.volumes(self.vg.vg_name), run_as_root=True)[0]
             return deferred.parse(listed)
         except (processutils.ProcessExecutionError, ValueError, KeyError) as error:
             LOG.error("Which volumes of %s wait to be cleared cannot be read: %r", self.vg.vg_name, error)
-            return []
+            return None
 
-    def _defers(self, volume: Any) -> bool:
+    def _workers_max(self) -> int | None:
+        """How many deletes may occupy cinder's workers; None for all of them."""
+        return 0 if self._option("efface_deferred_delete") else self._option("efface_delete_workers")
+
+    @contextmanager
+    def _in_worker(self, volume: Any) -> Iterator[bool]:
+        """Whether the volume is cleared before its delete ends, in the worker that cinder gave it."""
+        most = self._workers_max()
+        if most is not None and not self._can_wait(volume):
+            most = None
+        with self._counting:
+            stays = most is None or self._in_workers < most
+            self._in_workers += stays
+        try:
+            yield stays
+        finally:
+            with self._counting:
+                self._in_workers -= stays
+
+    def _can_wait(self, volume: Any) -> bool:
         """Whether all that the delete still needs cinder's database for is done, or is not needed."""
         clears = self.configuration.volume_clear != "none"
         if self.configuration.lvm_type == "thin":
             clears = clears and self._option("efface_thin") != "none"
         key_alone = is_encrypted(volume) and self._option("efface_encrypted") == "destroy_key"
-        wanted = self._option("efface_deferred_delete") and self._worker is not None
-        return bool(wanted and clears and is_detached(volume) and not key_alone)
+        possible = self._worker is not None and clears and is_detached(volume) and not key_alone
+        # An efface that an earlier service left behind works by the name that the volume has now.
+        return bool(possible and not self._at_work(self.local_path(volume)))
 
     def _defer(self, volume: Any, is_snapshot: bool) -> None:
         name = self._escape_snapshot(volume["name"])
@@ -174,8 +201,14 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
 
     def _update_volume_stats(self) -> None:
         super()._update_volume_stats()
+        if self._option("efface_metrics"):
+            self._write_metrics()
         waiting = self._waiting()
         [pool] = self._stats["pools"]
+        if waiting is None:
+            # As cinder says it of a capacity.
+            pool["efface_waiting_volumes"] = pool["efface_waiting_gb"] = "unknown"
+            return
         pool["efface_waiting_volumes"] = len(waiting)
         pool["efface_waiting_gb"] = waiting_gib = sum(each.size_bytes for each in waiting) / (1 << 30)
         is_full = waiting_gib > float(pool["free_capacity_gb"])
@@ -188,6 +221,14 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
             )
         self._reported_full = is_full
 
+    def _write_metrics(self) -> None:
+        words = command.jobs(self._option("efface_binary"), metrics=True)
+        try:
+            self._execute(*words, run_as_root=True)
+        except processutils.ProcessExecutionError as error:
+            reason = command.meaning(error.exit_code, error.stderr)
+            LOG.warning("The metrics do not say what waits to be cleared: %s", reason)
+
     def manage_existing_object_get_size(self, existing_object: Any, existing_ref: Any, kind: str) -> Any:
         name = str(existing_ref.get("source-name", ""))
         if name.rpartition("/")[2].startswith(command.PREFIX):
@@ -196,9 +237,13 @@ class EffaceLVMDriver(lvm.LVMVolumeDriver):
         return super().manage_existing_object_get_size(existing_object, existing_ref, kind)
 
     def _delete_volume(self, volume: Any, is_snapshot: bool = False) -> None:
-        if self._defers(volume):
-            self._defer(volume, is_snapshot)
-            return
+        with self._in_worker(volume) as stays:
+            if stays:
+                self._delete_now(volume, is_snapshot)
+            else:
+                self._defer(volume, is_snapshot)
+
+    def _delete_now(self, volume: Any, is_snapshot: bool) -> None:
         # The stock gate lets no thin volume through to _clear_volume.
         clears = self.configuration.volume_clear != "none" and self._option("efface_thin") != "none"
         if self.configuration.lvm_type == "thin" and clears:
@@ -447,6 +492,23 @@ def missing_to_see_all() -> list[str]:
     return missing + [name for name, bit in CAPABILITIES.items() if not bounding >> bit & 1]
 
 
+def wrong_with_key(path: str) -> str | None:
+    """What efface would refuse a signing key for, as far as its owner and mode say."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return f"there is no signing key: efface key new {path}"
+    except OSError as error:
+        return f"the signing key {path} cannot be examined: {error}"
+    mode = stat.S_IMODE(found.st_mode)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != 0 or mode & 0o077:
+        return (
+            f"{path} has to be a file that root alone can read, and it belongs to user {found.st_uid} with "
+            f"mode {mode:o}: make a new one if others could have read it"
+        )
+    return None
+
+
 def device_bytes(device: str) -> int:
     try:
         name = os.path.basename(os.path.realpath(device, strict=True))
@@ -506,23 +568,40 @@ def has_delete_time(volume: Any) -> bool:
 
 def header_copies(volume: Any) -> list[str]:
     """What has the volume's LUKS header too, as far as cinder knows: there the key would survive."""
-    now = context.get_admin_context()
-    ever = context.get_admin_context(read_deleted="yes")
-    identity = volume["id"]
     copies = []
     if volume["source_volid"] or volume["snapshot_id"]:
         copies.append("the volume that it was cloned from")
-    if objects.VolumeList.get_all(now, filters={"source_volid": identity}):
-        copies.append("a clone")
-    snapshots = objects.SnapshotList.get_all_for_volume(ever, identity)
-    if any(not snapshot.deleted for snapshot in snapshots):
-        copies.append("a snapshot")
-    if any(objects.VolumeList.get_all(now, filters={"snapshot_id": each.id}) for each in snapshots):
-        copies.append("a volume made from a snapshot")
     migration = volume["migration_status"] or ""
     if migration == "deleting" or migration.startswith("target:"):
         # What is deleted at the end of a migration, or of one that failed, is one of two places.
         copies.append("the other place of a migration")
-    if objects.BackupList.get_all_by_volume(now, identity, volume["project_id"], {}):
-        copies.append("a backup")
+    looked_at: set[str] = set()
+    left = [volume]
+    while left and not copies:
+        each = left.pop()
+        looked_at.add(each["id"])
+        copies, clones = made_from(each)
+        # What was made from a clone that is deleted has the header, too.
+        left += [clone for clone in clones if clone["id"] not in looked_at]
     return copies
+
+
+def made_from(volume: Any) -> tuple[list[str], list[Any]]:
+    """What there is that was made from a volume itself, and all its clones, the deleted ones too."""
+    now = context.get_admin_context()
+    ever = context.get_admin_context(read_deleted="yes")
+    clones = list(objects.VolumeList.get_all(ever, filters={"source_volid": volume["id"]}))
+    # Not get_all_for_volume, which leaves the deleted ones out whatever the context asks for.
+    snapshots = objects.SnapshotList.get_all(ever, filters={"volume_id": volume["id"]})
+    of_snapshots = [
+        clone
+        for snapshot in snapshots
+        for clone in objects.VolumeList.get_all(ever, filters={"snapshot_id": snapshot.id})
+    ]
+    found = {
+        "a clone": any(not clone.deleted for clone in clones),
+        "a snapshot": any(not snapshot.deleted for snapshot in snapshots),
+        "a volume made from a snapshot": any(not clone.deleted for clone in of_snapshots),
+        "a backup": bool(objects.BackupList.get_all_by_volume(now, volume["id"], volume["project_id"], {})),
+    }
+    return [copy for copy, there in found.items() if there], clones + of_snapshots

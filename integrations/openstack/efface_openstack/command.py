@@ -15,12 +15,12 @@ VERSION = "0.1.0"
 CERTIFICATES = "/var/lib/efface/certificates"
 JOBS = "/var/lib/efface/jobs"
 LEDGER = "/var/lib/efface/ledger"
-# A file for each volume, for node_exporter's textfile collector.
+# A file for each volume and one for all jobs, for node_exporter's textfile collector.
 METRICS = "/var/lib/efface/metrics"
 # Read by root alone; its public half beside it has `.pub` behind the name.
 SIGNING_KEY = "/etc/efface/signing-key"
 
-# Of the names of volumes that wait to be cleared.
+# Of the names of volumes that wait to be cleared; efface jobs finds them by it (src/device/queued.rs).
 PREFIX = "efface-deleted-"
 
 REFUSED = 3
@@ -171,9 +171,10 @@ def version(binary: str) -> list[str]:
     return [binary, "--version", VERSION]
 
 
-def jobs(binary: str) -> list[str]:
-    """What runs, what could be resumed, what ended."""
-    return [binary, "jobs", "--json", "--state-dir", JOBS]
+def jobs(binary: str, metrics: bool = False) -> list[str]:
+    """What runs, what waits, what could be resumed, what ended; and how many of each, for node_exporter."""
+    words = [binary, "jobs", "--json", "--state-dir", JOBS]
+    return [*words, f"--metrics={METRICS}/jobs.prom"] if metrics else words
 
 
 def thin_pool(volume_group: str) -> list[str]:

@@ -113,7 +113,8 @@ def lines(names: Names) -> list[str]:
     order = names.order()
     key = DestroyKey(**order, external_key=WORD)
     check = verify(order["binary"], order["device"], order["ionice"], CERTIFICATE)
-    others = [check, jobs(order["binary"]), version(order["binary"])]
+    listed = [jobs(order["binary"]), jobs(order["binary"], metrics=True)]
+    others = [check, *listed, version(order["binary"])]
     commands = [*wipes(order), *shapes(key, ACCEPTED), *others]
     split = split_snapshot(GROUP, names.snapshot())
     renamed = rename(GROUP, names.logical_volume(), PREFIX + UUID)

@@ -58,6 +58,12 @@ OPTIONS = [
         default=False,
         help="A delete renames the volume and ends; later it is cleared and removed, in order.",
     ),
+    cfg.IntOpt(
+        "efface_delete_workers",
+        min=1,
+        help="How many deletes may occupy cinder's workers until their volumes are cleared; the volume of a "
+        "further one is cleared later, as with efface_deferred_delete. By default all.",
+    ),
     cfg.StrOpt(
         "efface_encrypted",
         default="overwrite",
@@ -120,7 +126,8 @@ OPTIONS = [
     cfg.BoolOpt(
         "efface_metrics",
         default=False,
-        help=f"Keep a textfile for node_exporter for each volume in {command.METRICS}.",
+        help=f"Keep textfiles for node_exporter in {command.METRICS}: one for each volume, and one for what "
+        "runs and what waits.",
     ),
     cfg.StrOpt("efface_binary", default="efface", help="The program, as the rootwrap filters name it."),
 ]

@@ -20,7 +20,7 @@ INTERVAL_SECONDS = 60
 class Worker:
     """In order, by as many threads as there are slots."""
 
-    def __init__(self, waiting: Callable[[], list[Deleted]], clear: Callable[[Deleted], None]) -> None:
+    def __init__(self, waiting: Callable[[], list[Deleted] | None], clear: Callable[[Deleted], None]) -> None:
         self._waiting = waiting
         self._clear = clear
         self._changed = threading.Condition()
@@ -56,5 +56,5 @@ class Worker:
 
     def _next(self) -> Deleted | None:
         now = time.monotonic()
-        free = (each for each in self._waiting() if each.name not in self._taken)
+        free = (each for each in self._waiting() or () if each.name not in self._taken)
         return next((each for each in free if self._retry_at.get(each.name, 0) <= now), None)

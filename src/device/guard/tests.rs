@@ -10,7 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use nix::unistd::mkfifo;
 use tempfile::{NamedTempFile, TempDir};
 
-use super::super::fake::{FakeTree, SWAPS_HEADER};
+use super::super::fake::{FakeTree, SWAPS_HEADER, zfs_label};
 use super::*;
 use crate::loops::{Loop, skipped};
 
@@ -158,27 +158,6 @@ fn a_process_that_has_the_device_open_is_named() {
     let holder = Helper::opener(&device.node, "qemu-system");
     let error = device.refusal(LONG_WAIT);
     assert_says(&error, Kind::Refused, &["qemu-system", &holder.id()]);
-}
-
-/// What libblkid looks for in a ZFS member: four uberblocks, and the pool's name in the label's
-/// list of pairs (big-endian XDR).
-fn zfs_label(pool: &str) -> Vec<u8> {
-    // Smaller members than this do not exist.
-    let mut label = vec![0; 64 << 20];
-    for uberblock in 0..4 {
-        let at = (128 << 10) + uberblock * 1024;
-        label[at..at + 8].copy_from_slice(&0x00ba_b10c_u64.to_le_bytes());
-    }
-    let mut pair = Vec::new();
-    for (text, before) in [("name", &[64_u32][..]), (pool, &[9, 1])] {
-        before.iter().for_each(|word| pair.extend(word.to_be_bytes()));
-        pair.extend((text.len() as u32).to_be_bytes());
-        pair.extend(text.bytes().chain([0; 3]).take(text.len().next_multiple_of(4)));
-    }
-    let size = (pair.len() as u32 + 4).to_be_bytes();
-    let list: Vec<u8> = [0; 12].into_iter().chain(size).chain(pair).chain([0; 8]).collect();
-    label[16 << 10..][..list.len()].copy_from_slice(&list);
-    label
 }
 
 /// ZFS opens its members exclusively, and whoever may write to a device can write any label.

@@ -51,8 +51,8 @@ impl Watch {
     }
 
     /// Siblings that come and go, a pool that grows and a path that is lost are no change.
-    pub fn check(&self) -> io::Result<()> {
-        let usage = Usage::since(&self.tree, Instant::now())?;
+    pub fn check(&self, since: Instant) -> io::Result<()> {
+        let usage = Usage::since(&self.tree, since)?;
         for &(number, before) in &self.sequences {
             if sequence(&self.tree, number)?.is_some_and(|now| Some(now) != before) {
                 let name = self.tree.block(number).map_or(number.to_string(), |block| block.name());
@@ -156,13 +156,23 @@ mod tests {
         fake.write(&diskseq, "9\n");
         let usage = Usage::read(&fake.tree).unwrap();
         let watch = Watch::new(&fake.tree, &usage, place, Path::new("/dev/sda"), &[]);
-        watch.check().unwrap();
+        watch.check(Instant::now()).unwrap();
         fake.write(&diskseq, "10\n");
-        assert!(watch.check().unwrap_err().to_string().contains("another disk or medium is behind sda"));
+        assert!(
+            watch
+                .check(Instant::now())
+                .unwrap_err()
+                .to_string()
+                .contains("another disk or medium is behind sda")
+        );
         fake.make_unreadable(&diskseq);
-        assert!(watch.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
+        assert!(
+            watch.check(Instant::now()).unwrap_err().to_string().contains("of sda, diskseq cannot be read")
+        );
         // Nor is one that never reported it.
         let silent = Watch::new(&fake.tree, &usage, place, Path::new("/dev/sda"), &[]);
-        assert!(silent.check().unwrap_err().to_string().contains("of sda, diskseq cannot be read"));
+        assert!(
+            silent.check(Instant::now()).unwrap_err().to_string().contains("of sda, diskseq cannot be read")
+        );
     }
 }

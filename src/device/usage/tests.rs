@@ -353,8 +353,11 @@ fn a_pool_is_in_use_when_it_is_imported() {
 fn a_zfs_label_counts_where_another_path_may_be_the_member() {
     let (fake, disk) = two_disks(["ONE", "ONE"], ["", ""], false);
     fake.write("proc/spl/kstat/zfs/tank/state", "ONLINE\n");
-    let found = [signature("zfs_member", None)];
-    assert!(Usage::read(&fake.tree).unwrap().in_zpool(Place::Device(disk), &found, || true).is_some());
+    let (partition, found) = (fake.partition(SDA, "8:1"), [signature("zfs_member", None)]);
+    let usage = Usage::read(&fake.tree).unwrap();
+    for device in [disk, partition] {
+        assert!(usage.in_zpool(Place::Device(device), &found, || true).is_some(), "{device}");
+    }
 }
 
 #[test]

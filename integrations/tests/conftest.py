@@ -23,7 +23,8 @@ GIB = 1 << 30
 STOCK = "cinder.volume.drivers.lvm.LVMVolumeDriver"
 RABBIT_PORT = 29672
 API_PORT = 29776
-DATABASE = Path("/mnt/cinder/cinder.sqlite")
+# In memory: SQLite waits for the disk while it locks out the other services.
+DATABASE = Path("/run/cinder/cinder.sqlite")
 AS_CINDER = ["setpriv", "--reuid=cinder", "--regid=cinder", "--init-groups"]
 ENVIRONMENT = {
     "PATH": "/srv/cinder/bin:/usr/sbin:/usr/bin",
@@ -76,7 +77,7 @@ def machine():
         Path("/var/lib/efface", folder).mkdir(parents=True)
         Path("/var/lib/efface", folder).chmod(mode)
     shutil.chown("/var/lib/efface/certificates", group="cinder")
-    for folder in ("/mnt/cinder", "/mnt/cinder/lock"):
+    for folder in ("/mnt/cinder", "/mnt/cinder/lock", DATABASE.parent):
         Path(folder).mkdir()
         shutil.chown(folder, "cinder")
 
@@ -104,6 +105,8 @@ def schema(machine):
 @pytest.fixture
 def database(schema):
     """cinder's, with no row of an earlier test."""
+    # A journal of an earlier one would be rolled back into this one.
+    DATABASE.with_name(f"{DATABASE.name}-journal").unlink(missing_ok=True)
     run(*AS_CINDER, "cp", schema, DATABASE)
     return DATABASE
 

@@ -28,6 +28,9 @@ from conftest import (
     wait_for,
 )
 
+# In memory, as the database: neither waits for the disk.
+RABBIT = Path("/run/rabbit")
+SERVICES = ("cinder-api", "cinder-scheduler", "cinder-volume")
 URL = f"http://127.0.0.1:{API_PORT}/v3/{PROJECT}"
 
 
@@ -38,7 +41,7 @@ def call(method, path, body=None, timeout=60, version="3.0"):
 
 @pytest.fixture(scope="module")
 def rabbit():
-    home = Path("/mnt/rabbit")
+    home = RABBIT
     home.mkdir()
     environment = {
         "PATH": "/usr/sbin:/usr/bin",
@@ -87,7 +90,7 @@ class Services:
     def stop(self, name):
         process = self.running.pop(name)
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=120)
 
     def ready(self):
         """The scheduler has heard of the volume service's group."""
@@ -101,12 +104,22 @@ class Services:
 def services(rabbit, database, cinder, request):
     cinder.configure(**getattr(request, "param", {}))
     services = Services()
-    for name in ("cinder-api", "cinder-scheduler", "cinder-volume"):
-        services.start(name)
-    wait_for(services.ready)
-    yield services
-    for name in list(services.running):
-        services.stop(name)
+    try:
+        for name in SERVICES:
+            services.start(name)
+        wait_for(services.ready)
+        yield services
+    except AssertionError as error:
+        raise AssertionError(logs()) from error
+    finally:
+        for name in list(services.running):
+            services.stop(name)
+
+
+def logs():
+    """The ends of all services' logs, and of the broker's."""
+    files = [*(Path(f"/mnt/{name}.log") for name in SERVICES), *(RABBIT / "log").glob("*.log")]
+    return "\n".join(f"== {file.name}\n{file.read_text()[-3000:]}" for file in files)
 
 
 def status(volume):
@@ -124,7 +137,7 @@ def create():
     assert answer.status_code == 202, answer.text
     volume = Volume(id=answer.json()["volume"]["id"])
     wait_for(lambda: status(volume) in ("available", "error"))
-    assert status(volume) == "available", Path("/mnt/cinder-volume.log").read_text()[-4000:]
+    assert status(volume) == "available", logs()
     volume.fill()
     return volume
 
@@ -320,11 +333,12 @@ def run_the_lines_of(chapter, deb, stand_ins):
     shutil.copytree(INTEGRATIONS / "openstack", checkout / "integrations/openstack", dirs_exist_ok=True)
     path = f"{stand_ins}:/srv/cinder/bin:/usr/sbin:/usr/bin"
     environment = {"PATH": path, "DEBIAN_FRONTEND": "noninteractive", "HOME": "/mnt"}
+    environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/srv/builds"}
     # Its loops wait for cinder, and here not for ever.
     ran = run(
-        "timeout", "180", "bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False
+        "timeout", "600", "bash", "-euo", "pipefail", "-c", lines, cwd=checkout, env=environment, check=False
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr + Path("/mnt/cinder-volume.log").read_text()[-3000:]
+    assert ran.returncode == 0, ran.stdout + ran.stderr + logs()
 
 
 @pytest.mark.parametrize("services", [{"volume_driver": STOCK}], indirect=True)

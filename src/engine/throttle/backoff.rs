@@ -20,7 +20,7 @@ use super::super::step::Yielding;
 use super::Admission;
 use super::floor::Floor;
 use super::measure::{Budget, Sample, Strain, Totals};
-use super::pace::{KEPT, Known, Pace};
+use super::pace::{Compared, KEPT, Known, Pace};
 use crate::io::{IoStats, Traffic};
 
 /// The interval between samples on an otherwise idle disk.
@@ -48,6 +48,8 @@ const VOLLEYS_MIN: f64 = 4.0;
 /// Of the neighbour's mean service time from one quiet window to the next.
 const VARIANCE_FIRST: f64 = 0.01;
 const VARIANCE_WEIGHT: f64 = 0.1;
+/// One change counts as this multiple of the variance at most.
+const OUTLIER: f64 = 9.0;
 /// A window is split so often, to see a neighbour leave in time.
 const WINDOW_MAX: Duration = Duration::from_millis(200);
 /// How often, and how long, we rest longer.
@@ -447,7 +449,8 @@ impl Neighbour {
         if let Some(before) = self.last_quiet.replace(moved) {
             let change = moved.time_of(&before).unwrap_or_else(|| moved.rate_of(&before)) - 1.0;
             if change.is_finite() {
-                self.variance += VARIANCE_WEIGHT * (change.powi(2) / 2.0 - self.variance);
+                let square = (change.powi(2) / 2.0).min(OUTLIER * self.variance);
+                self.variance += VARIANCE_WEIGHT * (square - self.variance);
             }
         }
     }
@@ -493,6 +496,12 @@ impl Neighbour {
         if self.quiet.all_ios < IOS_QUIET_MIN || ios_a_second * self.active.seconds < IOS_ACTIVE_MIN {
             return;
         }
+        if self.active.own_bytes == 0.0 {
+            // All of them lay in the pause behind a volley, or between two steps.
+            self.quiet.decay(KEPT);
+            self.active.decay(KEPT);
+            return;
+        }
         let (quiet, active) = self.window_lengths();
         let share = active.as_secs_f64() / (active + quiet).as_secs_f64();
         let strain = Strain::of(
@@ -503,7 +512,13 @@ impl Neighbour {
             self.rest.recovery(),
             self.variance.sqrt() / self.quiet.windows.sqrt(),
         );
-        let weight = self.pace.learn(now, strain, self.active.own_rate(), self.quiet.windows);
+        let compared = Compared {
+            strain,
+            rate: self.active.own_rate(),
+            busy: self.active.own_busy / self.active.seconds,
+            windows: self.quiet.windows,
+        };
+        let weight = self.pace.learn(now, compared, self.known);
         self.quiet.decay(weight.max(KEPT));
         self.active.decay(weight);
         self.met.decay(weight);

@@ -52,7 +52,7 @@ impl Floor {
         // A second's worth is made up for, no more.
         self.due = (self.due + rate * passed.as_secs_f64()).min(rate.max(IO_BYTES));
         match admission {
-            Admission::Wait(Some(_)) if in_flight == 0 && self.due >= IO_BYTES => {
+            Admission::Wait(Some(_)) if in_flight <= 1 && self.due >= IO_BYTES => {
                 self.decided = true;
                 Admission::Start { bytes_max: IO_BYTES as u64 }
             }

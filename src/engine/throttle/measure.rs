@@ -138,12 +138,14 @@ impl Budget {
 const HIT_GROWTH_MAX: f64 = 0.5;
 const HITS_MAX: f64 = 0.01;
 /// A neighbour that stops loses all of its rate: one comparison counts so much at most.
-const STRAIN_BOUND: f64 = 5.0;
+const STRAIN_BOUND: f64 = 3.0;
 /// What we cost a neighbour, relative to the budget: at most 1 keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Strain {
     /// Of rate and mean service time.
     pub means: f64,
+    /// By how much `means` can be wrong: what the neighbour does by itself from one window to the next.
+    pub error: f64,
     /// The part of its I/Os that meet ours, where it is known; and what these cost, at least and at most.
     pub met: Option<f64>,
     pub hits: (f64, f64),
@@ -166,12 +168,20 @@ impl Strain {
         // Where its service time is not distinguished from ours, a neighbour that pauses hides part of its loss.
         let loss_max = if growth.is_some() { budget.loss } else { budget.loss / 2.0 };
         let means = bounded(share * (loss / loss_max).max(growth.unwrap_or(0.0) / budget.growth));
+        let error = bounded(share * deviation / loss_max);
 
         let each = growth.unwrap_or(loss);
         let met = met.filter(|met| met.is_finite());
         let often = met.filter(|met| *met > HITS_MAX);
         let hits = |each: f64| often.map_or(0.0, |met| bounded(each / met / HIT_GROWTH_MAX));
-        Strain { means, met, hits: (hits(each - deviation), hits(each + deviation)) }
+        Strain { means, error, met, hits: (hits(each - deviation), hits(each + deviation)) }
+    }
+}
+
+impl Strain {
+    /// The least and the most that it may be.
+    pub fn range(self) -> (f64, f64) {
+        (self.hits.0.max(self.means - self.error), self.hits.1.max(self.means + self.error))
     }
 }
 

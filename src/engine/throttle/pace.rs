@@ -31,7 +31,18 @@ const UNSEEN: f64 = 0.4;
 const LENGTH_MAX: f64 = 0.05;
 /// Sizes and depths of steady I/O.
 const SIZES: [(u64, usize); 6] =
-    [(256 << 10, 1), (64 << 10, 1), (1 << 20, 1), (64 << 10, 4), (256 << 10, 4), (1 << 20, 4)];
+    [(64 << 10, 1), (256 << 10, 1), (1 << 20, 1), (64 << 10, 4), (256 << 10, 4), (1 << 20, 4)];
+/// The order in which they are tried. The first costs least on a disk that serves many I/Os at once, the second
+/// on one that does not.
+const ORDER: [Way; 7] = [
+    Way::Steady(0),
+    Way::Volleys,
+    Way::Steady(1),
+    Way::Steady(2),
+    Way::Steady(3),
+    Way::Steady(4),
+    Way::Steady(5),
+];
 /// The lowest steady rate, in bytes a second: one I/O in seconds.
 const STEADY_MIN: f64 = (256 << 10) as f64;
 /// What steady I/O may catch up after a delay.
@@ -41,12 +52,18 @@ const TRY_FIRST: Duration = Duration::from_secs(1);
 const TRY_MAX: Duration = Duration::from_secs(60);
 const FASTER_ASKED: f64 = 1.2;
 const FASTER: f64 = 1.1;
-/// How many quiet windows it is compared with.
-const TRIAL_WINDOWS: f64 = 6.0;
+/// The part of a steady rate that is reached where the disk does more than that.
+const REACHED: f64 = 0.9;
+/// How many quiet windows it is compared with, and where that leaves it open whether the budget is kept.
+const TRIAL_WINDOWS: f64 = 4.0;
+const TRIAL_WINDOWS_MAX: f64 = 12.0;
 /// What was measured at a pace weighs so much in the next comparison at the same.
 pub const KEPT: f64 = 0.7;
 /// What was measured before counts so much in the cost of our I/O.
-const COST_KEPT: f64 = 0.8;
+const COST_KEPT: f64 = 0.9;
+/// The least error of a strain that was measured, and of what is expected before much was measured.
+const ERROR_MIN: f64 = 0.2;
+const EXPECTED_ERROR: f64 = 0.5;
 /// Beyond this strain the rate was too high, and within it the rate may stay.
 const STRAIN_MAX: f64 = 1.0;
 const STRAIN_GOAL: f64 = 0.7;
@@ -60,6 +77,18 @@ pub struct Known {
     pub service_time: f64,
     /// It leaves the disk idle most of the time, or its loss cannot be measured.
     pub cautious: bool,
+}
+
+/// Active windows compared with quiet ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Compared {
+    pub strain: Strain,
+    /// Ours, in bytes a second.
+    pub rate: f64,
+    /// The part of the time in which one of our I/Os at least was in flight.
+    pub busy: f64,
+    /// How many quiet windows there were.
+    pub windows: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +111,10 @@ pub struct Pace {
     /// Its rate at first.
     adopted: f64,
     trial: Option<Trial>,
+    /// Whether another way was ever tried.
+    tried: bool,
+    /// The most bytes in a second of the disk's time.
+    speed: f64,
     /// What is tried next, when, and how long after the last try.
     next: Way,
     next_at: Option<Instant>,
@@ -108,6 +141,8 @@ impl Pace {
             cost: Cost::default(),
             adopted: 0.0,
             trial: None,
+            tried: false,
+            speed: 0.0,
             next: Way::Steady(0),
             next_at: None,
             wait: TRY_FIRST,
@@ -143,15 +178,17 @@ impl Pace {
         }
     }
 
-    /// Learns from what it cost the neighbour, and which rate of ours was reached, over a number of quiet
-    /// windows. Says how much of what was measured counts from now on.
-    pub fn learn(&mut self, now: Instant, strain: Strain, rate: f64, windows: f64) -> f64 {
+    /// Learns from what our I/O cost the neighbour. Says how much of what was measured counts from now on.
+    pub fn learn(&mut self, now: Instant, compared: Compared, known: Known) -> f64 {
+        let Compared { strain, rate, busy, windows } = compared;
+        self.speed = self.speed.max(rate / busy.max(1e-9));
         if self.trial.is_some() {
-            let hopeful = strain.means <= STRAIN_MAX && rate >= FASTER * self.rate;
-            if hopeful && windows < TRIAL_WINDOWS {
+            let (least, most) = strain.range();
+            let open = least <= STRAIN_MAX && (most > STRAIN_MAX || windows < TRIAL_WINDOWS);
+            if open && windows < TRIAL_WINDOWS_MAX && rate >= FASTER * self.rate {
                 return 1.0;
             }
-            self.end_trial(now, strain.means.max(strain.hits.1), rate);
+            self.end_trial(now, (least, most), rate);
             return 0.0;
         }
         let spaced = self.best == Way::Volleys && self.volleys.space(strain.met);
@@ -159,8 +196,8 @@ impl Pace {
             Way::Volleys if self.volleys.spacing < SPACING_MAX => strain.means,
             _ => strain.means.max(strain.hits.0),
         };
-        self.cost.note(rate, worst);
-        let strain = self.cost.strain_at(rate);
+        self.cost.note(rate, worst, strain.error);
+        let strain = self.cost.strain_at(rate, busy / self.volleys.loss);
         self.rate = if self.measured { (self.rate + rate) / 2.0 } else { rate };
         self.measured = true;
         let change = match self.best {
@@ -172,9 +209,15 @@ impl Pace {
             (self.adopted, self.next, self.next_at, self.wait) =
                 (self.rate, Way::Volleys.unless(self.best), None, TRY_FIRST);
         }
+        let due = *self.next_at.get_or_insert(now + self.wait) <= now;
         let settled = change <= 1.0 && (self.best != Way::Volleys || self.volleys.settled);
-        let changed = spaced || change != 1.0 || settled && strain <= STRAIN_MAX && self.begin_trial(now);
-        if changed { 0.0 } else { KEPT }
+        // What volleys can do takes long to find, and seldom matters where steady I/O costs little.
+        let early = !self.tried && !known.cautious;
+        let tries = due && (settled || early) && strain <= STRAIN_MAX;
+        if tries {
+            self.begin_trial(known);
+        }
+        if spaced || change != 1.0 || tries { 0.0 } else { KEPT }
     }
 
     /// Its loss cannot be measured: volleys alone need no measurement.
@@ -182,40 +225,41 @@ impl Pace {
         (self.best, self.trial) = (Way::Volleys, None);
     }
 
-    fn begin_trial(&mut self, now: Instant) -> bool {
-        if now < *self.next_at.get_or_insert(now + self.wait) {
-            return false;
-        }
-        let faster = Steady { rate: (FASTER_ASKED * self.rate).max(STEADY_MIN), ..self.steady };
-        let steady = std::mem::replace(&mut self.steady, faster);
-        if let Way::Steady(size) = self.next {
-            self.steady.size = size;
+    fn begin_trial(&mut self, known: Known) {
+        self.tried = true;
+        let rate = FASTER_ASKED * self.rate;
+        let steady = self.steady;
+        match self.next {
+            Way::Volleys => self.volleys.aim(rate, self.speed, known),
+            Way::Steady(size) => self.steady = Steady { size, rate: rate.max(STEADY_MIN), ..steady },
         }
         self.trial = Some(Trial { way: self.next, steady });
-        true
     }
 
-    fn end_trial(&mut self, now: Instant, strain: f64, rate: f64) {
+    /// `least` and `most`: the strain that was measured.
+    fn end_trial(&mut self, now: Instant, (least, most): (f64, f64), rate: f64) {
         let Some(trial) = self.trial.take() else { return };
+        let strain = (least + most) / 2.0;
         if strain <= STRAIN_MAX && rate >= FASTER * self.rate {
             (self.best, self.rate, self.adopted) = (trial.way, rate, rate);
             self.cost = Cost::default();
-            self.cost.note(rate, strain);
+            self.cost.note(rate, strain, (most - least) / 2.0);
             self.wait = TRY_FIRST;
         } else {
             self.steady = trial.steady;
         }
-        let tried = self.next;
-        self.next = tried.next().unless(self.best);
-        if tried == Way::Volleys || self.next == Way::Steady(0) {
+        self.next = trial.way.next().unless(self.best);
+        if self.next.place() <= trial.way.place() {
             self.wait = (2 * self.wait).min(TRY_MAX);
         }
         self.next_at = Some(now + self.wait);
     }
 }
 
-/// Strain by rate: a line through the origin, fitted to what was measured lately. Where we send little, what the
-/// neighbour loses is its own doing, and the fit passes over it.
+/// Strain by rate: a line through the origin, fitted to what was measured lately, each weighted by its error.
+/// Where we send little, what the neighbour loses is its own doing, and the fit passes over it. What is expected
+/// counts too, and matters as long as little was measured: the neighbour loses the time that our I/O takes on
+/// the disk, give or take as much.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     squares: f64,
@@ -223,13 +267,17 @@ struct Cost {
 }
 
 impl Cost {
-    fn note(&mut self, rate: f64, strain: f64) {
-        self.squares = COST_KEPT * self.squares + rate * rate;
-        self.products = COST_KEPT * self.products + rate * strain;
+    fn note(&mut self, rate: f64, strain: f64, error: f64) {
+        let weight = error.max(ERROR_MIN).powi(-2);
+        self.squares = COST_KEPT * self.squares + weight * rate * rate;
+        self.products = COST_KEPT * self.products + weight * rate * strain;
     }
 
-    fn strain_at(&self, rate: f64) -> f64 {
-        self.products / self.squares.max(1.0) * rate
+    fn strain_at(&self, rate: f64, expected: f64) -> f64 {
+        let weight = 1.0 / (EXPECTED_ERROR.powi(2) + expected.powi(2));
+        let products = self.products + weight * rate * expected;
+        let squares = self.squares + weight * rate * rate;
+        products / squares.max(1.0) * rate
     }
 }
 
@@ -239,12 +287,12 @@ impl Way {
         if self == other { self.next() } else { self }
     }
 
+    fn place(self) -> usize {
+        ORDER.iter().position(|way| *way == self).unwrap_or_default()
+    }
+
     fn next(self) -> Way {
-        match self {
-            Way::Volleys => Way::Steady(0),
-            Way::Steady(size) if size + 1 < SIZES.len() => Way::Steady(size + 1),
-            Way::Steady(_) => Way::Volleys,
-        }
+        ORDER[(self.place() + 1) % ORDER.len()]
     }
 }
 
@@ -342,6 +390,13 @@ impl Volleys {
         changes
     }
 
+    /// At this rate, on a disk of this speed (both in bytes a second).
+    fn aim(&mut self, rate: f64, speed: f64, known: Known) {
+        self.share = (rate / speed).clamp(SHARE_MIN * self.loss, SHARE_MAX * self.loss);
+        let length = (self.spacing * known.service_time * self.share).min(LENGTH_MAX);
+        self.bytes = ((speed * length) as u64).clamp(VOLLEY_MIN, self.bytes_max);
+    }
+
     /// By which factor they take more of the time from now on.
     fn learn(&mut self, strain: f64) -> f64 {
         let before = self.share;
@@ -354,6 +409,7 @@ impl Volleys {
 /// By which factor the rate may change.
 fn change(strain: f64) -> f64 {
     match strain {
+        ..0.15 => 2.0,
         ..0.3 => 1.5,
         ..0.5 => 1.2,
         ..STRAIN_GOAL => 1.05,
@@ -393,7 +449,8 @@ impl Steady {
     fn learn(&mut self, strain: f64, reached: f64) -> f64 {
         let before = self.rate;
         // Where the disk does not do more, a higher rate means nothing.
-        self.rate = (before * change(strain)).min(FASTER_ASKED * reached).max(STEADY_MIN);
+        let most = if reached < REACHED * before { FASTER_ASKED * reached } else { f64::INFINITY };
+        self.rate = (before * change(strain)).min(most).max(BACK * before).max(STEADY_MIN);
         self.rate / before
     }
 }
@@ -402,22 +459,75 @@ impl Steady {
 mod tests {
     use super::*;
 
+    fn compared(means: f64, rate: f64, busy: f64) -> Compared {
+        let strain = Strain { means, error: 0.5, met: None, hits: (0.0, 0.0) };
+        Compared { strain, rate, busy, windows: 9.0 }
+    }
+
     /// A job that was held up for minutes has sent next to nothing, and tries a steady rate.
     #[test]
     fn a_steady_rate_is_never_so_low_that_its_next_io_is_out_of_sight() {
         let now = Instant::now();
         let mut pace = Pace::new(0.1, 8 << 20, now);
-        pace.next_at = Some(now);
-        assert!(pace.begin_trial(now));
+        pace.begin_trial(Known::default());
         assert_eq!(pace.admit(now, 0, Known::default()), Admission::Start { bytes_max: SIZES[0].0 });
         pace.spend(SIZES[0].0, now);
         assert!(pace.steady.next <= now + Duration::from_secs(2));
-        let strain = Strain { means: 5.0, met: None, hits: (0.0, 0.0) };
-        pace.end_trial(now, 0.0, 1.0);
+        pace.end_trial(now, (0.0, 0.0), 1.0);
         for _ in 0..1000 {
-            pace.learn(now, strain, 0.0, 9.0);
+            pace.learn(now, compared(3.0, 1.0, 0.0), Known::default());
         }
         assert!(pace.best == Way::Steady(0) && pace.steady.rate == STEADY_MIN, "{pace:?}");
+    }
+
+    #[test]
+    fn all_ways_are_tried_in_turn() {
+        let mut way = Way::Steady(0);
+        for expected in 1..ORDER.len() {
+            way = way.next();
+            assert_eq!(way.place(), expected);
+        }
+        assert_eq!(way.next(), Way::Steady(0));
+        assert_eq!(Way::Volleys.unless(Way::Volleys), Way::Steady(1));
+    }
+
+    /// One comparison that stands out neither stops nor halves what many others bear.
+    #[test]
+    fn a_cost_is_that_of_many_comparisons() {
+        let mut cost = Cost::default();
+        assert_eq!(cost.strain_at(1e8, 0.5), 0.5, "as expected");
+        for _ in 0..20 {
+            cost.note(1e8, 0.4, 0.5);
+        }
+        cost.note(1e8, 3.0, 0.5);
+        assert!((0.5..0.8).contains(&cost.strain_at(1e8, 0.5)), "{cost:?}");
+        for _ in 0..4 {
+            cost.note(1e8, 3.0, 0.5);
+        }
+        assert!(cost.strain_at(1e8, 0.5) > STRAIN_MAX, "{cost:?}");
+        let little = Cost { squares: 1e12, products: 1e6 };
+        assert!(
+            little.strain_at(1e8, 0.2) < 0.3,
+            "what was measured at a low rate says little of a high one"
+        );
+    }
+
+    #[test]
+    fn volleys_in_a_trial_reach_its_rate() {
+        let mut volleys = Volleys::new(0.1, 64 << 20, Instant::now());
+        let known = Known { service_time: 1e-4, cautious: false };
+        volleys.aim(5e7, 1e9, known);
+        let period = volleys.spacing * known.service_time;
+        assert!((0.9..1.1).contains(&(volleys.bytes as f64 / period / 5e7)), "{volleys:?}");
+    }
+
+    /// A flush of ours takes all of a window.
+    #[test]
+    fn a_window_in_which_little_was_sent_halves_a_steady_rate_at_most() {
+        let mut steady = Steady { size: 0, rate: 1e8, next: Instant::now() };
+        assert_eq!(steady.learn(0.1, 0.0), BACK);
+        assert_eq!(steady.learn(0.1, 5e7), 2.0);
+        assert_eq!(steady.learn(0.1, 6e7), 0.72, "the disk does not do more");
     }
 
     #[test]

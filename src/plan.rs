@@ -1,5 +1,7 @@
 //! Plans: a pure function from method, policy and geometry to a list of steps.
 
+#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the loop of a purge is the next step"))]
+mod ladder;
 mod method;
 mod sample;
 mod step;
@@ -15,6 +17,11 @@ use crate::luks::data::DataSample;
 use crate::pattern::{Pattern, Seed};
 use crate::range::{Extent, ExtentSet, align_up};
 
+#[cfg_attr(
+    not(feature = "internals"),
+    expect(unused_imports, reason = "the loop of a purge is the next step")
+)]
+pub use ladder::{Attempt, Choice, Grade, Ladder, Offer, PurgePolicy, Rung, WhyNot};
 pub use method::{Method, Pass, SCHEMES, Scheme};
 pub use sample::{OnMismatch, PROBES_MAX, Policy, Sample};
 pub use step::{EarlierCheck, Operation, Scope, Step};

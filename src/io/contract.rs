@@ -12,6 +12,7 @@ use seccompiler::{
 };
 use tempfile::NamedTempFile;
 
+use super::passthrough::sim::{NvmeSim, Setup};
 use super::sim::{Faults, SimDisk};
 use super::sync::SyncDisk;
 use super::uring::UringDisk;
@@ -56,7 +57,10 @@ fn every_disk_keeps_every_promise() {
     for promise in PROMISES {
         for block in [512, 4096] {
             let content = vec![OLD; SIZE as usize];
-            promise(&mut SimDisk::new(content, block, 4096, block, Faults::default()), "simulated");
+            promise(&mut SimDisk::new(content.clone(), block, 4096, block, Faults::default()), "simulated");
+            let mut setup = Setup::of(content);
+            setup.namespaces[0].flbas = u8::from(block == 4096);
+            promise(&mut NvmeSim::new(setup).disk(1), "simulated NVMe namespace");
         }
         let file = image(SIZE);
         promise(&mut synchronous(file.path()), "sync on an image");

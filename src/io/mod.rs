@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub mod buffer;
 pub mod clock;
+#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the loop of a purge is the next step"))]
+pub mod passthrough;
 pub mod sim;
 mod sync;
 mod sys;

@@ -311,17 +311,16 @@ impl SimDisk {
         }
         Ok(len)
     }
+}
 
-    /// What a real device refuses, whatever its health.
-    fn is_misuse(&self, op: &Op) -> bool {
-        let asked = (op.at(), op.bytes());
-        let block = self.geometry.logical_block;
-        let end = asked.0.saturating_add(asked.1);
-        asked.1 == 0
-            || end > self.geometry.size
-            || !asked.0.is_multiple_of(block)
-            || !asked.1.is_multiple_of(block)
-    }
+/// What a real device refuses, whatever its health.
+pub(super) fn is_misuse(geometry: &Geometry, op: &Op) -> bool {
+    let (at, bytes) = (op.at(), op.bytes());
+    let block = geometry.logical_block;
+    bytes == 0
+        || at.saturating_add(bytes) > geometry.size
+        || !at.is_multiple_of(block)
+        || !bytes.is_multiple_of(block)
 }
 
 impl Disk for SimDisk {
@@ -342,7 +341,7 @@ impl Disk for SimDisk {
         if self.in_flight.len() + self.hung.len() + self.failed.len() == self.depth {
             return Err(op);
         }
-        if self.is_misuse(&op) {
+        if is_misuse(&self.geometry, &op) {
             self.failed.push(Done { op, result: Err(io::Error::from_raw_os_error(libc::EINVAL)) });
             return Ok(());
         }

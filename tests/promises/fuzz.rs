@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 use crate::evidence::Workspace;
+use crate::passthrough::decode_all;
 use efface::internals::record::Record;
 use efface::internals::record::certificate::Certificate;
 use efface::internals::record::sign::PublicKeys;
@@ -54,6 +55,18 @@ fn assert_concludes_the_same(bytes: &[u8], full: bool) {
 #[test]
 fn any_bytes_are_read_as_a_certificate() {
     bolero::check!().with_iterations(20_000).for_each(|bytes: &[u8]| assert!(read(bytes).is_none()));
+}
+
+#[test]
+fn any_bytes_are_read_as_answers_of_a_drive() {
+    bolero::check!().with_iterations(20_000).for_each(|bytes: &[u8]| {
+        // As long as the structures are.
+        let mut page = bytes.to_vec();
+        for length in [bytes.len(), 512, 4096] {
+            page.resize(length, 0);
+            decode_all(&page, length as u64);
+        }
+    });
 }
 
 #[test]

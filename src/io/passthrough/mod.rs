@@ -1,0 +1,181 @@
+//! Pass-through: a drive's own commands as bytes, on a block descriptor that is already open.
+//!
+//! The block node of a namespace takes admin commands itself (Linux `drivers/nvme/host/ioctl.c`), so the
+//! drive that a command reaches is the one that was claimed. [`PassThrough`] carries bytes and decodes nothing:
+//! what is sent is made, and what is answered is read, by the pure functions of [`nvme`].
+
+use std::time::Duration;
+
+pub mod linux;
+pub mod nvme;
+#[cfg(any(test, feature = "internals"))]
+pub mod script;
+pub mod sim;
+
+use nvme::commands::Query;
+
+/// A way to one drive. A call returns when the drive has answered, or when the command's timeout is over.
+pub trait PassThrough {
+    /// Sends one command. Never fails as a call: what went wrong is part of the reply.
+    fn send(&mut self, request: &Request) -> Reply;
+}
+
+impl<P: PassThrough + ?Sized> PassThrough for &mut P {
+    fn send(&mut self, request: &Request) -> Reply {
+        (**self).send(request)
+    }
+}
+
+/// One command as a drive sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// An NVMe admin command (NVM Express Base Specification, "Admin Command Set").
+    NvmeAdmin(NvmeAdmin),
+}
+
+/// The fields of an NVMe admin command that a host chooses; all others are 0.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NvmeAdmin {
+    /// Bits 7:0 of dword 0.
+    pub opcode: u8,
+    /// The namespace, 0 for none and FFFFFFFFh for all.
+    pub nsid: u32,
+    /// Dwords 10 to 15.
+    pub dwords: [u32; 6],
+    /// What is transferred with it.
+    pub data: Data,
+    /// How long the kernel waits for the completion.
+    pub timeout: CommandTimeout,
+}
+
+/// The data of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Data {
+    /// The command transfers none.
+    None,
+    /// Bytes from the drive: their number.
+    In(usize),
+    /// These bytes to the drive.
+    Out(Vec<u8>),
+}
+
+impl Request {
+    /// Whether a drive that gets it holds, and is set to, the same afterwards. An allow-list: Identify, Get
+    /// Log Page of a log that is only read, and Get Features, none of them with data to the drive.
+    pub fn only_reads(&self) -> bool {
+        let Request::NvmeAdmin(NvmeAdmin { opcode, dwords, data, .. }) = self;
+        let log = || nvme::LOGS_ONLY_READ.contains(&(dwords[0] as u8));
+        let opcode = match *opcode {
+            nvme::GET_LOG_PAGE => log(),
+            nvme::IDENTIFY | nvme::GET_FEATURES => true,
+            _ => false,
+        };
+        opcode && !matches!(data, Data::Out(_))
+    }
+}
+
+/// How long the kernel waits for one command: from 1 ms to 24 days, never 0, which the kernel takes for its
+/// default of 60 s. After that time it resets the controller, and what became of the command is not known.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CommandTimeout(u32);
+
+impl CommandTimeout {
+    /// More milliseconds are no number of jiffies (`msecs_to_jiffies` of the kernel).
+    const MAX_MS: u32 = i32::MAX as u32;
+
+    /// The nearest possible one.
+    pub const fn new(time: Duration) -> CommandTimeout {
+        let ms = time.as_millis();
+        CommandTimeout(match ms {
+            0 => 1,
+            _ if ms > Self::MAX_MS as u128 => Self::MAX_MS,
+            _ => ms as u32,
+        })
+    }
+
+    /// In milliseconds, never 0.
+    pub fn as_ms(self) -> u32 {
+        self.0
+    }
+}
+
+/// What came back, undecoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reply {
+    /// Whether the drive answered, and what.
+    pub outcome: Outcome,
+    /// Dwords 0 and 1 of the completion; 0 where there was none.
+    pub result: u64,
+    /// What the drive sent; empty unless the command succeeded.
+    pub data: Vec<u8>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The drive's status: bits 15:1 of the last word of the completion, 0 for success.
+    Status(u16),
+    /// The error of the system call; there was no completion.
+    Errno(i32),
+    /// The kernel gave up waiting, or reset the controller meanwhile: the drive may have taken the command.
+    TimedOut,
+}
+
+impl Reply {
+    /// A reply without data.
+    pub fn of(outcome: Outcome) -> Reply {
+        Reply { outcome, result: 0, data: Vec::new() }
+    }
+}
+
+/// A way to a drive on which nothing but [`Query`] can be sent: listing and planning change no drive.
+pub struct ReadOnly<P>(P);
+
+impl<P: PassThrough> ReadOnly<P> {
+    /// From here on this way is for queries alone.
+    pub fn new(path: P) -> ReadOnly<P> {
+        ReadOnly(path)
+    }
+
+    /// Sends a query.
+    ///
+    /// # Panics
+    /// Where a query encodes a command that is not on the allow-list of [`Request::only_reads`].
+    pub fn ask(&mut self, query: Query) -> Reply {
+        let request = query.request();
+        assert!(request.only_reads(), "a query that changes the drive: {request:?}");
+        self.0.send(&request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_never_0_and_never_wraps() {
+        let ms = |time| CommandTimeout::new(time).as_ms();
+        assert_eq!(ms(Duration::ZERO), 1);
+        assert_eq!(ms(Duration::from_nanos(1)), 1);
+        assert_eq!(ms(Duration::from_secs(120)), 120_000);
+        assert_eq!(ms(Duration::from_millis(1 << 31)), i32::MAX as u32);
+        assert_eq!(ms(Duration::from_millis(1 << 32)), i32::MAX as u32);
+        assert_eq!(ms(Duration::MAX), i32::MAX as u32);
+    }
+
+    #[test]
+    fn only_identify_get_features_and_two_logs_count_as_reading() {
+        let admin = |opcode, log, data| {
+            let timeout = CommandTimeout::new(Duration::from_secs(1));
+            Request::NvmeAdmin(NvmeAdmin { opcode, nsid: 0, dwords: [log, 0, 0, 0, 0, 0], data, timeout })
+        };
+        let reading = |log: u32, data: fn() -> Data| -> Vec<u8> {
+            (0..=u8::MAX).filter(|opcode| admin(*opcode, log, data()).only_reads()).collect()
+        };
+        assert_eq!(reading(0x81, || Data::In(512)), [0x02, 0x06, 0x0a]);
+        assert!(reading(0x81, || Data::Out(vec![0; 512])).is_empty());
+        // Telemetry is created, and a persistent event log's context is established, by reading them.
+        let logs: Vec<u32> = (0..=0xff).filter(|log| admin(0x02, *log, Data::In(512)).only_reads()).collect();
+        assert_eq!(logs, [0x05, 0x81]);
+    }
+}

@@ -1,6 +1,5 @@
 //! Plans: a pure function from method, policy and geometry to a list of steps.
 
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the loop of a purge is the next step"))]
 mod ladder;
 mod method;
 mod sample;
@@ -19,7 +18,7 @@ use crate::range::{Extent, ExtentSet, align_up};
 
 #[cfg_attr(
     not(feature = "internals"),
-    expect(unused_imports, reason = "the loop of a purge is the next step")
+    expect(unused_imports, reason = "the command of a purge is the next step")
 )]
 pub use ladder::{Attempt, Choice, Grade, Ladder, Offer, PurgePolicy, Rung, WhyNot};
 pub use method::{Method, Pass, SCHEMES, Scheme};

@@ -14,6 +14,8 @@ pub enum Verdict {
     Wiped,
     /// Nothing was to be written, and what was read is what was expected.
     Verified,
+    /// The drive erased itself, as its status and the blocks that were read afterwards show.
+    Erased,
     /// Nothing was to be done but to look: `list`, `plan`.
     Shown,
     /// The job did not reach its end, for a reason that none of the others names; see [`crate::Record::error`].
@@ -37,7 +39,7 @@ pub enum Verdict {
 }
 
 /// Most severe first: what a command over several devices exits with. Only all of them wiped is 0.
-const BY_SEVERITY: [Verdict; 12] = [
+const BY_SEVERITY: [Verdict; 13] = [
     Verdict::Surviving,
     Verdict::Failed,
     Verdict::Residue,
@@ -49,6 +51,7 @@ const BY_SEVERITY: [Verdict; 12] = [
     Verdict::Usage,
     Verdict::Shown,
     Verdict::Verified,
+    Verdict::Erased,
     Verdict::Wiped,
 ];
 
@@ -57,7 +60,7 @@ impl Verdict {
     /// these are the codes that a shell then shows.
     pub fn exit_code(self) -> u8 {
         match self {
-            Verdict::Wiped | Verdict::Verified | Verdict::Shown => 0,
+            Verdict::Wiped | Verdict::Verified | Verdict::Erased | Verdict::Shown => 0,
             Verdict::Failed => 1,
             Verdict::Usage => 2,
             Verdict::Refused => 3,
@@ -75,6 +78,7 @@ impl Verdict {
         match self {
             Verdict::Wiped => "wiped",
             Verdict::Verified => "verified",
+            Verdict::Erased => "erased",
             Verdict::Shown => "shown",
             Verdict::Failed => "FAILED",
             Verdict::Usage => "not started",
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn severity_is_the_documented_order() {
         let codes: Vec<u8> = BY_SEVERITY.iter().map(|verdict| verdict.exit_code()).collect();
-        assert_eq!(codes, [6, 1, 5, 130, 143, 7, 4, 3, 2, 0, 0, 0]);
+        assert_eq!(codes, [6, 1, 5, 130, 143, 7, 4, 3, 2, 0, 0, 0, 0]);
         for (index, worse) in BY_SEVERITY.iter().enumerate() {
             for better in &BY_SEVERITY[index..] {
                 assert_eq!(Verdict::worst([*better, *worse]), *worse);

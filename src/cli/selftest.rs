@@ -1,6 +1,7 @@
-//! `efface selftest`: the main job on a scratch device, and the disk faults that the verification detects.
+//! `efface selftest`: the main job on a scratch device, the disk faults that the verification detects, and the drives that lie about an erase.
 
 mod faulty_disks;
+mod lying_drives;
 mod scratch;
 
 use std::time::{Duration, Instant};
@@ -43,7 +44,9 @@ impl SelftestArgs {
         println!("Read again below the device: every byte is the last pass's, no old data is left.\n");
         println!("2. Simulated disks that lie are wiped and read back in full: who is found out?\n");
         let found_out = faulty_disks::run()?;
-        Ok(stop.verdict().unwrap_or(found_out))
+        println!("3. Simulated drives erase themselves, and some lie: which check finds it?\n");
+        let purged = lying_drives::run()?;
+        Ok(stop.verdict().unwrap_or(Verdict::worst([found_out, purged])))
     }
 }
 

@@ -4,5 +4,8 @@
 //! that command; no known block is left; the drive is the same and whole.
 
 pub mod conclusion;
+pub mod job;
+pub mod known;
 pub mod orders;
+pub mod report;
 pub mod whole;

@@ -22,6 +22,7 @@ mod plan_files;
 mod power_cut;
 mod program;
 mod purge;
+mod purge_loop;
 mod refusals;
 mod resume;
 mod scenarios;

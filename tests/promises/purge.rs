@@ -6,7 +6,7 @@ use efface::internals::engine::purge::conclusion::{
     Canaries, Conclusion, DriveStatus, FormatEvidence, Proof, SanitizeEvidence, Settled, Unproven, conclude,
 };
 use efface::internals::engine::purge::orders::{Order, order};
-use efface::internals::engine::purge::whole::{Change, changes};
+use efface::internals::engine::purge::whole::{Change, DriveShape};
 use efface::internals::io::passthrough::nvme::Unknown;
 use efface::internals::io::passthrough::nvme::commands::Exit;
 use efface::internals::io::passthrough::nvme::offers::offers;
@@ -17,6 +17,10 @@ use efface::internals::io::passthrough::{PassThrough, ReadOnly};
 use efface::internals::io::{Disk, Op};
 use efface::internals::plan::{Attempt, Ladder, PurgePolicy, Rung};
 use efface::internals::range::Extent;
+
+fn changes(before: &SubsystemFacts, after: &SubsystemFacts) -> Vec<Change> {
+    DriveShape::of(before).changes(&DriveShape::of(after))
+}
 
 const SIZE: u64 = 1 << 20;
 const BLOCK: u64 = 4096;

@@ -55,6 +55,8 @@ pub enum Unproven {
     RanBefore,
     /// There was no answer, and no status names the command.
     NoAnswer,
+    /// It ended while no process watched, and others may have written since.
+    WrittenSince,
     /// Nothing was read back.
     NotReadBack,
     /// No known block could be compared.
@@ -75,19 +77,24 @@ pub struct SanitizeEvidence {
     pub running: Option<SanitizeLog>,
     /// The last status; `None` where it could not be read.
     pub last: Option<SanitizeLog>,
+    /// An earlier process sent it, and it has not been seen to run since.
+    pub resumed: bool,
 }
 
 impl SanitizeEvidence {
     /// Before the first poll.
     pub fn new(command: u32, before: Option<SanitizeLog>, answer: Answer) -> SanitizeEvidence {
-        SanitizeEvidence { command, before, answer, running: None, last: None }
+        SanitizeEvidence { command, before, answer, running: None, last: None, resumed: false }
     }
 
     /// Takes the next poll.
     pub fn add(&mut self, polled: Result<SanitizeLog, Unknown>) {
         self.last = polled.ok();
         let ours = |log: &SanitizeLog| log.phase() == Phase::Running && log.command == self.command;
-        self.running = self.running.or(self.last.filter(ours));
+        let running = self.last.filter(ours);
+        // From then on no other process can write: the drive refuses it, and then the claim keeps others away.
+        self.resumed &= running.is_none();
+        self.running = self.running.or(running);
     }
 
     /// What follows from all of it.
@@ -102,6 +109,9 @@ impl SanitizeEvidence {
             Phase::Never => DriveStatus::Unproven(Unproven::NeverStarted),
             Phase::Done if last.command != self.command => {
                 DriveStatus::Unproven(Unproven::OtherCommand(last.command))
+            }
+            Phase::Done if self.resumed && !last.global_data_erased => {
+                DriveStatus::Unproven(Unproven::WrittenSince)
             }
             Phase::Done => self.proof(last).map_or_else(DriveStatus::Unproven, DriveStatus::Done),
         }
@@ -139,12 +149,14 @@ pub struct FormatEvidence {
     /// What is left to format of each namespace in percent at the last poll, `None` where the drive does not
     /// report it; none of them where one could not be read.
     pub left_percent: Option<Vec<Option<u8>>>,
+    /// An earlier process sent them.
+    pub resumed: bool,
 }
 
 impl FormatEvidence {
     /// Before the first poll.
     pub fn new(answers: Vec<Answer>) -> FormatEvidence {
-        FormatEvidence { answers, left_percent: None }
+        FormatEvidence { answers, left_percent: None, resumed: false }
     }
 
     /// Takes the next poll of all namespaces.
@@ -169,6 +181,7 @@ impl FormatEvidence {
             // Of several namespaces some were formatted: the rest holds what it held.
             (Some(_), _) => DriveStatus::Failed,
             (None, None) => DriveStatus::Unproven(Unproven::NoStatus),
+            (None, Some(_)) if self.resumed => DriveStatus::Unproven(Unproven::WrittenSince),
             (None, Some(_))
                 if !self.answers.is_empty() && self.answers.iter().all(|it| *it == Answer::Accepted) =>
             {
@@ -361,7 +374,8 @@ mod tests {
     }
 
     fn formatted(answers: &[Answer], left: Option<&[Option<u8>]>) -> DriveStatus {
-        FormatEvidence { answers: answers.to_vec(), left_percent: left.map(<[_]>::to_vec) }.status()
+        let left_percent = left.map(<[_]>::to_vec);
+        FormatEvidence { left_percent, ..FormatEvidence::new(answers.to_vec()) }.status()
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Identify: the controller, its namespaces, and the lists of both.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{IDENTIFY_BYTES, Unknown, le16, le32, le64, page};
 use crate::printable::printable;
 
@@ -166,7 +169,7 @@ pub struct Namespace {
 }
 
 /// The format of a namespace's blocks: what a Format NVM has to keep.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BlockFormat {
     /// Into the table of formats, 0 to 63.
     pub index: u8,
@@ -275,7 +278,7 @@ impl IndependentNamespace {
 }
 
 /// The identifiers of a namespace (CNS 03h).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NamespaceNames {
     /// Type 1.
     pub eui64: Option<[u8; 8]>,

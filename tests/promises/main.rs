@@ -16,6 +16,7 @@ mod loop_devices;
 #[path = "../support/loops.rs"]
 mod loops;
 mod mismatches;
+mod nvme_cli;
 mod page;
 mod passthrough;
 mod plan_files;

@@ -73,7 +73,7 @@ const CODES: [(u16, &str, Meaning); 32] = [
     (0x123, "Sanitize Prohibited While Persistent Memory Region is Enabled", Meaning::MemoryRegion),
     (0x13c, "Maximum Namespace Sanitize Operations In Progress", Meaning::NotReady),
     (0x286, "Access Denied", Meaning::Locked),
-    (0x370, "Host Path Error", Meaning::Lost),
+    (0x370, "Host Pathing Error", Meaning::Lost),
     (0x371, "Command Aborted By Host", Meaning::Lost),
     (0x360, "Controller Pathing Error", Meaning::Lost),
 ];

@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::device::Tree;
+use crate::device::capabilities::Prober;
 use crate::device::inventory::{InventoryEntry, inventory};
 use crate::error::{Error, Result};
 use crate::progress::print;
@@ -12,6 +13,10 @@ use crate::view::inventory_table;
 
 #[derive(Args)]
 pub struct ListArgs {
+    /// Ask each drive what it offers for erasing (NVMe on PCIe; needs root)
+    #[arg(long)]
+    capabilities: bool,
+
     /// Print everything known about each device as JSON
     #[arg(long)]
     json: bool,
@@ -25,7 +30,7 @@ struct DevicesJson {
 
 impl ListArgs {
     pub fn run(self) -> Result<Verdict> {
-        let devices = inventory(&Tree::real())?;
+        let devices = inventory(&Tree::real(), self.capabilities.then(Prober::real).as_ref())?;
         let text = if self.json {
             let listed = DevicesJson { v: 1, devices };
             let error = |error| Error::failed(format!("the list cannot be written as JSON: {error}"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::capabilities::{Capabilities, Prober};
 use super::identity::Identity;
 use super::kernel::blkid::{self, Signature};
 use super::kernel::sysfs::Block;
@@ -35,12 +36,17 @@ pub struct InventoryEntry {
     pub swap: bool,
     /// Why a wipe would not take it; `None` if it would.
     pub refusal: Option<Refusal>,
+    /// What the drive itself offers for erasing. `None` where that was not asked for, and of what stands on a
+    /// disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
     /// Its partitions, and the devices that stand on it.
     pub above: Vec<InventoryEntry>,
 }
 
-/// Every disk that has bytes, and all that stands on it. Reads only.
-pub fn inventory(tree: &Tree) -> Result<Vec<InventoryEntry>> {
+/// Every disk that has bytes, and all that stands on it. Reads only. Without a `prober` no command is sent to
+/// any drive.
+pub fn inventory(tree: &Tree, prober: Option<&Prober>) -> Result<Vec<InventoryEntry>> {
     let unseen = |error| {
         Error::failed("the devices cannot be seen")
             .because(error)
@@ -51,7 +57,13 @@ pub fn inventory(tree: &Tree) -> Result<Vec<InventoryEntry>> {
     let lowest = |block: &&Block| !block.is_partition() && !block.is_hidden() && !block.is_above_others();
     let with_bytes = blocks.iter().filter(lowest).filter(|block| block.size_bytes() > 0);
     let entries = parallel::map(with_bytes.collect(), |block| survey.entry(block));
-    entries.into_iter().collect::<io::Result<_>>().map_err(unseen)
+    let mut entries = entries.into_iter().collect::<io::Result<Vec<_>>>().map_err(unseen)?;
+    if let Some(prober) = prober {
+        let disks: Vec<&Identity> = entries.iter().map(|entry| &entry.identity).collect();
+        let capabilities = prober.capabilities(tree, &disks);
+        entries.iter_mut().zip(capabilities).for_each(|(entry, found)| entry.capabilities = Some(found));
+    }
+    Ok(entries)
 }
 
 const LOOK: Duration = Duration::from_millis(200);
@@ -97,6 +109,7 @@ impl<'a> InventoryScan<'a> {
             mounts: self.mount_points(number),
             swap: self.usage.is_swap(number),
             refusal,
+            capabilities: None,
             above,
         })
     }
@@ -184,7 +197,7 @@ mod tests {
         fake.device("virtual/block/loop0", "7:0");
         fake.write("sys/devices/virtual/block/loop0/size", "0\n");
         fake.write("proc/self/mountinfo", "27 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n28 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n");
-        let entries = inventory(&fake.tree).unwrap();
+        let entries = inventory(&fake.tree, None).unwrap();
         let [sda] = &entries[..] else { panic!("{entries:?}") };
         let [sda1] = &sda.above[..] else { panic!("{sda:?}") };
         let [root] = &sda1.above[..] else { panic!("{sda1:?}") };

@@ -17,7 +17,7 @@ pub(super) fn is_physical(tree: &Tree, disk: &Block, transport: Option<&str>) ->
 }
 
 /// NVMe goes over networks too: each controller of the disk says what it hangs on.
-fn is_pcie(disk: &Block) -> bool {
+pub(super) fn is_pcie(disk: &Block) -> bool {
     let Some(parent) = disk.folder().parent() else { return false };
     if parent.join("transport").exists() {
         return is_on_pcie(parent);

@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::printable::printable;
 
+pub mod capabilities;
 mod findings;
 mod gpt;
 mod graph;

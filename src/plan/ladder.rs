@@ -72,6 +72,15 @@ impl fmt::Display for Rung {
     }
 }
 
+impl fmt::Display for Grade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Grade::Clear => "Clear",
+            Grade::Purge => "Purge",
+        })
+    }
+}
+
 /// What the user asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PurgePolicy {
@@ -101,7 +110,8 @@ pub enum Choice {
 }
 
 /// Whether a drive has a rung, and takes it now.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(tag = "kind", content = "why", rename_all = "snake_case")]
 pub enum Offer {
     /// Yes.
     Offered,

@@ -1,5 +1,6 @@
 //! Rendering of records, plans and lists as text, tables, HTML and SVG.
 
+mod capabilities;
 pub mod html;
 mod inventory;
 mod jobs;

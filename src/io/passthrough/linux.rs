@@ -30,9 +30,9 @@ const RESULT_64: usize = 72;
 /// The descriptor of an opened block device.
 pub struct BlockDescriptor<'a>(BorrowedFd<'a>);
 
-#[expect(dead_code, reason = "the guard and the probe are the next step")]
 impl<'a> BlockDescriptor<'a> {
     /// Of a target that is claimed: all commands.
+    #[expect(dead_code, reason = "the loop of a purge is the next step")]
     pub(crate) fn of_claimed(target: &'a Target) -> BlockDescriptor<'a> {
         BlockDescriptor(target.as_fd())
     }

@@ -16,10 +16,6 @@ use crate::luks::data::DataSample;
 use crate::pattern::{Pattern, Seed};
 use crate::range::{Extent, ExtentSet, align_up};
 
-#[cfg_attr(
-    not(feature = "internals"),
-    expect(unused_imports, reason = "the command of a purge is the next step")
-)]
 pub use ladder::{Attempt, Choice, Grade, Ladder, Offer, PurgePolicy, Rung, WhyNot};
 pub use method::{Method, Pass, SCHEMES, Scheme};
 pub use sample::{OnMismatch, PROBES_MAX, Policy, Sample};

@@ -364,7 +364,7 @@ impl Identity {
     }
 }
 
-fn kind(block: &Block) -> DeviceKind {
+pub(super) fn kind(block: &Block) -> DeviceKind {
     match block {
         _ if block.is_partition() => DeviceKind::Partition,
         // One without a backing file has no folder `loop`.
@@ -465,7 +465,7 @@ fn udev_property(tree: &Tree, disk: DeviceNumber, names: &[&str]) -> io::Result<
     Ok((!value.is_empty()).then(|| printable(value)))
 }
 
-fn transport(folder: &Path) -> Option<&'static str> {
+pub(super) fn transport(folder: &Path) -> Option<&'static str> {
     folder.components().find_map(|component| {
         let component = component.as_os_str().to_str()?;
         TRANSPORTS.iter().find(|(begin, _)| component.starts_with(begin)).map(|(_, transport)| *transport)

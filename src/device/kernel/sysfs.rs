@@ -47,7 +47,7 @@ fn is_unbound_loop(folder: &Path) -> bool {
 
 /// The folder of a device that one of sysfs' links leads to. They are relative to where they lie, and lead
 /// to no other link: their words are enough, where canonicalize asks the kernel for each folder on the way.
-fn linked_folder(link: &Path) -> io::Result<PathBuf> {
+pub(in crate::device) fn linked_folder(link: &Path) -> io::Result<PathBuf> {
     let mut folder = link.to_path_buf();
     folder.pop();
     for word in fs::read_link(link)?.components() {
@@ -138,7 +138,7 @@ pub(in crate::device) struct Block {
 }
 
 impl Block {
-    fn at(folder: PathBuf) -> io::Result<Block> {
+    pub fn at(folder: PathBuf) -> io::Result<Block> {
         let number = read_whole(&folder.join("dev"))?;
         let number = String::from_utf8_lossy(&number).trim().parse();
         let number = number.map_err(|()| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -352,7 +352,7 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// A folder that was there a moment ago is missing, or its device is.
-fn is_gone(error: &io::Error) -> bool {
+pub(in crate::device) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV | libc::ENXIO))
 }
 

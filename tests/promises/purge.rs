@@ -111,7 +111,7 @@ impl Purge {
     }
 
     fn order(&self, rung: Rung) -> Order {
-        order(rung, &self.before, Exit::Restricted).unwrap()
+        order(rung, &self.before, &[1, 2], Exit::Restricted).unwrap()
     }
 
     /// Every status from the command to the end, and the evidence.

@@ -619,3 +619,17 @@ fn an_operation_that_was_seen_to_run_needs_no_word_about_writes() {
     assert_eq!(resumed(Duration::ZERO), Verdict::Erased);
     assert_eq!(resumed(HOUR), Verdict::Failed);
 }
+
+#[test]
+fn a_format_reaches_the_named_namespace_alone() {
+    let sim = NvmeSim::new(setup());
+    let sibling = sim.physical(2);
+    let report = with_context(&sim, &mut |_| {}, |mut namespaces, context| {
+        namespaces.truncate(1);
+        run(&mut sim.path(0), namespaces, by(Rung::FormatCrypto), context)
+    });
+    assert_eq!(report.verdict, Verdict::Erased);
+    let commands: Vec<(u8, u32)> = report.rungs[0].commands.iter().map(|it| (it.opcode, it.nsid)).collect();
+    assert_eq!(commands, [(FORMAT, 1)]);
+    assert!(sim.physical(2) == sibling, "the sibling is as it was");
+}

@@ -132,9 +132,10 @@ impl PurgeRun<'_, '_> {
 
     /// The next attempt follows only where the drive does not have the command of this one.
     fn climb(&mut self, attempts: &[Attempt], before: &SubsystemFacts) -> Ended<()> {
+        let named: Vec<u32> = self.namespaces.iter().map(|namespace| namespace.nsid).collect();
         for attempt in attempts {
             for rung in attempt.rungs() {
-                let Some(order) = order(*rung, before, self.exit()) else { return Ok(()) };
+                let Some(order) = order(*rung, before, &named, self.exit()) else { return Ok(()) };
                 match self.erase(*rung, order)? {
                     conclusion if verdict(&conclusion) == Verdict::Erased => {}
                     conclusion if not_offered(&conclusion) => break,

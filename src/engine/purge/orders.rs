@@ -16,34 +16,35 @@ pub enum Order {
     Format(Vec<Request>),
 }
 
-/// The commands of a rung that a drive offers; `None` for [`Rung::HostOverwrite`], and where a namespace's
-/// format is not known.
-pub fn order(rung: Rung, facts: &SubsystemFacts, exit: Exit) -> Option<Order> {
+/// The commands of a rung that a drive offers, for these namespaces; `None` for [`Rung::HostOverwrite`], and
+/// where a namespace's format is not known. What reaches all namespaces does so whichever are named.
+pub fn order(rung: Rung, facts: &SubsystemFacts, named: &[u32], exit: Exit) -> Option<Order> {
     let zeroes = SanitizeMethod::Overwrite { passes: OverwritePasses::ONE, invert: false, pattern: 0 };
     let start = |method| Some(Order::Sanitize(Sanitize::Start { method, exit, keep_allocated: false }));
     match rung {
         Rung::SanitizeBlock => start(SanitizeMethod::BlockErase),
         Rung::SanitizeCrypto => start(SanitizeMethod::CryptoErase),
         Rung::SanitizeOverwrite => start(zeroes),
-        Rung::FormatCrypto => formats(SecureErase::Crypto, facts).map(Order::Format),
-        Rung::FormatUserData => formats(SecureErase::UserData, facts).map(Order::Format),
+        Rung::FormatCrypto => formats(SecureErase::Crypto, facts, named).map(Order::Format),
+        Rung::FormatUserData => formats(SecureErase::UserData, facts, named).map(Order::Format),
         Rung::HostOverwrite => None,
     }
 }
 
-/// One command for each namespace, with the block format that it has; only one where it reaches all of them.
-fn formats(erase: SecureErase, facts: &SubsystemFacts) -> Option<Vec<Request>> {
+/// One command for each named namespace, with the block format that it has; only one where it reaches all.
+fn formats(erase: SecureErase, facts: &SubsystemFacts, named: &[u32]) -> Option<Vec<Request>> {
     let attributes = facts.controller.as_ref().ok()?.format_attributes?;
     let namespaces = facts.namespaces.as_ref().ok()?;
     let size = |facts: &NamespaceFacts| facts.namespace.ok()?.size_bytes();
     let all_bytes = namespaces.iter().filter_map(size).fold(0, u64::saturating_add);
-    let commands = if attributes.reaches_all() { 1 } else { namespaces.len() };
+    let commands = if attributes.reaches_all() { 1 } else { named.len() };
+    let named = namespaces.iter().filter(|facts| named.contains(&facts.nsid));
     let request = |facts: &NamespaceFacts| {
         let format = Format { nsid: facts.nsid, keep: facts.namespace.ok()?.format?, erase };
         let bytes = if attributes.reaches_all() { all_bytes } else { size(facts)? };
         Some(format.request(bytes, None))
     };
-    namespaces.iter().take(commands).map(request).collect()
+    named.take(commands).map(request).collect()
 }
 
 #[cfg(test)]
@@ -67,7 +68,11 @@ mod tests {
 
     /// Namespace and dword 10 of each Format command.
     fn sent(rung: Rung, facts: &SubsystemFacts) -> Vec<(u32, u32)> {
-        let Some(Order::Format(requests)) = order(rung, facts, Exit::Restricted) else { panic!("{rung}") };
+        let Some(Order::Format(requests)) =
+            order(rung, facts, &(1..=16).collect::<Vec<u32>>(), Exit::Restricted)
+        else {
+            panic!("{rung}")
+        };
         let fields = |Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, .. }): &Request| {
             assert_eq!(*opcode, 0x80);
             (*nsid, dwords[0])
@@ -98,13 +103,13 @@ mod tests {
     #[test]
     fn a_sanitize_is_restricted_and_deallocates_unless_it_was_asked_otherwise() {
         let facts = facts(0, 1, |_| (0, 0));
-        let dword = |rung, exit| match order(rung, &facts, exit) {
+        let dword = |rung, exit| match order(rung, &facts, &[1], exit) {
             Some(Order::Sanitize(sanitize)) => sanitize.dword_10(),
             other => panic!("{other:?}"),
         };
         let rungs = [Rung::SanitizeBlock, Rung::SanitizeCrypto, Rung::SanitizeOverwrite];
         assert_eq!(rungs.map(|rung| dword(rung, Exit::Restricted)), [0x02, 0x04, 0x13]);
         assert_eq!(rungs.map(|rung| dword(rung, Exit::Unrestricted)), [0x0a, 0x0c, 0x1b]);
-        assert_eq!(order(Rung::HostOverwrite, &facts, Exit::Restricted), None);
+        assert_eq!(order(Rung::HostOverwrite, &facts, &[1], Exit::Restricted), None);
     }
 }

@@ -136,6 +136,8 @@ fn each_rung_of_an_honest_drive_is_sent_once_and_proven() {
         assert_eq!(classes.random + classes.zeroes, SIZE / 512, "{classes:?}");
         assert_eq!(classes.random > 0, rung.is_crypto(), "{classes:?}");
         assert_eq!(first.tidied, rung.is_crypto().then_some(true));
+        let took = run.report.rungs[0].milliseconds;
+        assert!(took >= 100_000, "{rung} takes 100 s, by command or behind it: {took} ms");
     }
 }
 

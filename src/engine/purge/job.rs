@@ -82,7 +82,7 @@ pub fn run(
     let shape = DriveShape::of(&before);
     let mut purge = PurgeRun { drive, namespaces, policy, context, shape, rungs: Vec::new() };
     let ended = match ladder.first() {
-        Ok(_) => purge.climb(&ladder.attempts, &before),
+        Ok(_) => purge.try_attempts(&ladder.attempts, &before),
         Err(error) => Err(Halt::Failed(error)),
     };
     purge.end(ended, ladder.others)
@@ -131,7 +131,7 @@ impl PurgeRun<'_, '_> {
     }
 
     /// The next attempt follows only where the drive does not have the command of this one.
-    fn climb(&mut self, attempts: &[Attempt], before: &SubsystemFacts) -> Ended<()> {
+    fn try_attempts(&mut self, attempts: &[Attempt], before: &SubsystemFacts) -> Ended<()> {
         let named: Vec<u32> = self.namespaces.iter().map(|namespace| namespace.nsid).collect();
         for attempt in attempts {
             for rung in attempt.rungs() {
@@ -172,6 +172,7 @@ impl PurgeRun<'_, '_> {
         }
         self.begin(rung, &requests, evidence, &known);
         self.keep(&known);
+        let begun = self.context.clock.now();
         for (number, request) in requests.iter().enumerate() {
             let answer = self.send(request);
             match &mut self.report().evidence {
@@ -180,6 +181,7 @@ impl PurgeRun<'_, '_> {
             }
             self.keep(&known);
         }
+        self.report().milliseconds = (self.context.clock.now() - begun).as_millis() as u64;
         self.conclude(&known)
     }
 

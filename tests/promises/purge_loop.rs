@@ -316,9 +316,16 @@ fn a_report_that_was_changed_contradicts_itself() {
         change(&mut changed);
         assert!(changed.check().is_err(), "change {number}");
     }
-    let mut survives = lying(Lie::DoesNothing).report;
-    survives.verdict = Verdict::Erased;
-    assert!(survives.check().is_err());
+    for hidden in [Verdict::Erased, Verdict::Failed, Verdict::Interrupted] {
+        let mut survives = lying(Lie::DoesNothing).report;
+        (survives.verdict, survives.error) = (hidden, Some("no answer".into()));
+        assert!(survives.check().is_err(), "{hidden:?}");
+    }
+    let mut ended_early = genuine;
+    (ended_early.verdict, ended_early.error) = (Verdict::Failed, Some("no answer".into()));
+    assert_eq!(ended_early.check(), Ok(()), "an error after the conclusion lowers the verdict");
+    ended_early.error = None;
+    assert!(ended_early.check().is_err());
 }
 
 /// The work of a process that is killed at one of its commands or journal records, on a drive that stays.

@@ -151,11 +151,16 @@ impl PurgeReport {
             not_offered(&rung.conclusion) || (first_of_two && verdict(&rung.conclusion) == Verdict::Erased)
         };
         ensure(earlier.iter().all(goes_on), "it went on after a rung that had begun and did not succeed")?;
+        // A signal or an error can come after the last conclusion, and hides no data that survives.
         let asked = matches!(self.verdict, Verdict::Interrupted | Verdict::Terminated);
+        let cut_short = asked || (self.verdict == Verdict::Failed && self.error.is_some());
         match self.rungs.last() {
             None => ensure(self.verdict.exit_code() != 0, "it claims success without a command"),
             Some(last) => ensure(
-                self.verdict == verdict(&last.conclusion) || (asked && self.verdict.exit_code() != 0),
+                match verdict(&last.conclusion) {
+                    Verdict::Surviving => self.verdict == Verdict::Surviving,
+                    concluded => self.verdict == concluded || cut_short,
+                },
                 "its verdict is not that of its last rung",
             ),
         }

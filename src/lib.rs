@@ -94,6 +94,32 @@ pub use session::plan_file::{PlanFile, Plans};
 pub use session::{Observer, Order, Outcome, Passes, Question, Slots, Targets, Unattended, Wipe};
 pub use verdict::Verdict;
 
+/// Purges: drives that erase themselves, and what is recorded of it.
+pub mod purge {
+    pub use crate::device::purge_scope::{
+        PurgeScope, Reach, ScopedController, ScopedNamespace, ScopedNode, SubsystemKey,
+    };
+    pub use crate::engine::purge::conclusion::{
+        Canaries, Conclusion, DriveStatus, FormatEvidence, Proof, SanitizeEvidence, Settled, Unproven,
+    };
+    pub use crate::engine::purge::known::BlockClasses;
+    pub use crate::engine::purge::report::{Evidence, NamespaceReport, PurgeReport, RungReport, SentCommand};
+    pub use crate::engine::purge::whole::Change;
+    pub use crate::io::passthrough::nvme::Unknown;
+    pub use crate::io::passthrough::nvme::identify::{
+        BlockFormat, IndependentNamespace, Namespace, NamespaceNames,
+    };
+    pub use crate::io::passthrough::nvme::logs::{
+        Phase, SanitizeEstimates, SanitizeLog, SanitizeState, SanitizeStatus,
+    };
+    pub use crate::io::passthrough::nvme::probe::NamespaceFacts;
+    pub use crate::io::passthrough::nvme::status::{Answer, Meaning, Status, WriteProtection};
+    pub use crate::io::passthrough::{Outcome, Reply};
+    pub use crate::plan::{Attempt, Choice, Grade, PurgePolicy, Rung, WhyNot};
+    pub use crate::record::purge::PurgeRecord;
+    pub use crate::session::purge::{Purge, PurgeOutline, PurgeQuestion};
+}
+
 /// What the tests look into: only with the feature that they alone ask for.
 #[cfg(feature = "internals")]
 #[doc(hidden)]

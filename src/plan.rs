@@ -16,7 +16,7 @@ use crate::luks::data::DataSample;
 use crate::pattern::{Pattern, Seed};
 use crate::range::{Extent, ExtentSet, align_up};
 
-pub use ladder::{Attempt, Choice, Grade, Ladder, Offer, PurgePolicy, Rung, WhyNot};
+pub use ladder::{Attempt, Choice, Grade, Ladder, Offer, PURGE, PurgePolicy, Rung, WhyNot};
 pub use method::{Method, Pass, SCHEMES, Scheme};
 pub use sample::{OnMismatch, PROBES_MAX, Policy, Sample};
 pub use step::{EarlierCheck, Operation, Scope, Step};

@@ -113,16 +113,18 @@ impl From<Kind> for Verdict {
 /// The table as `--help` and the man page show it; the README is held to it by a test.
 pub const EXIT_CODES: &str = "\
 Exit codes:
-  0        wiped, flushed and verified as requested (verify: the expected data was found;
-           plan: every device would be accepted)
+  0        wiped, flushed and verified as requested (purge: the drive erased itself, and what it
+           says of that was checked; verify: the expected data was found; plan: every device
+           would be accepted)
   1        failed
   2        wrong command line: nothing written
   3        refused: nothing written
   4        not supported by this device: nothing written
-  5        wiped with residue: the ranges are listed
-  6        the verification found surviving data: the ranges are listed
+  5        wiped with residue: the ranges are listed (purge: known blocks could not be read)
+  6        the verification found surviving data: it is listed
   7        busy: nothing written, try again
-  130/143  interrupted by SIGINT/SIGTERM: drained and flushed first
+  130/143  interrupted by SIGINT/SIGTERM: drained and flushed first (a drive that erases itself
+           goes on)
   Several devices: the most severe of 6, 1, 5, signal, 7, 4, 3, 2, 0.";
 
 #[cfg(test)]

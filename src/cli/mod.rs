@@ -13,6 +13,7 @@ mod list;
 mod manual;
 mod order;
 mod plan;
+mod purge;
 mod selftest;
 mod shred;
 pub mod signals;
@@ -45,6 +46,8 @@ enum Command {
     Wipe(wipe::WipeArgs),
     /// Destroy the keys of a LUKS volume, so that its data cannot be decrypted
     DestroyKey(destroy_key::DestroyKeyArgs),
+    /// Let NVMe drives erase themselves, spare blocks too, and check what they say of it
+    Purge(purge::PurgeArgs),
     /// List the disks, their contents, and which of them a wipe would accept
     List(list::ListArgs),
     /// List running, waiting, queued, resumable and finished wipes
@@ -80,6 +83,7 @@ impl Cli {
         match self.command {
             Command::Wipe(wipe) => report_error(wipe.run()),
             Command::DestroyKey(destroy) => report_error(destroy.run()),
+            Command::Purge(purge) => report_error(purge.run()),
             Command::List(list) => report_error(list.run()),
             Command::Jobs(jobs) => report_error(jobs.run()),
             Command::Plan(plan) => report_error(plan.run()),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::error::{Error, Result};
 use crate::journal::{JournalStore, warn_no_journal};
 use crate::printable::printable_path;
 
@@ -17,6 +18,17 @@ pub struct StateDirArgs {
 impl StateDirArgs {
     pub fn path(&self) -> PathBuf {
         self.state_dir.clone().unwrap_or_else(usual)
+    }
+
+    /// For what cannot do without a journal.
+    pub fn required(&self) -> Result<JournalStore> {
+        let path = self.path();
+        JournalStore::open(&path).map_err(|error| {
+            Error::failed("no journal can be kept")
+                .because(error)
+                .with_remedy("name a folder that can be written: --state-dir")
+                .on(&path)
+        })
     }
 
     /// `None`, with a warning, if no journal can be kept: a wipe does not need one.

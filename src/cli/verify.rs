@@ -105,7 +105,7 @@ impl VerifyArgs {
         let depth = settings.depth_max();
         let assignment = Assignment { method: plan.method.clone(), details };
         let open: OpenDisk = Box::new(move || target.open(depth));
-        let job = SessionJob { subject, open, plan, bus: None, journal: None, resume: None };
+        let job = SessionJob::new(subject, open, plan);
         let (stop, parallel) = (screen.begin(), Parallel::default());
         let shared =
             RunContext { assignment: &assignment, parallel, settings: &settings, stop: &stop, evidence };

@@ -1,13 +1,13 @@
 //! `efface wipe`: its arguments, and the session observer on the terminal.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::arguments::{duration, loss, rate, size_per_second, some_size};
-use super::confirm::confirm;
+use super::confirm::{confirm, confirm_purge};
 use super::evidence::EvidenceArgs;
 use super::ionice::IoNice;
 use super::order::{ExpectArgs, OrderArgs};
@@ -19,9 +19,10 @@ use crate::engine::fleet::Parallel;
 use crate::engine::{Settings, Stop, Yield};
 use crate::error::{Error, Result};
 use crate::plan::OnMismatch;
+use crate::printable::printable_path;
 use crate::progress::{Metrics, OutputOptions, Report, stderr_line};
 use crate::session::plan_file::PlanFile;
-use crate::session::{self, Observer, Outcome, Question, Slots, Targets};
+use crate::session::{self, Observer, Outcome, PurgeQuestion, Question, Slots, Targets};
 use crate::verdict::{EXIT_CODES, Verdict};
 
 #[derive(Args)]
@@ -217,6 +218,10 @@ impl OutputArgs {
         self.quiet
     }
 
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub fn options(&self) -> Result<OutputOptions> {
         let progress = self.progress_fd.map(crate::io::inherited).transpose().map_err(|error| {
             Error::usage("--progress-fd: no such open descriptor")
@@ -250,6 +255,17 @@ impl TerminalObserver {
 impl Observer for TerminalObserver {
     fn confirm(&mut self, question: &Question) -> Result<()> {
         if self.yes { Ok(()) } else { confirm(&Tree::real(), question) }
+    }
+
+    fn confirm_purge(&mut self, question: &PurgeQuestion) -> Result<()> {
+        if self.yes { Ok(()) } else { confirm_purge(&Tree::real(), question) }
+    }
+
+    fn awaits(&mut self, device: &Path) {
+        stderr_line(format_args!(
+            "efface: {}: waiting for another efface, which purges this drive",
+            printable_path(device)
+        ));
     }
 
     fn begin(&mut self) -> Stop {

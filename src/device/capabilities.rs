@@ -196,7 +196,7 @@ fn ask(disk: &Identity) -> io::Result<SubsystemFacts> {
     if Some(Place::of(&target.metadata()?)) != disk.number.map(Place::Device) || another_disk {
         return Err(io::Error::other("another device took its place"));
     }
-    Ok(probe(&mut BlockDescriptor::of_inspected(&target)))
+    Ok(probe(&mut BlockDescriptor::of_inspected(&target)?))
 }
 
 /// The folder in sysfs of the drive that a disk is a namespace of: its controller, or with the kernel's

@@ -21,6 +21,8 @@ use super::refusal::{self, Force};
 use super::usage::{self, Usage};
 use super::{Findings, Tree, volume};
 use crate::error::{Error, Kind, Result};
+use crate::io::passthrough::ReadOnly;
+use crate::io::passthrough::linux::BlockDescriptor;
 use crate::io::{Access, Buf, Disk, Done, Geometry, IoPath, IoStats, Medium, Op, Target, Turn};
 use crate::parallel;
 use crate::plan::KeyPlan;
@@ -93,6 +95,14 @@ impl Claim {
         self.examined.geometry()
     }
 
+    /// A way for the commands of the drive itself, by the descriptor that is held.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Failed`] where the process may open no more files.
+    pub(crate) fn pass_through(&self) -> Result<BlockDescriptor> {
+        BlockDescriptor::of_claimed(&self.examined.target).map_err(|error| self.examined.no_descriptor(error))
+    }
+
     /// The disk, on the thread that will use it, with up to `depth` operations in flight.
     ///
     /// # Errors
@@ -127,6 +137,18 @@ impl Examined {
     /// Of the descriptor that is held.
     pub fn geometry(&self) -> Geometry {
         self.target.geometry()
+    }
+
+    /// A way for queries to the drive itself, by the descriptor that is held.
+    ///
+    /// # Errors
+    /// As [`Claim::pass_through`].
+    pub(crate) fn queries(&self) -> Result<ReadOnly<BlockDescriptor>> {
+        BlockDescriptor::of_inspected(&self.target).map_err(|error| self.no_descriptor(error))
+    }
+
+    fn no_descriptor(&self, error: io::Error) -> Error {
+        Error::failed("no command can be sent to it").because(error).on(&self.identity.path)
     }
 
     /// As [`Claim::keys`].

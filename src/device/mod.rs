@@ -26,7 +26,6 @@ mod layer;
 mod media;
 mod openers;
 mod place;
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the loop of a purge is the next step"))]
 pub mod purge_scope;
 mod queued;
 mod refusal;

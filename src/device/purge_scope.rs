@@ -5,6 +5,9 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::{DeviceNumber, Tree};
 use crate::error::{Error, Result};
 use crate::io::passthrough::nvme::Unknown;
@@ -18,7 +21,8 @@ mod subsystem;
 use subsystem::{Shown, Subsystem, contradiction};
 
 /// How far a command reaches.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// The named namespace alone.
     Namespace,
@@ -28,7 +32,7 @@ pub enum Reach {
 
 impl Reach {
     /// A Sanitize always reaches everything, a Format where FNA bit 0 or 1 says so, or FNA is not valid.
-    pub fn of(rung: Rung, controller: &Controller) -> Reach {
+    pub(crate) fn of(rung: Rung, controller: &Controller) -> Reach {
         match rung {
             Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::SanitizeOverwrite => Reach::Subsystem,
             Rung::FormatCrypto | Rung::FormatUserData => match controller.format_attributes {
@@ -42,7 +46,7 @@ impl Reach {
 
 /// What a subsystem is known by: equal for all of its namespaces and controllers, whatever this machine calls
 /// them. Two purges of one key are one purge.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SubsystemKey {
     /// SUBNQN; `None` on drives from before it was defined.
     pub nqn: Option<String>,
@@ -64,7 +68,7 @@ impl SubsystemKey {
 }
 
 /// Everything in a subsystem, as far as the drive and this machine show it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PurgeScope {
     /// Which subsystem it is.
     pub key: SubsystemKey,
@@ -81,7 +85,7 @@ pub struct PurgeScope {
 }
 
 /// A namespace in a subsystem.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScopedNamespace {
     /// From 1.
     pub nsid: u32,
@@ -99,7 +103,7 @@ pub struct ScopedNamespace {
 }
 
 /// A block device of this machine.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScopedNode {
     /// As under /dev.
     pub name: String,
@@ -110,12 +114,31 @@ pub struct ScopedNode {
 }
 
 /// A controller of a subsystem.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ScopedController {
     /// CNTLID.
     pub id: u16,
     /// `nvme0`; `None` where the drive lists it and this machine does not have it.
     pub name: Option<String>,
+}
+
+/// Whether queries may be sent to the drive behind a device.
+///
+/// # Errors
+/// As [`PurgeScope::of`]: it is not a whole NVMe namespace, or its drive is not on PCIe.
+pub fn require_local_nvme(tree: &Tree, named: DeviceNumber) -> Result<()> {
+    subsystem(tree, named).map(drop)
+}
+
+fn subsystem(tree: &Tree, named: DeviceNumber) -> Result<Subsystem> {
+    let block = tree.block(named).map_err(|error| {
+        Error::refused(format!("sysfs does not show the device {named}"))
+            .because(error)
+            .with_remedy("see which there are: efface list")
+    })?;
+    let subsystem = Subsystem::of(tree, &block)?;
+    subsystem.require_pcie()?;
+    Ok(subsystem)
 }
 
 impl PurgeScope {
@@ -125,14 +148,8 @@ impl PurgeScope {
     /// Of kind [`Kind::Unsupported`](crate::Kind::Unsupported) where it is not a whole NVMe namespace. Of kind
     /// [`Kind::Refused`](crate::Kind::Refused), which nothing overrides, where a controller of the drive is not on
     /// PCIe, where sysfs and the drive contradict each other, and where something cannot be read.
-    pub fn of(tree: &Tree, named: DeviceNumber, facts: &SubsystemFacts) -> Result<PurgeScope> {
-        let block = tree.block(named).map_err(|error| {
-            Error::refused(format!("sysfs does not show the device {named}"))
-                .because(error)
-                .with_remedy("see which there are: efface list")
-        })?;
-        let subsystem = Subsystem::of(tree, &block)?;
-        subsystem.require_pcie()?;
+    pub(crate) fn of(tree: &Tree, named: DeviceNumber, facts: &SubsystemFacts) -> Result<PurgeScope> {
+        let subsystem = subsystem(tree, named)?;
         let answered =
             facts.controller.as_ref().map_err(|why| not_read("the drive cannot be identified", *why))?;
         let key = SubsystemKey::of(answered)?;

@@ -14,20 +14,72 @@ use crate::error::{Error, Result};
 use crate::io::{Clock, Disk, SystemClock};
 use crate::pattern::Seed;
 use crate::plan::Plan;
+use crate::range::Extent;
 
 /// Opens a disk on the thread that will use it.
 pub type OpenDisk = Box<dyn FnOnce() -> Result<Box<dyn Disk>> + Send>;
 /// Keeps how far a job is.
 pub type SaveCheckpoint = Box<dyn FnMut(&Checkpoint) + Send>;
 
-/// One job to do.
-pub struct FleetJob {
+/// One job to do, which comes to a report.
+pub struct FleetJob<R> {
+    /// Opens its device on the thread that will use it.
+    pub open: OpenJob<R>,
+    /// Of the device: what a call that does not come back is about.
+    pub area: Extent,
+    /// What the device hangs on, together with others.
+    pub bus: Option<String>,
+}
+
+/// Opens the device of a job.
+pub type OpenJob<R> = Box<dyn FnOnce() -> Result<Box<dyn OpenedJob<R>>> + Send>;
+
+/// A job whose device is open, and is closed when it is dropped.
+pub trait OpenedJob<R> {
+    /// All of its work; called once.
+    fn run(&mut self, context: WorkerContext) -> R;
+}
+
+/// What a job needs besides its device.
+#[derive(Clone, Copy)]
+pub struct WorkerContext<'a> {
+    pub settings: &'a Settings,
+    pub stop: &'a Stop,
+    pub emitter: &'a Emitter,
+}
+
+/// A wipe.
+pub struct WipeJob {
     pub open: OpenDisk,
     pub plan: Plan,
     pub resume: Option<Resume>,
     pub keep: SaveCheckpoint,
-    /// What the device hangs on, together with others.
-    pub bus: Option<String>,
+}
+
+impl WipeJob {
+    pub fn on_bus<R: From<JobReport> + 'static>(self, bus: Option<String>) -> FleetJob<R> {
+        let WipeJob { open, plan, resume, keep } = self;
+        let area = plan.area;
+        let open =
+            move || Ok(Box::new(OpenedWipe { disk: open()?, plan, resume, keep }) as Box<dyn OpenedJob<R>>);
+        FleetJob { open: Box::new(open), area, bus }
+    }
+}
+
+struct OpenedWipe {
+    disk: Box<dyn Disk>,
+    plan: Plan,
+    resume: Option<Resume>,
+    keep: SaveCheckpoint,
+}
+
+impl<R: From<JobReport>> OpenedJob<R> for OpenedWipe {
+    fn run(&mut self, context: WorkerContext) -> R {
+        let WorkerContext { settings, stop, emitter } = context;
+        let (draw, keep) = (&mut Seed::from_kernel, &mut *self.keep);
+        let context = JobContext { settings, stop, emitter, draw, keep };
+        job::run(&mut *self.disk, self.plan.clone(), self.resume.take(), context).into()
+    }
 }
 
 /// How many jobs of a session run at once; the others wait. Without limits by default.
@@ -90,27 +142,27 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Runs the jobs, with limited concurrency, and hands their events, with the job's number, to `watch` on this
 /// thread, and now and then none. A thread that the kernel does not give back is left behind.
-pub fn run(
-    jobs: Vec<FleetJob>,
+pub fn run<R: Send + 'static>(
+    jobs: Vec<FleetJob<R>>,
     parallel: Parallel,
     settings: &Settings,
     stop: &Stop,
     watch: impl FnMut(Option<(usize, &Event)>),
-) -> Vec<Result<JobReport>> {
+) -> Vec<Result<R>> {
     run_on(&SystemClock, jobs, parallel, settings, stop, watch)
 }
 
-fn run_on(
+fn run_on<R: Send + 'static>(
     clock: &dyn Clock,
-    jobs: Vec<FleetJob>,
+    jobs: Vec<FleetJob<R>>,
     parallel: Parallel,
     settings: &Settings,
     stop: &Stop,
     mut watch: impl FnMut(Option<(usize, &Event)>),
-) -> Vec<Result<JobReport>> {
+) -> Vec<Result<R>> {
     let (to, events) = channel();
     let limit = Arc::new(ParallelLimit { parallel, taken: Mutex::new(Vec::new()), freed: Condvar::new() });
-    let mut watched: Vec<Watched> = jobs
+    let mut watched: Vec<Watched<R>> = jobs
         .into_iter()
         .enumerate()
         .map(|(job, work)| {
@@ -141,42 +193,39 @@ fn run_on(
 }
 
 /// A job's thread, seen from outside.
-struct Watched {
+struct Watched<R> {
     job: usize,
     limit: Arc<ParallelLimit>,
     calls: CallWatch,
     thread: JoinHandle<()>,
-    result: Arc<Mutex<Option<Result<JobReport>>>>,
+    result: Arc<Mutex<Option<Result<R>>>>,
     abandoned: Option<Error>,
 }
 
-impl Watched {
+impl<R: Send + 'static> Watched<R> {
     fn start(
-        work: FleetJob,
+        work: FleetJob<R>,
         emitter: Emitter,
         limit: Arc<ParallelLimit>,
         settings: Settings,
         stop: Stop,
-    ) -> Watched {
+    ) -> Watched<R> {
         let result = Arc::new(Mutex::new(None));
         let (slot, queue, job) = (result.clone(), limit.clone(), emitter.job);
         let calls = CallWatch::new(&settings, emitter.calls.clone());
         let thread = thread::spawn(move || {
-            let FleetJob { open, plan, resume, mut keep, bus } = work;
+            let FleetJob { open, area, bus } = work;
             let _permit = queue.take(job, bus);
-            let opened = emitter.calls.within("open", plan.area, open);
+            let opened = emitter.calls.within("open", area, open);
             let give = |report| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
             match opened {
                 Err(error) => give(Err(error)),
-                Ok(mut disk) => {
-                    let (draw, keep) = (&mut Seed::from_kernel, &mut *keep);
-                    let context =
-                        JobContext { settings: &settings, stop: &stop, emitter: &emitter, draw, keep };
-                    let area = plan.area;
-                    // The disk is closed under the watchdog after a panic too.
-                    let run = AssertUnwindSafe(|| job::run(&mut *disk, plan, resume, context));
+                Ok(mut opened) => {
+                    let context = WorkerContext { settings: &settings, stop: &stop, emitter: &emitter };
+                    // The device is closed under the watchdog after a panic too.
+                    let run = AssertUnwindSafe(|| opened.run(context));
                     give(catch_unwind(run).map_err(|_| crashed()));
-                    emitter.calls.within("close", area, || drop(disk));
+                    emitter.calls.within("close", area, || drop(opened));
                 }
             }
         });
@@ -211,7 +260,7 @@ impl Watched {
         }
     }
 
-    fn end(self) -> Result<JobReport> {
+    fn end(self) -> Result<R> {
         let result = self.result.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (result, self.abandoned) {
             (Some(result), _) => result,
@@ -325,7 +374,7 @@ mod tests {
         }
     }
 
-    fn work(call: &'static str, gate: &Arc<Gate>) -> FleetJob {
+    fn work(call: &'static str, gate: &Arc<Gate>) -> WipeJob {
         let device = Device { size: 1 << 20, logical_block: 512, physical_block: 4096 };
         let area = device.area(None, None).unwrap();
         let method = Method::named("zero").unwrap();
@@ -336,12 +385,12 @@ mod tests {
             let disk = SimDisk::new(vec![1; 1 << 20], 512, 4096, 1, Faults::default());
             Ok(Box::new(Stuck { disk, call, gate }) as Box<dyn Disk>)
         });
-        FleetJob { open, plan, resume: None, keep: Box::new(|_| {}), bus: None }
+        WipeJob { open, plan, resume: None, keep: Box::new(|_| {}) }
     }
 
     /// Runs the jobs on a clock that moves by `step` whenever no job is at work; says how far it moved.
     fn run_stuck(
-        jobs: Vec<FleetJob>,
+        jobs: Vec<WipeJob>,
         parallel: Parallel,
         gate: &Gate,
         stop: &Stop,
@@ -350,6 +399,7 @@ mod tests {
     ) -> (Vec<Result<JobReport>>, Duration) {
         let clock = SimClock::default();
         let start = clock.now();
+        let jobs = jobs.into_iter().map(|job| job.on_bus(None)).collect();
         let results = run_on(&clock, jobs, parallel, &Settings::default(), stop, |event| match event {
             Some((job, event)) => watch(job, event),
             None if gate.at_work.load(Ordering::Relaxed) == 0 => clock.advance(step),

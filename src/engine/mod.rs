@@ -7,7 +7,6 @@ pub mod event;
 mod fingerprints;
 pub mod fleet;
 pub mod job;
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "its command is the next step"))]
 pub mod purge;
 mod recheck;
 pub mod sampling;

@@ -44,6 +44,8 @@ impl JobStatus {
                 self.done_before += self.done;
                 (self.step, self.steps, self.bytes, self.done) = (step + 1, *steps, *bytes, 0);
                 self.step_name.clone_from(step_name);
+                // Of a purge the steps are known when they begin.
+                self.total = self.total.max(self.done_before + bytes);
             }
             Event::Progress { bytes, .. } => self.done = *bytes,
             Event::Unusable { at, .. } => self.unusable += at.len(),

@@ -7,6 +7,7 @@
 //! | what | reported as late | given up | why |
 //! |---|---|---|---|
 //! | an I/O in flight, or a call | after `io_timeout` | after `give_up_after` | a drive's own recovery takes minutes |
+//! | a command with a timeout of its own | after `io_timeout` | after that, if it is longer | a drive formats for hours |
 //! | an I/O, once a signal asked for an end | | at the age of `STOP_IO_MAX`, or `io_timeout` if shorter | leaves time for the flush behind it |
 //! | a call, once a signal asked for an end | | `STOP_MAX`, or `io_timeout` if shorter, after both the signal and its start | a flush may take long, and is worth a wait |
 //! | any call, once a signal asked for an end | | `STOP_MAX` after the signal | supervisors kill a process that takes longer |
@@ -51,11 +52,17 @@ impl Watchdog {
     }
 
     /// Whether a call of this age is given up; `stopping` is how long ago a signal asked for an end.
-    fn gives_up_call(&self, age: Duration, stopping: Option<Duration>, has_result: bool) -> bool {
+    fn gives_up_call(
+        &self,
+        call: &BlockingCall,
+        age: Duration,
+        stopping: Option<Duration>,
+        has_result: bool,
+    ) -> bool {
         let stopped = stopping.is_some_and(|stopping| {
             stopping >= STOP_MAX || stopping.min(age) >= STOP_MAX.min(self.io_timeout)
         });
-        stopped || (has_result && age >= STOP_MAX) || age >= self.give_up_after
+        stopped || (has_result && age >= STOP_MAX) || age >= self.give_up_after.max(call.timeout)
     }
 }
 
@@ -83,6 +90,8 @@ pub struct BlockingCall {
     pub number: u64,
     pub operation: &'static str,
     pub at: Extent,
+    /// Of the operation itself, 0 for one that has none.
+    timeout: Duration,
 }
 
 /// The call that a job's thread is in, for other threads to see.
@@ -97,9 +106,20 @@ struct CallState {
 
 impl CallMonitor {
     pub fn within<T>(&self, operation: &'static str, at: Extent, call: impl FnOnce() -> T) -> T {
+        self.within_timeout(operation, at, Duration::ZERO, call)
+    }
+
+    /// The same, of an operation for which the kernel waits as long as this.
+    pub fn within_timeout<T>(
+        &self,
+        operation: &'static str,
+        at: Extent,
+        timeout: Duration,
+        call: impl FnOnce() -> T,
+    ) -> T {
         self.with(|state| {
             state.count += 1;
-            state.current = Some(BlockingCall { number: state.count, operation, at });
+            state.current = Some(BlockingCall { number: state.count, operation, at, timeout });
         });
         let result = call();
         self.with(|state| state.current = None);
@@ -150,7 +170,7 @@ impl CallWatch {
         let late = self.watchdog.is_newly_late(&mut pending, now);
         self.pending = Some((call.number, pending));
         let age = pending.age(now);
-        if self.watchdog.gives_up_call(age, stopping, has_result) {
+        if self.watchdog.gives_up_call(&call, age, stopping, has_result) {
             return Some((call, age, Stall::GivenUp));
         }
         late.then_some((call, age, Stall::Late))
@@ -232,20 +252,36 @@ mod tests {
 
     #[test]
     fn a_call_is_given_up_at_the_limit_or_sooner_after_a_signal_or_a_result() {
+        let call = |timeout| BlockingCall { number: 0, operation: "flush", at: Extent::new(0, 1), timeout };
         let long = 100 * SECOND;
         let watchdog_60 = watchdog(60 * SECOND);
-        assert!(watchdog_60.gives_up_call(1800 * SECOND, None, false));
-        assert!(!watchdog_60.gives_up_call(1800 * SECOND - BEFORE, None, false));
+        assert!(watchdog_60.gives_up_call(&call(Duration::ZERO), 1800 * SECOND, None, false));
+        assert!(!watchdog_60.gives_up_call(&call(Duration::ZERO), 1800 * SECOND - BEFORE, None, false));
         // Its own time counts from the signal; the time of all calls together does too.
-        assert!(watchdog_60.gives_up_call(long, Some(STOP_MAX), false));
-        assert!(watchdog_60.gives_up_call(BEFORE, Some(STOP_MAX), false));
-        assert!(!watchdog_60.gives_up_call(long, Some(STOP_MAX - BEFORE), false));
+        assert!(watchdog_60.gives_up_call(&call(Duration::ZERO), long, Some(STOP_MAX), false));
+        assert!(watchdog_60.gives_up_call(&call(Duration::ZERO), BEFORE, Some(STOP_MAX), false));
+        assert!(!watchdog_60.gives_up_call(&call(Duration::ZERO), long, Some(STOP_MAX - BEFORE), false));
         let watchdog_2 = watchdog(2 * SECOND);
-        assert!(watchdog_2.gives_up_call(2 * SECOND, Some(2 * SECOND), false));
-        assert!(!watchdog_2.gives_up_call(2 * SECOND - BEFORE, Some(3 * SECOND), false));
-        assert!(!watchdog_2.gives_up_call(3 * SECOND, Some(2 * SECOND - BEFORE), false));
-        assert!(watchdog_60.gives_up_call(STOP_MAX, None, true));
-        assert!(!watchdog_60.gives_up_call(STOP_MAX - BEFORE, None, true));
+        assert!(watchdog_2.gives_up_call(&call(Duration::ZERO), 2 * SECOND, Some(2 * SECOND), false));
+        assert!(!watchdog_2.gives_up_call(
+            &call(Duration::ZERO),
+            2 * SECOND - BEFORE,
+            Some(3 * SECOND),
+            false
+        ));
+        assert!(!watchdog_2.gives_up_call(
+            &call(Duration::ZERO),
+            3 * SECOND,
+            Some(2 * SECOND - BEFORE),
+            false
+        ));
+        assert!(watchdog_60.gives_up_call(&call(Duration::ZERO), STOP_MAX, None, true));
+        assert!(!watchdog_60.gives_up_call(&call(Duration::ZERO), STOP_MAX - BEFORE, None, true));
+        // A format takes hours, and ends as soon as a signal asks for it all the same.
+        let format = call(7200 * SECOND);
+        assert!(!watchdog_60.gives_up_call(&format, 7200 * SECOND - BEFORE, None, false));
+        assert!(watchdog_60.gives_up_call(&format, 7200 * SECOND, None, false));
+        assert!(watchdog_60.gives_up_call(&format, long, Some(STOP_MAX), false));
     }
 
     #[test]

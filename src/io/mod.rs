@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 pub mod buffer;
 pub mod clock;
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the command of a purge is the next step"))]
 pub mod passthrough;
 pub mod sim;
 mod sync;

@@ -1,6 +1,7 @@
-//! What a journal holds of one wipe, and when another process may trust it.
+//! What a journal holds of one wipe or purge, and when another process may trust it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,18 +9,21 @@ use serde::{Deserialize, Serialize};
 use super::JournalSubject;
 use super::key::SealKey;
 use crate::device::identity::{DeviceKind, Identity};
+use crate::device::purge_scope::{PurgeScope, Reach, SubsystemKey};
 use crate::device::{Tree, WriteCounter};
 use crate::digest::sha256;
 use crate::engine::job::{Checkpoint, JobProcess};
+use crate::engine::purge::job::PurgeCheckpoint;
+use crate::engine::purge::report::PurgeReport;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{PURGE, Plan, PurgePolicy};
 use crate::printable::printable_path;
 use crate::verdict::Verdict;
 
 /// The fields of another version may mean something else.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
-/// The content of a journal: one wipe of one disk.
+/// The content of a journal: one wipe of one disk, or one purge of one drive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -28,18 +32,45 @@ pub struct Entry {
     pub(super) disk: BTreeMap<String, String>,
     /// The path that the disk had.
     pub device: String,
-    /// The outline of the work: the command that resumes it has to ask for the same.
-    outline: Vec<String>,
-    pub(super) plan: Plan,
     pub begun: Timestamp,
     pub written: Timestamp,
-    /// The circumstances when `progress` was written.
-    pub(super) closed: DiskState,
     /// The process that made this progress.
     pub(super) process: JobProcess,
-    pub(super) progress: Checkpoint,
     /// `None` while the job runs, and where it was killed.
     pub verdict: Option<Verdict>,
+    pub(super) work: Work,
+}
+
+/// What is done to it, and how far that is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Work {
+    Wipe(Box<WipeWork>),
+    Purge(Box<PurgeWork>),
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WipeWork {
+    /// The outline of the work: the command that resumes it has to ask for the same.
+    outline: Vec<String>,
+    pub plan: Plan,
+    /// The circumstances when `progress` was written.
+    pub closed: DiskState,
+    pub progress: Checkpoint,
+}
+
+/// A purge: of all that its commands reach.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeWork {
+    pub scope: PurgeScope,
+    pub reach: Reach,
+    pub policy: PurgePolicy,
+    /// `None` until a command is about to be sent, and once nothing is left to resume.
+    pub checkpoint: Option<PurgeCheckpoint>,
+    /// `None` until it has ended.
+    pub report: Option<PurgeReport>,
 }
 
 /// Where all of these are known and unchanged, no process has written to the disk in between.
@@ -97,6 +128,18 @@ fn name(disk: &BTreeMap<String, String>) -> String {
     sha256(format!("{disk:?}").as_bytes())[..32].to_string()
 }
 
+fn marks_of_drive(key: &SubsystemKey) -> BTreeMap<String, String> {
+    let SubsystemKey { nqn, model, serial } = key;
+    let marks = [("nqn", nqn.as_ref()), ("drive model", Some(model)), ("drive serial", Some(serial))];
+    let known = marks.into_iter().filter_map(|(name, mark)| Some((name.to_string(), mark?.clone())));
+    known.collect()
+}
+
+/// As [`Entry::name`], of a drive that may have no journal yet.
+pub(super) fn name_of_drive(key: &SubsystemKey) -> String {
+    name(&marks_of_drive(key))
+}
+
 /// As [`Entry::name`], of a disk that may have no journal yet.
 pub(super) fn name_of(identity: &Identity) -> Option<String> {
     identity.enduring().map(|marks| name(&owned(marks)))
@@ -111,15 +154,71 @@ impl Entry {
             efface_journal: VERSION,
             disk: owned(marks),
             device: printable_path(subject.device),
-            outline: subject.outline.clone(),
-            plan: plan.clone(),
             begun: Timestamp::now(),
             written: Timestamp::now(),
-            closed: DiskState::now(subject.identity, subject.counter.as_ref()),
             process: this_process(),
-            progress: Checkpoint::default(),
             verdict: None,
+            work: Work::Wipe(Box::new(WipeWork {
+                outline: subject.outline.clone(),
+                plan: plan.clone(),
+                closed: DiskState::now(subject.identity, subject.counter.as_ref()),
+                progress: Checkpoint::default(),
+            })),
         })
+    }
+
+    /// A purge that has sent nothing yet, of a drive with this key.
+    pub(super) fn begin_purge(device: &Path, key: &SubsystemKey, work: PurgeWork) -> Entry {
+        Entry {
+            efface_journal: VERSION,
+            disk: marks_of_drive(key),
+            device: printable_path(device),
+            begun: Timestamp::now(),
+            written: Timestamp::now(),
+            process: this_process(),
+            verdict: None,
+            work: Work::Purge(Box::new(work)),
+        }
+    }
+
+    /// What is recorded as the method of the work.
+    pub fn method(&self) -> &str {
+        match &self.work {
+            Work::Wipe(wipe) => &wipe.plan.method,
+            Work::Purge(_) => PURGE,
+        }
+    }
+
+    /// The wipe; `None` of a purge.
+    pub(super) fn wipe(&self) -> Option<&WipeWork> {
+        match &self.work {
+            Work::Wipe(wipe) => Some(wipe),
+            Work::Purge(_) => None,
+        }
+    }
+
+    /// As [`Entry::wipe`].
+    pub(super) fn wipe_mut(&mut self) -> Option<&mut WipeWork> {
+        match &mut self.work {
+            Work::Wipe(wipe) => Some(wipe),
+            Work::Purge(_) => None,
+        }
+    }
+
+    /// The purge; `None` of a wipe.
+    pub(super) fn purge(&self) -> Option<&PurgeWork> {
+        match &self.work {
+            Work::Purge(purge) => Some(purge),
+            Work::Wipe(_) => None,
+        }
+    }
+
+    /// As [`Entry::purge`].
+    pub(super) fn purge_mut(&mut self) -> Option<&mut PurgeWork> {
+        match &mut self.work {
+            Work::Purge(purge) => Some(purge),
+            Work::Wipe(_) => None,
+        }
     }
 
     /// What the files of the disk are called, without their extensions.
@@ -129,7 +228,17 @@ impl Entry {
 
     /// Whether another process may resume it.
     pub fn is_resumable(&self) -> bool {
-        matches!(self.verdict, None | Some(Verdict::Failed | Verdict::Interrupted | Verdict::Terminated))
+        let unended =
+            matches!(self.verdict, None | Some(Verdict::Failed | Verdict::Interrupted | Verdict::Terminated));
+        unended && self.purge().is_none_or(|purge| purge.checkpoint.is_some())
+    }
+
+    /// Nothing of it is resumed any more.
+    pub(super) fn forget_progress(&mut self) {
+        match &mut self.work {
+            Work::Wipe(wipe) => wipe.progress = Checkpoint::default(),
+            Work::Purge(purge) => purge.checkpoint = None,
+        }
     }
 
     /// The same wipe, which goes on under this path.
@@ -139,9 +248,16 @@ impl Entry {
 
     /// `step 2 of 4, overwrite random, to byte 4294967296`
     pub fn describe(&self) -> String {
-        let steps = self.plan.steps.len();
-        let done = self.progress.steps.len();
-        match &self.progress.running {
+        let wipe = match &self.work {
+            Work::Wipe(wipe) => wipe,
+            Work::Purge(purge) => {
+                let sent = purge.checkpoint.as_ref().map(|checkpoint| checkpoint.report.rung);
+                return sent.map_or("nothing was sent".into(), |rung| format!("{rung} was sent"));
+            }
+        };
+        let steps = wipe.plan.steps.len();
+        let done = wipe.progress.steps.len();
+        match &wipe.progress.running {
             Some(running) => {
                 let upto = running.covered.extents.iter().last().map_or(0, |last| last.end);
                 format!("step {} of {steps}, {}, to byte {upto}", done + 1, running.step)
@@ -174,11 +290,14 @@ impl Entry {
 
     /// Refuses to resume an earlier wipe of other work.
     pub(super) fn refuse_other_work(&self, earlier: &Entry) -> Result<()> {
-        if earlier.outline == self.outline && earlier.plan.area == self.plan.area {
+        let work = |entry: &Entry| {
+            entry.wipe().map(|wipe| format!("bytes {}: {}", wipe.plan.area, wipe.outline.join("; ")))
+        };
+        let (earlier, own) = (work(earlier).unwrap_or_default(), work(self).unwrap_or_default());
+        if earlier == own {
             return Ok(());
         }
-        let work = |entry: &Entry| format!("bytes {}: {}", entry.plan.area, entry.outline.join("; "));
-        let what = format!("what is to be resumed is other work: {}; not {}", work(earlier), work(self));
+        let what = format!("what is to be resumed is other work: {earlier}; not {own}");
         Err(Error::refused(what)
             .with_remedy("give the options of the earlier command, or start over without --resume"))
     }
@@ -246,8 +365,8 @@ mod tests {
         let (name, json) = (entry.name(), serde_json::to_string(&entry).unwrap());
         let read = |json: &str| Entry::unseal(&format!("{}\n{json}", key.seal(json.as_bytes())), &name, &key);
         assert!(read(&json).is_ok() && entry.seal(&key).unwrap().ends_with(&json));
-        let error = read(&json.replace("\"efface_journal\":3", "\"efface_journal\":4")).unwrap_err();
-        assert!(error.contains("version 4"), "{error}");
+        let error = read(&json.replace("\"efface_journal\":4", "\"efface_journal\":5")).unwrap_err();
+        assert!(error.contains("version 5"), "{error}");
         let error = read(&json.replace("Z1", "Z2")).unwrap_err();
         assert!(error.contains("another disk's"), "{error}");
         let hash = sha256(json.as_bytes());

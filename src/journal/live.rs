@@ -172,7 +172,7 @@ impl Summary {
         Summary {
             device: entry.device.clone(),
             disk: entry.disk.clone(),
-            method: entry.plan.method.clone(),
+            method: entry.method().into(),
             progress: entry.is_resumable().then(|| entry.describe()),
             begun: entry.begun,
             written: entry.written,

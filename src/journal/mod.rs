@@ -8,6 +8,7 @@
 mod entry;
 mod key;
 mod live;
+mod purge;
 mod store;
 
 use std::path::Path;
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-pub use self::entry::Entry;
 use self::entry::{DiskState, this_process};
+pub use self::entry::{Entry, PurgeWork};
 pub use self::live::{ListedJob, LiveStatus, Summary};
+pub use self::purge::{LockedDrive, SavePurge};
 pub use self::store::JournalStore;
 use self::store::{Running, StoredEntry};
 use crate::device::identity::Identity;
@@ -47,7 +49,8 @@ struct OpenJournal {
     folder: JournalStore,
     name: String,
     entry: Entry,
-    identity: Identity,
+    /// `None` of a drive.
+    identity: Option<Identity>,
     counter: Option<WriteCounter>,
     /// `None` once the job has ended.
     running: Option<Running>,
@@ -98,22 +101,25 @@ impl Journals {
         let earlier = self.earlier(&fresh, &name, resume)?;
         let Some(running) = running else { return Ok(None) };
         // Until the job has read the disk, the circumstances are those that the earlier process wrote.
-        let resume = earlier.as_ref().map(|earlier| Resume {
-            progress: earlier.progress.clone(),
-            trusted: earlier.closed.prove_unwritten_until(&fresh.closed),
-            earlier: earlier.process.clone(),
-            now: this_process(),
+        let resume = earlier.as_ref().zip(fresh.wipe()).and_then(|(earlier, fresh)| {
+            let work = earlier.wipe()?;
+            Some(Resume {
+                progress: work.progress.clone(),
+                trusted: work.closed.prove_unwritten_until(&fresh.closed),
+                earlier: earlier.process.clone(),
+                now: this_process(),
+            })
         });
         let entry = match earlier {
             Some(earlier) => earlier.resumed_at(fresh.device),
             None => fresh,
         };
-        let plan = entry.plan.clone();
+        let plan = entry.wipe().map_or_else(|| plan.clone(), |wipe| wipe.plan.clone());
         let mut open = OpenJournal {
             folder: self.folder.clone(),
             name,
             entry,
-            identity: subject.identity.clone(),
+            identity: Some(subject.identity.clone()),
             counter: subject.counter,
             running: Some(running),
             broken: false,
@@ -195,8 +201,7 @@ impl Journal {
         let journal = self.clone();
         Box::new(move |progress| {
             let mut open = journal.open();
-            open.entry.progress = progress.clone();
-            open.write();
+            open.write(progress);
         })
     }
 
@@ -212,7 +217,7 @@ impl Journal {
         open.entry.verdict = Some(verdict);
         let resumable = open.entry.is_resumable();
         if !resumable {
-            open.entry.progress = Checkpoint::default();
+            open.entry.forget_progress();
         }
         open.restore_entry();
         open.running = None;
@@ -222,8 +227,11 @@ impl Journal {
 
 impl OpenJournal {
     /// Behind the flush, and before anything is written to the disk again.
-    fn write(&mut self) {
-        self.entry.closed = DiskState::now(&self.identity, self.counter.as_ref());
+    fn write(&mut self, progress: &Checkpoint) {
+        let closed = self.identity.as_ref().map(|disk| DiskState::now(disk, self.counter.as_ref()));
+        if let Some((work, closed)) = self.entry.wipe_mut().zip(closed) {
+            (work.closed, work.progress) = (closed, progress.clone());
+        }
         self.entry.process = this_process();
         self.restore_entry();
     }

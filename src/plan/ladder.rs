@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
+/// What is recorded as the method of a purge.
+pub const PURGE: &str = "purge";
+
 /// One way to erase all of a drive.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +41,28 @@ pub enum Grade {
 }
 
 impl Rung {
+    /// The best first.
+    pub const ALL: [Rung; 6] = [
+        Rung::SanitizeBlock,
+        Rung::SanitizeCrypto,
+        Rung::SanitizeOverwrite,
+        Rung::FormatCrypto,
+        Rung::FormatUserData,
+        Rung::HostOverwrite,
+    ];
+
+    /// As in options and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::SanitizeBlock => "sanitize-block",
+            Rung::SanitizeCrypto => "sanitize-crypto",
+            Rung::SanitizeOverwrite => "sanitize-overwrite",
+            Rung::FormatCrypto => "format-crypto",
+            Rung::FormatUserData => "format-user-data",
+            Rung::HostOverwrite => "host-overwrite",
+        }
+    }
+
     /// What it is worth.
     pub fn grade(self) -> Grade {
         match self {
@@ -61,14 +86,7 @@ impl Rung {
 
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Rung::SanitizeBlock => "sanitize-block",
-            Rung::SanitizeCrypto => "sanitize-crypto",
-            Rung::SanitizeOverwrite => "sanitize-overwrite",
-            Rung::FormatCrypto => "format-crypto",
-            Rung::FormatUserData => "format-user-data",
-            Rung::HostOverwrite => "host-overwrite",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -181,7 +199,8 @@ impl fmt::Display for WhyNot {
 }
 
 /// What is tried as a whole: the next one only if the drive refused this one before it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Attempt {
     /// One rung.
     Single(Rung),
@@ -200,7 +219,7 @@ impl Attempt {
 }
 
 /// Every rung of a drive: those that are tried, and the others.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Ladder {
     /// The best first.
     pub attempts: Vec<Attempt>,

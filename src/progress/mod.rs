@@ -185,9 +185,15 @@ impl Report {
         if self.text && matches!(verdict, Verdict::Interrupted | Verdict::Terminated) {
             for device in resumable {
                 let device = printable(&device.to_string_lossy());
-                stderr_line(format_args!(
-                    "efface: go on with: efface wipe {device} --resume, and the other options"
-                ));
+                let purged = records.iter().any(|record| record.device == device && record.purge.is_some());
+                let command = if purged {
+                    format!(
+                        "the drive goes on alone; see what came of it with: efface purge {device} --resume"
+                    )
+                } else {
+                    format!("go on with: efface wipe {device} --resume, and the other options")
+                };
+                stderr_line(format_args!("efface: {command}"));
             }
         }
         self.lines.iter().for_each(|lines| lines.end(until));

@@ -180,6 +180,7 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     let sentences = part
         .into_iter()
         .chain(of_device(identity))
+        .chain(of_name(identity))
         .chain(of_forced(findings))
         .chain(of_steps(plan, direct || !findings.indirect.is_empty()))
         .chain([ALWAYS]);
@@ -219,10 +220,6 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
             "Areas that the drive hides from the host (HPA, DCO, AMA) were not searched for and are unchanged.",
         ),
         (
-            !identity.has_name(),
-            "It has no serial number, WWN or UUID: this record fits any device of the same size and content.",
-        ),
-        (
             !kind(&[DeviceKind::Loop, DeviceKind::Image]) && identity.rotational == Some(false),
             "Flash: the host cannot address the drive's spare cells.",
         ),
@@ -233,8 +230,15 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
     ])
 }
 
+/// Of a device that cannot be distinguished from others.
+pub fn of_name(identity: &Identity) -> impl Iterator<Item = &'static str> {
+    const NO_NAME: &str =
+        "It has no serial number, WWN or UUID: this record fits any device of the same size and content.";
+    (!identity.has_name()).then_some(NO_NAME).into_iter()
+}
+
 /// Limitations that follow from overridden refusals.
-fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
+pub fn of_forced(findings: &Findings) -> impl Iterator<Item = &'static str> {
     let forced = |force| findings.forced.iter().any(|refusal| refusal.force == Some(force));
     applicable([
         (forced(Force::SharedFs), "Other hosts may have written to it at the same time."),
@@ -308,7 +312,7 @@ fn of_layers(layers: &[Layer]) -> impl Iterator<Item = String> {
 }
 
 /// Limitations where a process, namespace or cache could not be examined.
-fn of_unseen(findings: &Findings) -> impl Iterator<Item = String> {
+pub fn of_unseen(findings: &Findings) -> impl Iterator<Item = String> {
     let unseen =
         findings.unseen.iter().map(|what| format!("Not all possible users could be examined: {what}."));
     let indirect = findings.indirect.iter().map(|what| {
@@ -442,6 +446,8 @@ pub fn measured(job: &JobReport, foreign_writes_bytes: Option<u64>) -> Vec<Strin
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Category {
+    /// The drive erased itself, spare blocks as it reports it.
+    Purge,
     /// All user-addressable blocks are overwritten, the most that a write by the host can reach.
     Clear,
     /// A part of them: as requested, or since some blocks cannot be written.
@@ -478,6 +484,7 @@ impl Category {
     /// For people.
     pub fn word(self) -> &'static str {
         match self {
+            Category::Purge => "purge",
             Category::Clear => "clear",
             Category::Partial => "partial",
             Category::None => "none",
@@ -487,6 +494,7 @@ impl Category {
     /// For people, of a plan that was not carried out yet.
     pub fn describe(self) -> &'static str {
         match self {
+            Category::Purge => "purge (NIST SP 800-88 Rev. 2), if the drive does it",
             Category::Clear => "clear (NIST SP 800-88 Rev. 2), if every pass succeeds",
             Category::Partial => "partial: a part of the media, if every pass succeeds",
             Category::None => "none of the NIST SP 800-88 categories for the underlying media",

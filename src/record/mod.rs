@@ -10,6 +10,7 @@ pub mod destination;
 pub mod details;
 pub mod evidence;
 pub mod ledger;
+pub mod purge;
 pub mod sign;
 mod version_2;
 
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use self::claim::{Category, changed_layers, claim, copies, limitations, measured, pool};
 use self::details::Details;
+use self::purge::PurgeRecord;
 use crate::device::Findings;
 use crate::device::identity::{DeviceKind, Identity};
 use crate::device::{Layer, Proof, Thin, Tree, WriteCounter, layers_since};
@@ -37,9 +39,11 @@ use crate::printable::{printable, printable_path};
 use crate::verdict::Verdict;
 
 /// The version of the form: a field that is added, or changes its meaning, raises it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The oldest version that can be read: fields added since are optional.
 pub const VERSION_MIN: u32 = 2;
+/// Since this version the sentences follow the rules of today.
+const RULES_SINCE: u32 = 3;
 
 /// The device of a job.
 pub struct Subject {
@@ -100,6 +104,9 @@ pub struct Record {
     pub findings: Option<Findings>,
     /// `None` where no job was started, or it was given up while it hung in the kernel.
     pub job: Option<JobReport>,
+    /// What the drive did itself, in place of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge: Option<PurgeRecord>,
     /// Bytes that the device's counter saw written during the job beyond the job's own writes; `None` if
     /// not known: writes can bypass the counter, or failed writes make it uncertain.
     pub foreign_writes_bytes: Option<u64>,
@@ -273,6 +280,26 @@ impl Record {
         .concluded()
     }
 
+    /// The record of a purge, however it ended.
+    pub fn of_purge(
+        assignment: &Assignment,
+        subject: Subject,
+        started: Timestamp,
+        purge: PurgeRecord,
+    ) -> Record {
+        let Subject { device, identity, findings, .. } = subject;
+        let error = purge.report.error.as_ref();
+        Record {
+            verdict: purge.report.verdict,
+            error: error.map(|error| printable(&format!("{}: {error}", printable_path(&device)))),
+            identity: Some(identity),
+            findings: Some(findings),
+            purge: Some(purge),
+            ..Record::empty(assignment, &device, started)
+        }
+        .concluded()
+    }
+
     /// The record of a job that never started or crashed, with what is known about its device.
     pub fn of_error(
         assignment: &Assignment,
@@ -307,6 +334,7 @@ impl Record {
             identity: None,
             findings: None,
             job: None,
+            purge: None,
             foreign_writes_bytes: None,
             thin_after: None,
             layers_after: None,
@@ -328,6 +356,16 @@ impl Record {
 
     fn conclusions(&self) -> Conclusions {
         let exit_code = self.verdict.exit_code();
+        if let (Some(purge), Some(identity), Some(findings)) = (&self.purge, &self.identity, &self.findings) {
+            return Conclusions {
+                exit_code,
+                claim: purge.claim(),
+                limitations: purge.limitations(identity, findings),
+                copies: Vec::new(),
+                asked: Some(purge.asked()),
+                achieved: purge.achieved(),
+            };
+        }
         let (Some(job), Some(identity), Some(findings)) = (&self.job, &self.identity, &self.findings) else {
             let written = matches!(self.verdict, Verdict::Failed);
             let claim = if written { "Nothing is claimed for this device." } else { "Nothing was written." };
@@ -361,7 +399,7 @@ impl Record {
 
     /// What cannot be recomputed: the sentences of earlier versions follow earlier rules.
     pub fn unchecked(&self) -> Option<String> {
-        (self.efface_record < VERSION).then(|| {
+        (self.efface_record < RULES_SINCE).then(|| {
             format!(
                 "A record of version {}: its numbers and its verdict were recomputed; its sentences and categories \
                  are those of efface {}, which wrote it.",
@@ -384,6 +422,9 @@ impl Record {
         if identity.is_some_and(|identity| identity.size_bytes > SIZE_MAX) {
             return Err("its device is larger than any".into());
         }
+        if self.job.is_some() && self.purge.is_some() {
+            return Err("it has a job and a purge".into());
+        }
         if let Some(job) = &self.job {
             job.check()?;
             if identity.is_some_and(|identity| !fits(identity, &job.geometry)) {
@@ -392,6 +433,12 @@ impl Record {
             let findings = self.findings.as_ref().ok_or("it has a job and no findings")?;
             if verdict(job, findings) != self.verdict {
                 return Err("its verdict is not that of its job".into());
+            }
+        } else if let Some(purge) = &self.purge {
+            let identity = identity.ok_or("it has a purge and no device")?;
+            purge.check(identity)?;
+            if purge.report.verdict != self.verdict {
+                return Err("its verdict is not that of its purge".into());
             }
         } else if self.verdict.exit_code() == 0 {
             return Err("it claims success without a job".into());

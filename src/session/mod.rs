@@ -6,25 +6,31 @@
 mod order;
 pub mod outline;
 pub mod plan_file;
+pub mod purge;
 mod slots;
 pub mod targets;
 mod wipe;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 pub use order::{Order, Passes};
+pub use purge::{Purge, PurgeQuestion};
 pub use wipe::{Slots, Targets, Wipe};
+
+use self::purge::PurgeJob;
 
 use crate::device::Findings;
 use crate::device::WriteCounter;
 use crate::device::guard::Claim;
 use crate::device::identity::Identity;
+use crate::device::purge_scope::{PurgeScope, Reach};
 use crate::engine::event::Event;
-use crate::engine::fleet::{self, FleetJob, OpenDisk, Parallel};
-use crate::engine::job::Resume;
+use crate::engine::fleet::{self, FleetJob, OpenDisk, Parallel, WipeJob};
+use crate::engine::job::{JobReport, Resume};
+use crate::engine::purge::report::PurgeReport;
 use crate::engine::status::JobStatus;
 use crate::engine::{Settings, Stop};
 use crate::error::{Error, Result};
@@ -33,6 +39,7 @@ use crate::parallel;
 use crate::plan::Plan;
 use crate::printable::printable_path;
 use crate::record::evidence::Evidence;
+use crate::record::purge::PurgeRecord;
 use crate::record::{Assignment, Record, Subject, Tool};
 use crate::verdict::Verdict;
 
@@ -56,6 +63,17 @@ pub trait Observer {
     fn confirm(&mut self, _question: &Question) -> Result<()> {
         Ok(())
     }
+
+    /// Confirms one claimed drive, before anything is written and any command is sent that erases.
+    ///
+    /// # Errors
+    /// As [`Observer::confirm`].
+    fn confirm_purge(&mut self, _question: &PurgeQuestion) -> Result<()> {
+        Ok(())
+    }
+
+    /// Another process purges this drive, and is waited for.
+    fn awaits(&mut self, _device: &Path) {}
 
     /// All devices are claimed and confirmed: from here on this stop ends the session.
     fn begin(&mut self) -> Stop {
@@ -97,14 +115,30 @@ impl Outcome {
     }
 }
 
-/// A job to run: the device, how to open it, and the plan.
+/// A job to run: the device, and what is done to it.
 pub struct SessionJob {
-    pub subject: Subject,
-    pub open: OpenDisk,
-    pub plan: Plan,
-    pub bus: Option<String>,
-    pub journal: Option<Journal>,
-    pub resume: Option<Resume>,
+    subject: Subject,
+    work: Work,
+    bus: Option<String>,
+    journal: Option<Journal>,
+}
+
+/// What is done to a device.
+enum Work {
+    Plan { open: OpenDisk, plan: Box<Plan>, resume: Option<Box<Resume>> },
+    Purge(Box<PurgeJob>),
+}
+
+/// What it came to.
+pub enum Report {
+    Job(Box<JobReport>),
+    Purge(Box<PurgeReport>),
+}
+
+impl From<JobReport> for Report {
+    fn from(report: JobReport) -> Report {
+        Report::Job(Box::new(report))
+    }
 }
 
 impl SessionJob {
@@ -113,27 +147,29 @@ impl SessionJob {
         let (identity, findings) = (claim.identity().clone(), claim.findings().clone());
         let subject = Subject { device, identity, findings, counter: claim.counter() };
         let (depth, bus) = (settings.depth_max(), claim.bus());
-        SessionJob {
-            subject,
-            open: Box::new(move || claim.open(depth)),
-            plan,
-            bus,
-            journal: None,
-            resume: None,
-        }
+        let open: OpenDisk = Box::new(move || claim.open(depth));
+        SessionJob { bus, ..SessionJob::new(subject, open, plan) }
+    }
+
+    /// Carries out a plan on a device.
+    pub fn new(subject: Subject, open: OpenDisk, plan: Plan) -> SessionJob {
+        let work = Work::Plan { open, plan: Box::new(plan), resume: None };
+        SessionJob { subject, work, bus: None, journal: None }
     }
 
     /// With a journal, and the checkpoint of an earlier process if `resume`.
     fn journaled(self, journals: &Journals, outline: Vec<String>, resume: bool) -> Result<SessionJob> {
         let Subject { device, identity, counter, .. } = &self.subject;
         let subject = journal::JournalSubject { device, identity, counter: counter.clone(), outline };
-        let begun = journals.begin(subject, &self.plan, resume).map_err(|error| error.on(device))?;
-        Ok(match begun {
+        let Work::Plan { open, plan, .. } = self.work else { return Ok(self) };
+        let begun = journals.begin(subject, &plan, resume).map_err(|error| error.on(device))?;
+        let (plan, resume, journal) = match begun {
             Some(StartedJournal { journal, plan, resume }) => {
-                SessionJob { plan, resume, journal: Some(journal), ..self }
+                (Box::new(plan), resume.map(Box::new), Some(journal))
             }
-            None => self,
-        })
+            None => (plan, None, None),
+        };
+        Ok(SessionJob { work: Work::Plan { open, plan, resume }, journal, ..self })
     }
 
     /// The record of a job that was not started.
@@ -143,12 +179,60 @@ impl SessionJob {
         (device, record)
     }
 
-    fn work(self) -> (Subject, Option<Journal>, FleetJob) {
-        let SessionJob { subject, open, plan, bus, journal, resume } = self;
-        let keep = journal
-            .as_ref()
-            .map_or_else(|| Box::new(|_: &_| {}) as fleet::SaveCheckpoint, Journal::checkpoint_writer);
-        (subject, journal, FleetJob { open, plan, resume, keep, bus })
+    fn start(self) -> (StartedJob, FleetJob<Report>) {
+        let SessionJob { subject, work, bus, journal } = self;
+        let (job, reach) = match work {
+            Work::Plan { open, plan, resume } => {
+                let none = || Box::new(|_: &_| {}) as fleet::SaveCheckpoint;
+                let keep = journal.as_ref().map_or_else(none, Journal::checkpoint_writer);
+                (WipeJob { open, plan: *plan, resume: resume.map(|resume| *resume), keep }.on_bus(bus), None)
+            }
+            Work::Purge(purge) => {
+                let reached = (purge.scope.clone(), purge.reach);
+                (purge.on_bus(bus), Some(reached))
+            }
+        };
+        let before = counted(&subject);
+        (StartedJob { subject, before, journal, reached: reach }, job)
+    }
+}
+
+/// A job that the fleet has.
+struct StartedJob {
+    subject: Subject,
+    /// What its counter said.
+    before: Option<u64>,
+    journal: Option<Journal>,
+    /// Of a purge.
+    reached: Option<(PurgeScope, Reach)>,
+}
+
+impl StartedJob {
+    /// The record of what it came to, and whether it can be resumed.
+    fn end(
+        self,
+        result: Result<Report>,
+        assignment: &Assignment,
+        (started, ended): (Timestamp, Instant),
+    ) -> (PathBuf, Record, bool) {
+        let StartedJob { subject, before, journal, reached } = self;
+        let device = subject.device.clone();
+        let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
+        let record = match (result, reached) {
+            (Ok(Report::Job(job)), _) => Record::of_job(assignment, subject, started, *job, written, ended),
+            (Ok(Report::Purge(report)), Some((scope, reach))) => {
+                journal.iter().for_each(|journal| journal.keep_report(&report));
+                let purge = PurgeRecord { scope, reach, report: *report, taken_from: None };
+                Record::of_purge(assignment, subject, started, purge)
+            }
+            (Ok(Report::Purge(_)), None) => unreachable!("a purge has a scope"),
+            (Err(error), _) => {
+                let known = (Some(subject.identity), Some(subject.findings));
+                Record::of_error(assignment, &device, known, started, error)
+            }
+        };
+        let resumable = journal.is_some_and(|journal: Journal| journal.end(record.verdict));
+        (device, record, resumable)
     }
 }
 
@@ -174,13 +258,8 @@ pub fn run(
     observer.started(&names);
     Tool::prepare();
     let started = Timestamp::now();
-    let (mut subjects, mut journals, mut work) = (Vec::new(), Vec::new(), Vec::new());
-    for (subject, journal, job) in jobs.into_iter().map(SessionJob::work) {
-        let before = counted(&subject);
-        subjects.push((subject, before));
-        journals.push(journal);
-        work.push(job);
-    }
+    let (jobs, work): (Vec<StartedJob>, Vec<FleetJob<Report>>) =
+        jobs.into_iter().map(SessionJob::start).unzip();
     let mut states: Vec<JobStatus> = names.iter().map(|device| JobStatus::new(device)).collect();
     let mut live = JournalTicker::default();
     let settings = settings.shared_by(work.len().min(parallel.all));
@@ -189,24 +268,12 @@ pub fn run(
             states[job].watch(event);
         }
         observer.watch(event);
-        live.update(&journals, &states);
+        live.update(&jobs, &states);
     });
 
     let ended = Instant::now();
-    let jobs: Vec<_> = subjects.into_iter().zip(journals).zip(results).collect();
-    let finished = parallel::map(jobs, |(((subject, before), journal), result)| {
-        let device = subject.device.clone();
-        let written = counted(&subject).zip(before).map(|(after, before)| after.saturating_sub(before));
-        let record = match result {
-            Ok(job) => Record::of_job(assignment, subject, started, job, written, ended),
-            Err(error) => {
-                let known = (Some(subject.identity), Some(subject.findings));
-                Record::of_error(assignment, &device, known, started, error)
-            }
-        };
-        let resumable = journal.is_some_and(|journal: Journal| journal.end(record.verdict));
-        (device, record, resumable)
-    });
+    let jobs: Vec<_> = jobs.into_iter().zip(results).collect();
+    let finished = parallel::map(jobs, |(job, result)| job.end(result, assignment, (started, ended)));
     let resumable = finished.iter().filter(|(_, _, resumable)| *resumable);
     let resumable = resumable.map(|(device, ..)| device.clone()).collect();
     let mut records = refused;
@@ -227,13 +294,12 @@ fn counted(subject: &Subject) -> Option<u64> {
 struct JournalTicker(Option<Instant>);
 
 impl JournalTicker {
-    fn update(&mut self, journals: &[Option<Journal>], states: &[JobStatus]) {
+    fn update(&mut self, jobs: &[StartedJob], states: &[JobStatus]) {
         if self.0.is_some_and(|last| last.elapsed() < Duration::from_secs(1)) {
             return;
         }
         self.0 = Some(Instant::now());
-        let known =
-            journals.iter().zip(states).filter_map(|(journal, state)| Some((journal.as_ref()?, state)));
+        let known = jobs.iter().zip(states).filter_map(|(job, state)| Some((job.journal.as_ref()?, state)));
         known.for_each(|(journal, state)| journal.show(state));
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::map;
+use super::purge;
 use super::text::describe_survey;
 use crate::device::identity::Identity;
 use crate::engine::job::JobReport;
@@ -13,6 +14,7 @@ use crate::engine::sampling::Bound;
 use crate::record::Record;
 use crate::record::certificate::Signed;
 use crate::record::details::Person;
+use crate::record::purge::PurgeRecord;
 use crate::units::{bytes, percent, rate};
 use crate::verdict::Verdict;
 
@@ -73,7 +75,7 @@ fn overview(records: &[(Record, Signed)]) -> Markup {
 }
 
 fn good(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Wiped | Verdict::Verified)
+    matches!(verdict, Verdict::Wiped | Verdict::Verified | Verdict::Erased)
 }
 
 fn certificate(record: &Record, signed: &Signed) -> Markup {
@@ -95,6 +97,7 @@ fn certificate(record: &Record, signed: &Signed) -> Markup {
                 (passes(job))
                 (verification(job))
             }
+            @if let Some(purge) = &record.purge { (rungs(purge)) }
             section.not {
                 h2 { "Limitations" }
                 ul { @for limitation in &record.limitations { li { (limitation) } } }
@@ -117,11 +120,14 @@ fn plain_words(record: &Record) -> String {
             "Wiped, and the data read back matches".into()
         }
         (Verdict::Wiped, _) => "Wiped; nothing was read back".into(),
+        (Verdict::Erased, _) => "Erased by the drive itself; no known block is left".into(),
         (Verdict::Verified, _) => "The expected data was found".into(),
         (Verdict::Residue, Some(job)) => format!("Wiped but for {} that may hold old data", unusable(job)),
         (Verdict::Surviving, Some(job)) => {
             format!("DATA SURVIVES: {} does not match", bytes(job.surviving.bytes))
         }
+        (Verdict::Residue, None) => "Erased but for blocks that could not be read".into(),
+        (Verdict::Surviving, None) => "DATA SURVIVES: known blocks hold what they held".into(),
         (Verdict::Interrupted | Verdict::Terminated, _) => "Interrupted: nothing is claimed".into(),
         (Verdict::Refused | Verdict::Unsupported | Verdict::Busy | Verdict::Usage, _) => {
             format!("Not done ({}): nothing was written", record.verdict.word().to_lowercase())
@@ -153,6 +159,11 @@ fn passes(job: &JobReport) -> Markup {
             }
         }
     }
+}
+
+fn rungs(purge: &PurgeRecord) -> Markup {
+    let rows = purge::rows(purge).into_iter().map(|(label, line)| (label, Some(line)));
+    facts("Purge", rows.collect())
 }
 
 fn verification(job: &JobReport) -> Markup {

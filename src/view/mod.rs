@@ -6,6 +6,7 @@ mod inventory;
 mod jobs;
 pub mod map;
 pub mod outline;
+pub mod purge;
 pub mod text;
 
 pub use inventory::inventory_table;

@@ -5,6 +5,7 @@ use std::fmt::{Display, Write};
 use console::{Style, style};
 use textwrap::WordSeparator;
 
+use super::purge;
 use crate::device::Signature;
 use crate::engine::job::{JobReport, SurveyResult};
 use crate::engine::step::{StepReport, Yielding};
@@ -22,7 +23,7 @@ const RANGES_SHOWN: usize = 8;
 pub fn render(record: &Record) -> String {
     let mut text = String::new();
     let colour = match record.verdict {
-        Verdict::Wiped | Verdict::Verified => Style::new().green().bold(),
+        Verdict::Wiped | Verdict::Verified | Verdict::Erased => Style::new().green().bold(),
         Verdict::Busy | Verdict::Interrupted | Verdict::Terminated | Verdict::Residue => {
             Style::new().yellow().bold()
         }
@@ -45,6 +46,12 @@ pub fn render(record: &Record) -> String {
     }
     if let Some(job) = &record.job {
         render_job(&mut text, &record.method, job);
+    }
+    if let Some(purge) = &record.purge {
+        row(&mut text, "method", &record.method);
+        for (label, line) in purge::rows(purge) {
+            row(&mut text, label, line);
+        }
     }
     if let Some(count) = record.foreign_writes_bytes.filter(|count| *count > 0) {
         row(&mut text, "foreign", format!("{} were written by others", bytes(count)));

@@ -119,7 +119,7 @@ impl Purge {
         let Order::Sanitize(sanitize) = self.order(rung) else { panic!("{rung} is no sanitize") };
         let mut path = self.sim.path(0);
         let before = sanitize_log(&mut ReadOnly::new(&mut path)).ok();
-        let answer = Answer::from(&path.send(&sanitize.request()));
+        let answer = Answer::of(&path.send(&sanitize.request()));
         let mut evidence = SanitizeEvidence::new(sanitize.dword_10(), before, answer);
         let mut seen = Vec::new();
         for _ in 0..POLLS_MAX {
@@ -142,7 +142,7 @@ impl Purge {
     fn format(&self, rung: Rung) -> (DriveStatus, Conclusion) {
         let Order::Format(requests) = self.order(rung) else { panic!("{rung} is no format") };
         let mut path = self.sim.path(0);
-        let answers = requests.iter().map(|request| Answer::from(&path.send(request))).collect();
+        let answers = requests.iter().map(|request| Answer::of(&path.send(request))).collect();
         let mut evidence = FormatEvidence::new(answers);
         for _ in 0..POLLS_MAX {
             evidence.add(self.now().namespaces.as_deref().unwrap_or_default());

@@ -90,10 +90,10 @@ fn run_on(
         io: IoContext { settings: &Settings::default(), stop, emitter: &emitter },
         clock: &**sim.clock(),
         draw: &mut Seed::from_kernel,
-        keep: &mut |_| {},
+        keep: &mut |_| Ok(()),
         give_up_after: Some(24 * HOUR),
     };
-    let report = run(&mut Path(sim.path(0), between), vec![open(1), open(2)], policy, context);
+    let report = run(&mut Path(sim.path(0), between), &mut [open(1), open(2)], policy, context);
     assert_eq!(report.check(), Ok(()), "{report:#?}");
     let json = serde_json::to_string(&report).unwrap();
     assert_eq!(serde_json::from_str::<PurgeReport>(&json).unwrap(), report);
@@ -361,6 +361,7 @@ impl Life {
                 let text = serde_json::to_string(checkpoint).unwrap();
                 *kept = Some(serde_json::from_str(&text).unwrap());
                 step();
+                Ok(())
             };
             with_context(&self.sim, &mut keep, |namespaces, context| {
                 run(&mut Path(self.sim.path(0), &mut between), namespaces, policy, context)
@@ -375,7 +376,7 @@ impl Life {
 
     fn resumed_between(&mut self, policy: PurgePolicy, between: Between) -> Option<PurgeReport> {
         let earlier = self.kept.take()?;
-        let report = with_context(&self.sim, &mut |_| {}, |namespaces, context| {
+        let report = with_context(&self.sim, &mut |_| Ok(()), |namespaces, context| {
             resume(&mut Path(self.sim.path(0), between), namespaces, policy, earlier, context)
         });
         assert_eq!(report.check(), Ok(()), "{report:#?}");
@@ -389,8 +390,8 @@ impl Life {
 
 fn with_context(
     sim: &NvmeSim,
-    keep: &mut dyn FnMut(&PurgeCheckpoint),
-    work: impl FnOnce(Vec<OpenNamespace>, PurgeContext) -> PurgeReport,
+    keep: &mut dyn FnMut(&PurgeCheckpoint) -> efface::Result<()>,
+    work: impl FnOnce(&mut [OpenNamespace], PurgeContext) -> PurgeReport,
 ) -> PurgeReport {
     let (to, _events) = channel();
     let (emitter, stop, settings) = (Emitter::new(0, to), Stop::default(), Settings::default());
@@ -402,7 +403,7 @@ fn with_context(
         give_up_after: Some(24 * HOUR),
     };
     let open = |nsid| OpenNamespace { nsid, disk: Box::new(sim.disk(nsid)) as Box<dyn Disk> };
-    work(vec![open(1), open(2)], context)
+    work(&mut [open(1), open(2)], context)
 }
 
 /// Killed at every command and every record, and gone on with at once, midway, or when the drive is done.
@@ -634,9 +635,8 @@ fn an_operation_that_was_seen_to_run_needs_no_word_about_writes() {
 fn a_format_reaches_the_named_namespace_alone() {
     let sim = NvmeSim::new(setup());
     let sibling = sim.physical(2);
-    let report = with_context(&sim, &mut |_| {}, |mut namespaces, context| {
-        namespaces.truncate(1);
-        run(&mut sim.path(0), namespaces, by(Rung::FormatCrypto), context)
+    let report = with_context(&sim, &mut |_| Ok(()), |namespaces, context| {
+        run(&mut sim.path(0), &mut namespaces[..1], by(Rung::FormatCrypto), context)
     });
     assert_eq!(report.verdict, Verdict::Erased);
     let commands: Vec<(u8, u32)> = report.rungs[0].commands.iter().map(|it| (it.opcode, it.nsid)).collect();

@@ -107,8 +107,8 @@ fn purged(case: &DriveCase) -> PurgeReport {
         io: IoContext { settings: &settings, stop: &stop, emitter: &emitter },
         clock: &**sim.clock(),
         draw: &mut Seed::from_kernel,
-        keep: &mut |_| {},
+        keep: &mut |_| Ok(()),
         give_up_after: Some(2 * HOUR),
     };
-    purge(&mut sim.path(0), vec![namespace], PurgePolicy::default(), context)
+    purge(&mut sim.path(0), &mut [namespace], PurgePolicy::default(), context)
 }

@@ -1,5 +1,7 @@
 //! The conclusion of a purge: a pure function of what the drive was sent, what it answered, and what is left.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,7 @@ use crate::io::passthrough::nvme::Unknown;
 use crate::io::passthrough::nvme::logs::{Phase, SanitizeLog};
 use crate::io::passthrough::nvme::probe::NamespaceFacts;
 use crate::io::passthrough::nvme::status::Answer;
+use crate::units::share;
 
 /// What the drive's status says of our command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +64,45 @@ pub enum Unproven {
     NotReadBack,
     /// No known block could be compared.
     NoCanary,
+}
+
+impl fmt::Display for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Proof::SeenRunning => {
+                "the drive accepted it, its status names this command as done, and was seen to show it running"
+            }
+            Proof::GlobalDataErased => {
+                "the drive accepted it, and its status names this command as done, with nothing written since"
+            }
+            Proof::NamesCommand => {
+                "the drive accepted it, and its status names this command as done, which it did not before"
+            }
+            Proof::Completion => "the drive answered each command with success",
+        })
+    }
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unproven::NoStatus => f.write_str("the drive's status cannot be read"),
+            Unproven::NeverStarted => f.write_str("by the drive's status there was no operation"),
+            Unproven::OtherCommand(dword) => {
+                write!(f, "the drive's status is about another command (dword 10 is {dword:08x}h)")
+            }
+            Unproven::NoChange => {
+                f.write_str("the drive's status named such a command as done before, and never changed")
+            }
+            Unproven::RanBefore => f.write_str("an operation ran already when the command was sent"),
+            Unproven::NoAnswer => f.write_str("there was no answer, and no status names the command"),
+            Unproven::WrittenSince => {
+                f.write_str("it ended while no process watched, and others may have written since")
+            }
+            Unproven::NotReadBack => f.write_str("nothing was read back"),
+            Unproven::NoCanary => f.write_str("there was no known block that could be compared"),
+        }
+    }
 }
 
 /// What is known of one Sanitize command.
@@ -235,6 +277,27 @@ pub enum Conclusion {
     Unproven(Unproven),
     /// Known blocks hold what they held, whatever the drive says: their number.
     Surviving(u64),
+}
+
+/// As the rest of a sentence that begins with the rung.
+impl fmt::Display for Conclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Conclusion::Done { proof, .. } => write!(f, "is done: {proof}"),
+            Conclusion::Running(Some(part)) => {
+                write!(f, "has not ended: the drive says {}", share((*part).into(), 1 << 16))
+            }
+            Conclusion::Running(None) => f.write_str("has not ended"),
+            Conclusion::NotStarted(answer) => write!(f, "was not begun: {answer}"),
+            Conclusion::Failed => f.write_str("failed, as the drive reports"),
+            Conclusion::Changed(changes) => {
+                let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                write!(f, "left another drive than before: {}", changes.join("; "))
+            }
+            Conclusion::Unproven(why) => write!(f, "is not known to be done: {why}"),
+            Conclusion::Surviving(blocks) => write!(f, "left {blocks} known blocks as they were"),
+        }
+    }
 }
 
 /// The conclusion; `None` for what was not looked at yet.

@@ -19,7 +19,7 @@ use crate::io::passthrough::nvme::logs::Phase;
 use crate::io::passthrough::nvme::offers::offers;
 use crate::io::passthrough::nvme::probe::{SubsystemFacts, probe, sanitize_log};
 use crate::io::passthrough::nvme::status::Answer;
-use crate::io::passthrough::{PassThrough, ReadOnly, Request};
+use crate::io::passthrough::{NvmeAdmin, PassThrough, ReadOnly, Request};
 use crate::io::{Clock, Disk};
 use crate::pattern::Seed;
 use crate::plan::{Attempt, Ladder, PurgePolicy, Rung, WhyNot};
@@ -51,8 +51,8 @@ pub struct PurgeContext<'a> {
     pub clock: &'a dyn Clock,
     /// Gives the seeds of survey and canaries.
     pub draw: &'a mut dyn FnMut() -> Result<Seed>,
-    /// Keeps what another process needs, and has it durable when it returns.
-    pub keep: &'a mut dyn FnMut(&PurgeCheckpoint),
+    /// Keeps what another process needs, and has it durable when it returns. Where that fails no command is sent.
+    pub keep: &'a mut dyn FnMut(&PurgeCheckpoint) -> Result<()>,
     /// The drive is given up after this time without an end; `None` for never.
     pub give_up_after: Option<Duration>,
 }
@@ -73,7 +73,7 @@ pub struct PurgeCheckpoint {
 /// a call: an error is part of the report.
 pub fn run(
     drive: &mut dyn PassThrough,
-    namespaces: Vec<OpenNamespace>,
+    namespaces: &mut [OpenNamespace],
     policy: PurgePolicy,
     context: PurgeContext,
 ) -> PurgeReport {
@@ -91,7 +91,7 @@ pub fn run(
 /// Goes on with a purge whose process has ended: looks at the drive and sends no command.
 pub fn resume(
     drive: &mut dyn PassThrough,
-    namespaces: Vec<OpenNamespace>,
+    namespaces: &mut [OpenNamespace],
     policy: PurgePolicy,
     earlier: PurgeCheckpoint,
     context: PurgeContext,
@@ -104,7 +104,7 @@ pub fn resume(
 
 struct PurgeRun<'d, 'a> {
     drive: &'d mut dyn PassThrough,
-    namespaces: Vec<OpenNamespace>,
+    namespaces: &'d mut [OpenNamespace],
     policy: PurgePolicy,
     context: PurgeContext<'a>,
     /// The drive before the first command.
@@ -171,7 +171,10 @@ impl PurgeRun<'_, '_> {
             return Err(Halt::Asked(verdict));
         }
         self.begin(rung, &requests, evidence, &known);
-        self.keep(&known);
+        if let Err(error) = self.keep(&known) {
+            self.rungs.pop();
+            return Err(Halt::Failed(error));
+        }
         let begun = self.context.clock.now();
         for (number, request) in requests.iter().enumerate() {
             let answer = self.send(request);
@@ -179,25 +182,29 @@ impl PurgeRun<'_, '_> {
                 Evidence::Sanitize(evidence) => evidence.answer = answer,
                 Evidence::Format(evidence) => evidence.answers[number] = answer,
             }
-            self.keep(&known);
+            self.keep_or_warn(&known);
         }
         self.report().milliseconds = (self.context.clock.now() - begun).as_millis() as u64;
         self.conclude(&known)
     }
 
     fn begin(&mut self, rung: Rung, requests: &[Request], evidence: Evidence, known: &[KnownBlocks]) {
-        let (step_name, bytes) = (rung.to_string(), self.bytes());
-        let started = Event::StepStarted { step: ERASE, steps: STEPS, step_name, bytes };
-        self.context.io.emitter.emit(started);
         self.rungs.push(RungReport {
             rung,
-            commands: requests.iter().map(SentCommand::from).collect(),
+            commands: requests.iter().map(SentCommand::of).collect(),
             conclusion: conclude(evidence.status(), None),
             evidence,
             milliseconds: 0,
             namespaces: self.known(known),
             settled: None,
         });
+        let estimate = self
+            .report()
+            .estimate()
+            .map_or(String::new(), |time| format!(" ({} s by the drive's estimate)", time.as_secs()));
+        let step_name = format!("{rung}{estimate}");
+        let started = Event::StepStarted { step: ERASE, steps: STEPS, step_name, bytes: self.bytes() };
+        self.context.io.emitter.emit(started);
     }
 
     /// That of the rung at work.
@@ -205,12 +212,17 @@ impl PurgeRun<'_, '_> {
         self.rungs.last_mut().expect("it was begun")
     }
 
-    fn keep(&mut self, known: &[KnownBlocks]) {
+    fn keep(&mut self, known: &[KnownBlocks]) -> Result<()> {
         let PurgeRun { namespaces, rungs, shape, context, .. } = self;
         let canaries = namespaces.iter().zip(known).map(|(each, known)| known.canaries(each.nsid));
         let report = rungs.last().expect("it was begun").clone();
         let checkpoint = PurgeCheckpoint { shape: shape.clone(), report, canaries: canaries.collect() };
-        (context.keep)(&checkpoint);
+        (context.keep)(&checkpoint)
+    }
+
+    /// Once a command was sent, a checkpoint that is lost stops nothing.
+    fn keep_or_warn(&mut self, known: &[KnownBlocks]) {
+        self.keep(known).unwrap_or_else(|error| tracing::warn!("{error}"));
     }
 
     /// Of an earlier process the canaries alone can be known again.
@@ -250,7 +262,7 @@ impl PurgeRun<'_, '_> {
             (DriveStatus::NotStarted(_) | DriveStatus::Running(_), _) => conclude(status, None),
             _ => self.settle(known)?,
         };
-        self.keep(known);
+        self.keep_or_warn(known);
         if self.report().rung.is_crypto() && matches!(conclusion, Conclusion::Done { .. }) {
             self.tidy(known)?;
         }
@@ -311,8 +323,10 @@ impl PurgeRun<'_, '_> {
     /// What the watchdog sees while a command is with the drive.
     fn send(&mut self, request: &Request) -> Answer {
         let all = Extent::new(0, self.bytes());
+        let Request::NvmeAdmin(NvmeAdmin { timeout, .. }) = request;
+        let timeout = Duration::from_millis(timeout.as_ms().into());
         let calls = &self.context.io.emitter.calls;
-        Answer::from(&calls.within("erase command", all, || self.drive.send(request)))
+        Answer::of(&calls.within_timeout("erase command", all, timeout, || self.drive.send(request)))
     }
 
     /// Waits for the next poll; `false` where this status is the last.

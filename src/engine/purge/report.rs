@@ -61,8 +61,8 @@ pub struct SentCommand {
     pub dword_11: u32,
 }
 
-impl From<&Request> for SentCommand {
-    fn from(request: &Request) -> SentCommand {
+impl SentCommand {
+    pub(super) fn of(request: &Request) -> SentCommand {
         let Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, .. }) = request;
         SentCommand { opcode: *opcode, nsid: *nsid, dword_10: dwords[0], dword_11: dwords[1] }
     }
@@ -87,7 +87,8 @@ impl Evidence {
         }
     }
 
-    fn command(&self) -> Option<u32> {
+    /// Dword 10 of a Sanitize command; a Format is named by no status.
+    pub fn command(&self) -> Option<u32> {
         match self {
             Evidence::Sanitize(evidence) => Some(evidence.command),
             Evidence::Format(_) => None,
@@ -113,6 +114,13 @@ pub struct NamespaceReport {
     pub after: BlockClasses,
     /// The first and last MiB were zeroed after a change of keys; `None` where that was not to be done.
     pub tidied: Option<bool>,
+}
+
+impl NamespaceReport {
+    /// Blocks whose content was known, surveyed or written.
+    pub fn known_blocks(&self) -> u64 {
+        self.surveyed_blocks + self.canary_blocks
+    }
 }
 
 /// The verdict that a conclusion comes to: canaries were written, whatever the drive did then.
@@ -178,7 +186,7 @@ impl RungReport {
                 unread: sum(|namespace| namespace.canaries.unread),
             };
             ensure(canaries == settled.canaries, "its known blocks are not those of its namespaces")?;
-            let known = sum(|namespace| namespace.surveyed_blocks + namespace.canary_blocks);
+            let known = sum(NamespaceReport::known_blocks);
             let found = canaries.gone + canaries.alive + canaries.unread;
             ensure(known == found, "it found other blocks than it knew")?;
         }

@@ -1,6 +1,7 @@
 //! Pass-through by Linux: admin commands on the block descriptor of an NVMe namespace (linux/nvme_ioctl.h).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
@@ -27,23 +28,28 @@ const TIMEOUT_MS: usize = 64;
 const RESULT_32: usize = 68;
 const RESULT_64: usize = 72;
 
-/// The descriptor of an opened block device.
-pub struct BlockDescriptor<'a>(BorrowedFd<'a>);
+/// A duplicate of the descriptor of an opened block device: what keeps others from it lasts as long as either.
+pub struct BlockDescriptor(OwnedFd);
 
-impl<'a> BlockDescriptor<'a> {
+impl BlockDescriptor {
     /// Of a target that is claimed: all commands.
-    #[expect(dead_code, reason = "the loop of a purge is the next step")]
-    pub(crate) fn of_claimed(target: &'a Target) -> BlockDescriptor<'a> {
-        BlockDescriptor(target.as_fd())
+    ///
+    /// # Errors
+    /// The process may open no more files.
+    pub(crate) fn of_claimed(target: &Target) -> io::Result<BlockDescriptor> {
+        target.as_fd().try_clone_to_owned().map(BlockDescriptor)
     }
 
     /// Of a target that is looked at.
-    pub(crate) fn of_inspected(target: &'a Target) -> ReadOnly<BlockDescriptor<'a>> {
-        ReadOnly::new(BlockDescriptor(target.as_fd()))
+    ///
+    /// # Errors
+    /// As [`BlockDescriptor::of_claimed`].
+    pub(crate) fn of_inspected(target: &Target) -> io::Result<ReadOnly<BlockDescriptor>> {
+        BlockDescriptor::of_claimed(target).map(ReadOnly::new)
     }
 }
 
-impl PassThrough for BlockDescriptor<'_> {
+impl PassThrough for BlockDescriptor {
     fn send(&mut self, request: &Request) -> Reply {
         let Request::NvmeAdmin(command) = request;
         let mut data = match &command.data {
@@ -58,7 +64,7 @@ impl PassThrough for BlockDescriptor<'_> {
     }
 }
 
-impl BlockDescriptor<'_> {
+impl BlockDescriptor {
     /// By the call with a result of 64 bits, and where the kernel does not know it (before 5.4) by the older one.
     fn send_admin(&self, command: &NvmeAdmin, data: &mut [u8]) -> (nix::Result<i32>, u64) {
         let mut command64 = encode(command, data);
@@ -157,7 +163,7 @@ mod tests {
         let send = || {
             errors.iter().for_each(|(number, errno)| refuse(*number, *errno));
             let null = File::open("/dev/null").unwrap();
-            BlockDescriptor(null.as_fd()).send(&Request::NvmeAdmin(command(Data::In(512))))
+            BlockDescriptor(null.into()).send(&Request::NvmeAdmin(command(Data::In(512))))
         };
         thread::scope(|scope| scope.spawn(send).join().unwrap())
     }

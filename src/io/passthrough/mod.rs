@@ -56,6 +56,10 @@ pub enum Data {
     /// Bytes from the drive: their number.
     In(usize),
     /// These bytes to the drive.
+    #[cfg_attr(
+        not(any(test, feature = "internals")),
+        expect(dead_code, reason = "no NVMe command here sends data")
+    )]
     Out(Vec<u8>),
 }
 

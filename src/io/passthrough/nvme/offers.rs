@@ -8,15 +8,7 @@ use crate::plan::{Offer, Rung, WhyNot};
 
 /// Every rung for an NVMe drive, the best first.
 pub fn offers(facts: &SubsystemFacts) -> Vec<(Rung, Offer)> {
-    let rungs = [
-        Rung::SanitizeBlock,
-        Rung::SanitizeCrypto,
-        Rung::SanitizeOverwrite,
-        Rung::FormatCrypto,
-        Rung::FormatUserData,
-        Rung::HostOverwrite,
-    ];
-    rungs.into_iter().map(|rung| (rung, offer(facts, rung).unwrap_or_else(Offer::Not))).collect()
+    Rung::ALL.into_iter().map(|rung| (rung, offer(facts, rung).unwrap_or_else(Offer::Not))).collect()
 }
 
 fn offer(facts: &SubsystemFacts, rung: Rung) -> Result<Offer, WhyNot> {

@@ -1,6 +1,7 @@
 //! Status codes of completions, in words and by what follows from them.
 
 use std::fmt;
+use std::io;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,19 @@ pub enum Answer {
     Lost,
 }
 
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answer::Accepted => f.write_str("the drive accepted it"),
+            Answer::Refused(status) => write!(f, "the drive refused it: {status}"),
+            Answer::NotSent(errno) => {
+                write!(f, "the kernel did not send it: {}", io::Error::from_raw_os_error(*errno))
+            }
+            Answer::Lost => f.write_str("there was no answer"),
+        }
+    }
+}
+
 /// Errors that the kernel gives before it sends anything (`nvme_user_cmd`, `nvme_ns_head_ioctl`).
 const BEFORE_SENDING: [i32; 10] = [
     libc::EPERM,
@@ -135,8 +149,9 @@ const BEFORE_SENDING: [i32; 10] = [
     libc::EWOULDBLOCK,
 ];
 
-impl From<&Reply> for Answer {
-    fn from(reply: &Reply) -> Answer {
+impl Answer {
+    /// Of what came back.
+    pub fn of(reply: &Reply) -> Answer {
         match reply.outcome {
             Outcome::Status(0) => Answer::Accepted,
             Outcome::Status(status) if Status(status).meaning() == Meaning::Lost => Answer::Lost,
@@ -205,7 +220,7 @@ mod tests {
     /// Whatever comes back, only status 0 is acceptance, and only what was surely not taken is a refusal.
     #[test]
     fn only_status_0_is_acceptance() {
-        let answer = |outcome| Answer::from(&Reply::of(outcome));
+        let answer = |outcome| Answer::of(&Reply::of(outcome));
         for status in 0..=u16::MAX {
             let accepted = answer(Outcome::Status(status)) == Answer::Accepted;
             assert_eq!(accepted, status == 0, "{status:04x}");

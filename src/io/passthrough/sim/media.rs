@@ -46,6 +46,7 @@ impl Media {
         1 << BLOCK_FORMATS[index].1
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn physical(&self) -> &[u8] {
         &self.bytes
     }

@@ -201,6 +201,7 @@ impl NvmeSim {
     }
 
     /// Every command that arrived, in order.
+    #[cfg(any(test, feature = "internals"))]
     pub fn requests(&self) -> Vec<Request> {
         self.now().requests.clone()
     }
@@ -209,11 +210,13 @@ impl NvmeSim {
     ///
     /// # Panics
     /// Where it does not exist.
+    #[cfg(any(test, feature = "internals"))]
     pub fn physical(&self, nsid: u32) -> Vec<u8> {
         self.now().media(nsid).expect("a namespace that exists").physical().to_vec()
     }
 
     /// The next command that does not only read has no answer; `taken` says whether the drive gets it.
+    #[cfg(any(test, feature = "internals"))]
     pub fn lose_next_reply(&self, taken: bool) {
         self.now().next_lost = Some(taken);
     }

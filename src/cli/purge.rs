@@ -173,17 +173,19 @@ impl PurgeArgs {
 /// Prints what would be done; refusals on stderr.
 fn show(session: &Purge, json: bool) -> Result<Verdict> {
     let (mut verdicts, mut text) = (Vec::new(), String::new());
-    for outline in session.preview()? {
+    for (outline, refusal) in session.preview()? {
         match outline {
-            Ok(outline) if json => text += &(serde_json::json!(outline).to_string() + "\n"),
-            Ok(outline) => text += &(purge::outline(&outline) + "\n"),
+            Some(outline) if json => text += &(serde_json::json!(outline).to_string() + "\n"),
+            Some(outline) => text += &(purge::outline(&outline) + "\n"),
+            None => {}
+        }
+        verdicts.push(match refusal {
+            Ok(()) => Verdict::Shown,
             Err(error) => {
                 stderr_line(format_args!("efface: {error}"));
-                verdicts.push(error.kind.into());
-                continue;
+                error.kind.into()
             }
-        }
-        verdicts.push(Verdict::Shown);
+        });
     }
     print(&text)?;
     Ok(Verdict::worst(verdicts))

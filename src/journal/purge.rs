@@ -130,3 +130,140 @@ fn no_journal(error: std::io::Error) -> Error {
         .because(error)
         .with_remedy("name a folder for it that can be written: --state-dir")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::device::purge_scope::{PurgeScope, Reach};
+    use crate::engine::event::Emitter;
+    use crate::engine::purge::job::{OpenNamespace, PurgeContext, run};
+    use crate::engine::purge::known::IoContext;
+    use crate::engine::{Settings, Stop};
+    use crate::error::Kind;
+    use crate::io::passthrough::sim::{NvmeSim, Setup};
+    use crate::journal::ListedJob;
+    use crate::pattern::Seed;
+    use crate::plan::PurgePolicy;
+
+    fn key(serial: &str) -> SubsystemKey {
+        SubsystemKey { nqn: None, model: "A drive".into(), serial: serial.into() }
+    }
+
+    fn work() -> PurgeWork {
+        let scope = PurgeScope {
+            key: key("Z1"),
+            namespaces: Vec::new(),
+            controllers: Vec::new(),
+            other_namespaces: false,
+            other_controllers: false,
+        };
+        let policy = PurgePolicy::default();
+        PurgeWork { scope, reach: Reach::Subsystem, policy, checkpoint: None, report: None }
+    }
+
+    /// Purges a simulated drive, and keeps its checkpoints.
+    fn purged(keep: &mut dyn FnMut(&PurgeCheckpoint) -> Result<()>) -> PurgeReport {
+        let sim = NvmeSim::new(Setup::of((0..1 << 20).map(|at| b"old data "[at % 9]).collect()));
+        let (to, _events) = channel();
+        let (emitter, stop, settings) = (Emitter::new(0, to), Stop::default(), Settings::default());
+        let context = PurgeContext {
+            io: IoContext { settings: &settings, stop: &stop, emitter: &emitter },
+            clock: &**sim.clock(),
+            draw: &mut Seed::from_kernel,
+            keep,
+            give_up_after: None,
+        };
+        let namespace = OpenNamespace { nsid: 1, disk: Box::new(sim.disk(1)) };
+        run(&mut sim.path(0), &mut [namespace], PurgePolicy::default(), context)
+    }
+
+    fn lock(store: &JournalStore) -> Result<LockedDrive> {
+        LockedDrive::lock(store, &key("Z1"), false, || panic!("it does not wait"))
+    }
+
+    fn store() -> (tempfile::TempDir, JournalStore) {
+        let path = tempfile::tempdir().unwrap();
+        let store = JournalStore::open(path.path()).unwrap();
+        (path, store)
+    }
+
+    fn states(store: &JournalStore) -> Vec<&'static str> {
+        store.jobs().unwrap().iter().map(ListedJob::state).collect()
+    }
+
+    #[test]
+    fn a_purge_that_was_killed_can_be_resumed_from_its_first_command_on() {
+        let (_path, store) = store();
+        let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
+        assert_eq!(states(&store), ["waiting"]);
+        drop(journal);
+        assert!(lock(&store).unwrap().unended().is_none(), "nothing was sent");
+
+        let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
+        let (mut keep, mut kept) = (journal.purge_writer(), Vec::new());
+        let report = purged(&mut |checkpoint| {
+            kept.push(checkpoint.clone());
+            keep(checkpoint)
+        });
+        assert!(kept.len() >= 2);
+        drop((journal, keep));
+        let locked = lock(&store).unwrap();
+        let (work, checkpoint) = locked.unended().expect("its process has ended early");
+        assert_eq!(Some(checkpoint), kept.last());
+        assert!(work.report.is_none() && locked.awaited().is_none());
+        assert_eq!(states(&store), ["waiting"], "another process has its lock");
+        drop(locked);
+        assert_eq!(states(&store), ["resumable"]);
+
+        let earlier = work_of(&store);
+        let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), earlier).unwrap();
+        journal.keep_report(&report);
+        assert!(!journal.end(report.verdict));
+        drop(journal);
+        assert_eq!(states(&store), ["ended"]);
+        assert!(lock(&store).unwrap().unended().is_none());
+    }
+
+    fn work_of(store: &JournalStore) -> PurgeWork {
+        lock(store).unwrap().unended().unwrap().0.clone()
+    }
+
+    #[test]
+    fn a_second_purge_of_a_drive_waits_for_the_first_and_has_its_result() {
+        let (path, store) = store();
+        let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
+        let busy = lock(&JournalStore::open(path.path()).unwrap()).err().expect("it is locked");
+        assert_eq!(busy.kind, Kind::Busy, "{busy}");
+        assert!(LockedDrive::lock(&store, &key("Z2"), false, || ()).is_ok(), "another drive");
+        let (waits, waiting) = channel();
+        let other = JournalStore::open(path.path()).unwrap();
+        let second = thread::spawn(move || {
+            let lock = LockedDrive::lock(&other, &key("Z1"), true, || waits.send(()).unwrap()).unwrap();
+            lock.awaited().map(|(_, report, process)| (report.clone(), process.pid))
+        });
+        waiting.recv().unwrap();
+        let report = purged(&mut |_| Ok(()));
+        journal.keep_report(&report);
+        journal.end(report.verdict);
+        drop(journal);
+        assert_eq!(second.join().unwrap(), Some((report, std::process::id())));
+        assert!(lock(&store).unwrap().awaited().is_none(), "it has not waited");
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_keeps_the_command_from_being_sent() {
+        let report = purged(&mut |_| Err(no_journal(std::io::Error::other("no space"))));
+        assert_eq!((report.verdict, report.rungs.len()), (Verdict::Failed, 0));
+        assert!(report.error.unwrap().contains("no journal of the purge can be kept: no space"));
+        let mut first = true;
+        let report = purged(&mut |_| {
+            let kept = if first { Ok(()) } else { Err(no_journal(std::io::Error::other("no space"))) };
+            first = false;
+            kept
+        });
+        assert_eq!(report.verdict, Verdict::Erased, "the command was sent: it is seen to its end");
+    }
+}

@@ -94,6 +94,8 @@ pub struct PurgeOutline {
     pub limitations: Vec<String>,
     /// It goes on with a purge that ended early, and sends no command.
     pub resumes: bool,
+    /// The drive sanitizes, or a sanitize failed: it gives no reads.
+    pub gives_no_reads: bool,
 }
 
 /// A claimed drive and what would be done to it, to be confirmed.
@@ -178,28 +180,46 @@ impl Purge {
         Ok(run(jobs, records, &devices, shared, observer))
     }
 
-    /// What would be done to each device, by queries alone.
+    /// What would be done to each device, by queries alone; and why that would be refused.
     ///
     /// # Errors
     /// As [`Purge::run`].
-    pub fn preview(&self) -> Result<Vec<Result<PurgeOutline>>> {
+    pub fn preview(&self) -> Result<Vec<(Option<PurgeOutline>, Result<()>)>> {
         let tree = Tree::real();
         let devices = paths(&tree, &self.devices)?;
         let preview = |device: PathBuf| {
-            let seen = self.look(&tree, &device).and_then(|seen| {
-                let outline = self.outline(&device, seen)?;
-                let nodes = nodes(&tree, &device, &outline);
-                let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node)).collect();
-                guard::inspect_all(&tree, &requests).into_iter().collect::<Result<Vec<_>>>()?;
-                Ok(outline)
-            });
-            seen.map_err(|error| error.on(&device))
+            let seen = self.look(&tree, &device);
+            let outline = seen.and_then(|seen| self.outline(&device, seen));
+            let (outline, refusal) = match outline {
+                Ok(outline) => {
+                    let refusal = self.inspect(&tree, &outline);
+                    (Some(outline), refusal)
+                }
+                Err(error) => (None, Err(error)),
+            };
+            (outline, refusal.map_err(|error| error.on(&device)))
         };
         Ok(parallel::map(devices, preview))
     }
 
-    fn request<'a>(&'a self, path: &'a Path) -> Request<'a> {
-        Request { path, image: false, deadline: Instant::now() + self.wait, force: &self.force }
+    /// All that is checked before a claim, without one.
+    fn inspect(&self, tree: &Tree, outline: &PurgeOutline) -> Result<()> {
+        outline.scope.permit(outline.reach, self.all_namespaces)?;
+        let nodes = nodes(tree, outline);
+        let force = self.force(outline);
+        let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node, &force)).collect();
+        guard::inspect_all(tree, &requests).into_iter().try_for_each(|inspected| inspected.map(drop))
+    }
+
+    /// A drive gives no reads while it sanitizes, and after a sanitize that failed: what is on it cannot be looked
+    /// at, and will not be read again.
+    fn force(&self, outline: &PurgeOutline) -> Vec<Force> {
+        let unprobed = outline.gives_no_reads.then_some(Force::Unprobed);
+        self.force.iter().copied().chain(unprobed).collect()
+    }
+
+    fn request<'a>(&self, path: &'a Path, force: &'a [Force]) -> Request<'a> {
+        Request { path, image: false, deadline: Instant::now() + self.wait, force }
     }
 
     /// Queries alone, and only to a drive that may be asked.
@@ -217,8 +237,8 @@ impl Purge {
         let ladder = Ladder::new(&offers(&facts), &self.policy);
         ladder.first()?;
         let reach = reach(&ladder.attempts, &facts)?;
-        scope.permit(reach, self.all_namespaces)?;
         Ok(PurgeOutline {
+            gives_no_reads: gives_no_reads(&facts),
             device: device.into(),
             identity,
             limitations: scope.limitations(reach),
@@ -262,6 +282,7 @@ impl Purge {
             tracing::info!("{}: there is nothing to resume: it starts over", printable_path(device));
         }
         let outline = self.outline(device, seen)?;
+        outline.scope.permit(outline.reach, self.all_namespaces)?;
         let overwrites = outline.attempts.first() == Some(&Attempt::Single(Rung::HostOverwrite));
         let course = if overwrites { Course::Overwrite } else { Course::Erase };
         // The journal of a wipe is that of its device.
@@ -311,7 +332,7 @@ impl Purge {
         looked: Looked,
         observer: &mut dyn Observer,
     ) -> Result<SessionJob> {
-        let ClaimedDrive { claims, looked } = self.claim(tree, device, looked)?;
+        let ClaimedDrive { claims, looked } = self.claim(tree, looked)?;
         let claimed = claims.iter().map(|(_, claim)| (claim.identity(), claim.findings())).collect();
         let named = &claims[0].1;
         let question = PurgeQuestion { claimed, outline: &looked.outline };
@@ -342,9 +363,9 @@ impl Purge {
     }
 
     /// The named namespace, and every other that is reached and has a block device here.
-    fn claim(&self, tree: &Tree, device: &Path, looked: Looked) -> Result<ClaimedDrive> {
-        let nodes = nodes(tree, device, &looked.outline);
-        let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node)).collect();
+    fn claim(&self, tree: &Tree, looked: Looked) -> Result<ClaimedDrive> {
+        let (nodes, force) = (nodes(tree, &looked.outline), self.force(&looked.outline));
+        let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node, &force)).collect();
         let claims = guard::claim_all(tree, &requests).into_iter().collect::<Result<Vec<_>>>()?;
         let claims: Vec<(u32, Claim)> = nodes.iter().map(|(nsid, _)| *nsid).zip(claims).collect();
         let (_, named) = &claims[0];
@@ -372,7 +393,8 @@ impl Purge {
 
 impl PurgeOutline {
     /// Of a purge that another process began.
-    fn of_earlier(device: &Path, work: &PurgeWork, Seen { identity, scope, .. }: Seen) -> PurgeOutline {
+    fn of_earlier(device: &Path, work: &PurgeWork, seen: Seen) -> PurgeOutline {
+        let Seen { identity, facts, scope } = seen;
         let rungs = work.checkpoint.iter().map(|checkpoint| Attempt::Single(checkpoint.report.rung));
         PurgeOutline {
             device: device.into(),
@@ -384,8 +406,14 @@ impl PurgeOutline {
             reach: work.reach,
             restricted: !work.policy.unrestricted_exit,
             resumes: true,
+            gives_no_reads: gives_no_reads(&facts),
         }
     }
+}
+
+fn gives_no_reads(facts: &SubsystemFacts) -> bool {
+    let phase = facts.sanitize.map(|log| log.phase());
+    matches!(phase, Ok(Phase::Running | Phase::Failed))
 }
 
 /// Of all that is tried the farthest.
@@ -406,11 +434,11 @@ fn number(identity: &Identity) -> Result<crate::device::DeviceNumber> {
 }
 
 /// One block device of each reached namespace that has one, that of the named one first.
-fn nodes(tree: &Tree, device: &Path, outline: &PurgeOutline) -> Vec<(u32, PathBuf)> {
+fn nodes(tree: &Tree, outline: &PurgeOutline) -> Vec<(u32, PathBuf)> {
     let mut nodes = Vec::new();
     for namespace in outline.scope.reached(outline.reach) {
         match namespace.nodes.first() {
-            Some(_) if namespace.named => nodes.insert(0, (namespace.nsid, device.to_path_buf())),
+            Some(_) if namespace.named => nodes.insert(0, (namespace.nsid, outline.device.clone())),
             Some(node) => nodes.push((namespace.nsid, tree.dev.join(&node.name))),
             None => {}
         }

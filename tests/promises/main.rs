@@ -24,6 +24,7 @@ mod power_cut;
 mod program;
 mod purge;
 mod purge_loop;
+mod purge_record;
 mod refusals;
 mod resume;
 mod scenarios;

@@ -8,6 +8,7 @@ use super::conclusion::{
 };
 use super::known::BlockClasses;
 use crate::io::passthrough::nvme::status::{Answer, Meaning};
+use crate::io::passthrough::nvme::{FORMAT, SANITIZE};
 use crate::io::passthrough::{NvmeAdmin, Request};
 use crate::plan::{Choice, PurgePolicy, Rung, WhyNot};
 use crate::verdict::Verdict;
@@ -62,6 +63,20 @@ pub struct SentCommand {
 }
 
 impl SentCommand {
+    /// Whether it is a command of this rung: by its opcode, and SANACT or SES.
+    fn is_of(&self, rung: Rung) -> bool {
+        let sanitize = |action| self.opcode == SANITIZE && self.dword_10 & 0b111 == action;
+        let format = |setting| self.opcode == FORMAT && self.dword_10 >> 9 & 0b111 == setting;
+        match rung {
+            Rung::SanitizeBlock => sanitize(2),
+            Rung::SanitizeOverwrite => sanitize(3),
+            Rung::SanitizeCrypto => sanitize(4),
+            Rung::FormatUserData => format(1),
+            Rung::FormatCrypto => format(2),
+            Rung::HostOverwrite => false,
+        }
+    }
+
     pub(super) fn of(request: &Request) -> SentCommand {
         let Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, .. }) = request;
         SentCommand { opcode: *opcode, nsid: *nsid, dword_10: dwords[0], dword_11: dwords[1] }
@@ -190,6 +205,12 @@ impl RungReport {
             let found = canaries.gone + canaries.alive + canaries.unread;
             ensure(known == found, "it found other blocks than it knew")?;
         }
+        let commands = match &self.evidence {
+            Evidence::Sanitize(_) => 1,
+            Evidence::Format(evidence) => evidence.answers.len(),
+        };
+        let own = self.commands.iter().all(|command| command.is_of(self.rung));
+        ensure(own && self.commands.len() == commands, "its commands are not those of its rung")?;
         let sent = self.commands.first().map(|command| command.dword_10);
         let named = self.evidence.command();
         ensure(named.is_none() || named == sent, "its status is about another command than it sent")?;

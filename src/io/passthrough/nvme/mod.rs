@@ -20,8 +20,10 @@ use super::{Outcome, Reply};
 pub(super) const GET_LOG_PAGE: u8 = 0x02;
 pub(super) const IDENTIFY: u8 = 0x06;
 pub(super) const GET_FEATURES: u8 = 0x0a;
-const FORMAT: u8 = 0x80;
-const SANITIZE: u8 = 0x84;
+/// Format NVM.
+pub const FORMAT: u8 = 0x80;
+/// Sanitize.
+pub const SANITIZE: u8 = 0x84;
 
 /// All namespaces; of a log, the controller or subsystem.
 pub const ALL_NAMESPACES: u32 = u32::MAX;

@@ -19,7 +19,7 @@ use crate::plan::{Choice, PurgePolicy, Rung};
 use crate::progress::{print, stderr_line};
 use crate::session::Purge;
 use crate::verdict::{EXIT_CODES, Verdict};
-use crate::view::purge;
+use crate::view::outline;
 
 #[derive(Args)]
 #[command(after_help = EXIT_CODES)]
@@ -173,10 +173,10 @@ impl PurgeArgs {
 /// Prints what would be done; refusals on stderr.
 fn show(session: &Purge, json: bool) -> Result<Verdict> {
     let (mut verdicts, mut text) = (Vec::new(), String::new());
-    for (outline, refusal) in session.preview()? {
-        match outline {
-            Some(outline) if json => text += &(serde_json::json!(outline).to_string() + "\n"),
-            Some(outline) => text += &(purge::outline(&outline) + "\n"),
+    for (seen, refusal) in session.preview()? {
+        match seen {
+            Some(seen) if json => text += &(serde_json::json!(seen).to_string() + "\n"),
+            Some(seen) => text += &(outline::render_purge(&seen) + "\n"),
             None => {}
         }
         verdicts.push(match refusal {

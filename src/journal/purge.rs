@@ -88,6 +88,11 @@ impl LockedDrive {
         Some((work, work.checkpoint.as_ref()?))
     }
 
+    /// How the last purge ended that left nothing to resume.
+    pub fn ended(&self) -> Option<Verdict> {
+        self.earlier.as_ref().filter(|entry| !entry.is_resumable())?.verdict
+    }
+
     /// Opens the journal of this purge.
     ///
     /// # Errors
@@ -200,7 +205,9 @@ mod tests {
         let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
         assert_eq!(states(&store), ["waiting"]);
         drop(journal);
-        assert!(lock(&store).unwrap().unended().is_none(), "nothing was sent");
+        let locked = lock(&store).unwrap();
+        assert!(locked.unended().is_none() && locked.ended().is_none(), "nothing was sent");
+        drop(locked);
 
         let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
         let (mut keep, mut kept) = (journal.purge_writer(), Vec::new());
@@ -224,7 +231,9 @@ mod tests {
         assert!(!journal.end(report.verdict));
         drop(journal);
         assert_eq!(states(&store), ["ended"]);
-        assert!(lock(&store).unwrap().unended().is_none());
+        let locked = lock(&store).unwrap();
+        assert!(locked.unended().is_none());
+        assert_eq!(locked.ended(), Some(Verdict::Erased));
     }
 
     fn work_of(store: &JournalStore) -> PurgeWork {

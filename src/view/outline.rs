@@ -1,11 +1,13 @@
-//! The outline of a planned wipe as text.
+//! The outline of a planned wipe or purge as text.
 
 use std::fmt::Write;
 
+use super::purge::outline_rows;
 use super::text::row;
 use crate::device::Signature;
 use crate::printable::printable_path;
 use crate::session::outline::{Estimate, Outline};
+use crate::session::purge::PurgeOutline;
 use crate::units::{bytes, rate};
 
 pub fn render(outline: &Outline) -> String {
@@ -26,6 +28,17 @@ pub fn render(outline: &Outline) -> String {
     row(&mut text, "can claim", outline.category.describe());
     for warning in &outline.warnings {
         row(&mut text, "warning", warning);
+    }
+    text
+}
+
+/// What a purge would do to one drive.
+pub fn render_purge(outline: &PurgeOutline) -> String {
+    let mut text = String::new();
+    writeln!(text, "{}: would be purged", console::style(printable_path(&outline.device)).bold()).ok();
+    row(&mut text, "device", outline.identity.describe());
+    for (label, line) in outline_rows(outline) {
+        row(&mut text, label, line);
     }
     text
 }

@@ -1,26 +1,11 @@
 //! Purges as text: what would be done to a drive, and what was done.
 
-use std::fmt::Write;
-
-use super::text::row;
 use crate::device::purge_scope::{PurgeScope, Reach};
 use crate::engine::purge::known::BlockClasses;
 use crate::engine::purge::report::{NamespaceReport, RungReport};
 use crate::plan::{Attempt, Rung};
-use crate::printable::printable_path;
 use crate::record::purge::PurgeRecord;
 use crate::session::purge::PurgeOutline;
-
-/// What would be done to one drive.
-pub fn outline(outline: &PurgeOutline) -> String {
-    let mut text = String::new();
-    writeln!(text, "{}: would be purged", console::style(printable_path(&outline.device)).bold()).ok();
-    row(&mut text, "device", outline.identity.describe());
-    for (label, line) in outline_rows(outline) {
-        row(&mut text, label, line);
-    }
-    text
-}
 
 /// What is tried, what is not, and all that is reached, each with its label.
 pub fn outline_rows(outline: &PurgeOutline) -> Vec<(&'static str, String)> {

@@ -202,6 +202,9 @@ fn a_rung_that_began_and_failed_ends_the_job() {
     let run = purge(Setup { sanitize_fails: true, ..setup() }, PurgePolicy::default());
     assert_eq!((run.report.verdict, run.sent()), (Verdict::Failed, vec![(SANITIZE, 0, 2)]));
     assert_eq!(run.conclusions(), [(Rung::SanitizeBlock, Conclusion::Failed)]);
+    // It refuses every read, and not all of them are tried.
+    let unusable = run.events.try_iter().filter(|(_, event)| matches!(event, Event::Unusable { .. })).count();
+    assert!((1..200).contains(&unusable), "{unusable}");
     // A reason that is not the command's: the others would be no better.
     let run = purge(Setup { memory_region: true, ..setup() }, PurgePolicy::default());
     assert_eq!((run.report.verdict, run.sent()), (Verdict::Failed, vec![(SANITIZE, 0, 2)]));

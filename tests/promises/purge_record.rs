@@ -194,7 +194,6 @@ fn a_purge_without_one_of_its_conditions_is_refused() {
         (format!("{rung}/commands/0/dword_10"), json!(4)),
         // That the drive refused.
         (format!("{rung}/evidence/answer"), json!({"kind": "refused", "value": 2})),
-        (format!("{rung}/evidence/resumed"), json!(true)),
         // A live known block.
         (format!("{rung}/settled/canaries/alive"), json!(1)),
         (format!("{rung}/namespaces/1/canaries/alive"), json!(1)),

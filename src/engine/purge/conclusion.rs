@@ -100,7 +100,9 @@ impl fmt::Display for Unproven {
                 f.write_str("it ended while no process watched, and others may have written since")
             }
             Unproven::NotReadBack => f.write_str("nothing was read back"),
-            Unproven::NoCanary => f.write_str("there was no known block that could be compared"),
+            Unproven::NoCanary => f.write_str(
+                "there was no block that could be written or read before, and compared: another purge may show it",
+            ),
         }
     }
 }

@@ -367,9 +367,10 @@ impl PurgeRun<'_, '_> {
         let changes = self.changes_left();
         let PurgeRun { namespaces, context, rungs, .. } = self;
         let report = rungs.last_mut().expect("that of this rung");
+        let failed = report.evidence.status() == DriveStatus::Failed;
         let mut canaries = Canaries::default();
         for ((namespace, known), report) in namespaces.iter_mut().zip(known).zip(&mut report.namespaces) {
-            (report.canaries, report.after) = known.read_back(&mut *namespace.disk, &context.io)?;
+            (report.canaries, report.after) = known.read_back(&mut *namespace.disk, &context.io, failed)?;
             canaries.gone += report.canaries.gone;
             canaries.alive += report.canaries.alive;
             canaries.unread += report.canaries.unread;

@@ -24,8 +24,9 @@ use crate::range::{Extent, ExtentSet, align_down};
 /// The canaries of each namespace.
 const CANARIES: u64 = 64;
 const CANARY_BYTES: u64 = 4096;
-/// Failed reads after which a survey is given up: each can take a drive's full error recovery time.
-const SURVEY_ERRORS_MAX: u64 = 16;
+/// Failed I/Os after which what is not needed for a claim is given up: each can take a drive's full error
+/// recovery time, and a drive whose sanitize failed refuses all of them.
+const ERRORS_MAX: u64 = 16;
 
 /// What blocks read as after a purge, in logical blocks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -76,8 +77,8 @@ impl IoContext<'_> {
         on_read: &mut dyn FnMut(Extent, &[u8]),
     ) -> (StepReport, Option<Halt>) {
         let &IoContext { settings, stop, emitter } = self;
-        let survey = Settings { errors_max: SURVEY_ERRORS_MAX, ..*settings };
-        let settings = if number == SURVEY { &survey } else { settings };
+        let impatient = Settings { errors_max: ERRORS_MAX, ..*settings };
+        let settings = if number < ERASE { &impatient } else { settings };
         let (step_name, bytes) = (step.to_string(), places.bytes());
         emitter.emit(Event::StepStarted { step: number, steps: STEPS, step_name, bytes });
         let throttle = &mut Throttle::new(settings, disk.clock().now());
@@ -235,7 +236,7 @@ impl KnownBlocks {
         (self.surveyed.bytes() / self.block, self.written.bytes() / self.block)
     }
 
-    /// What became of them, and what all drawn places read as.
+    /// What became of them, and what all drawn places read as. Of a drive that `failed` not every block is tried.
     ///
     /// # Errors
     /// A signal asked for an end, or the disk does not answer.
@@ -243,7 +244,10 @@ impl KnownBlocks {
         &self,
         disk: &mut dyn Disk,
         io: &IoContext,
+        failed: bool,
     ) -> std::result::Result<(Canaries, BlockClasses), Halt> {
+        let impatient = Settings { errors_max: ERRORS_MAX, ..*io.settings };
+        let io = IoContext { settings: if failed { &impatient } else { io.settings }, ..*io };
         let places: ExtentSet = self.drawn.iter().chain(self.written.iter()).collect();
         let (mut canaries, mut classes) = (Canaries::default(), BlockClasses::default());
         let (surveyed, written) = self.blocks();

@@ -263,7 +263,10 @@ impl Ladder {
     /// drive, [`Kind::Refused`] where it is write protected, else [`Kind::Unsupported`].
     pub fn first(&self) -> Result<Attempt> {
         self.attempts.first().copied().ok_or_else(|| {
-            let why: Vec<String> = self.others.iter().map(|(rung, why)| format!("{rung}: {why}")).collect();
+            let why: Vec<String> = match &self.others[..] {
+                [(_, why), rest @ ..] if rest.iter().all(|(_, other)| other == why) => vec![why.to_string()],
+                others => others.iter().map(|(rung, why)| format!("{rung}: {why}")).collect(),
+            };
             let what = format!("no way to purge it is possible ({})", why.join("; "));
             match self.obstacle() {
                 Some(Kind::Busy) => Error::busy(what).with_remedy("try again when that has ended"),

@@ -191,6 +191,10 @@ fn applicable<const N: usize>(all: [(bool, &'static str); N]) -> impl Iterator<I
     all.into_iter().filter_map(|(applies, text)| applies.then_some(text))
 }
 
+/// Of a disk whose media are not known.
+pub const NOT_PHYSICAL: &str =
+    "Not known to be a physical drive of this machine: nothing is known about the media behind it.";
+
 /// Limitations that follow from the kind of device.
 fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
     let kind = |kinds: &[DeviceKind]| kinds.contains(&identity.kind);
@@ -211,10 +215,7 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
              blocks that it returned earlier (by a discard), may hold old data until the pool reallocates \
              them.",
         ),
-        (
-            kind(&[DeviceKind::Disk, DeviceKind::Partition]) && !identity.physical,
-            "Not known to be a physical drive of this machine: nothing is known about the media behind it.",
-        ),
+        (kind(&[DeviceKind::Disk, DeviceKind::Partition]) && !identity.physical, NOT_PHYSICAL),
         (
             kind(&[DeviceKind::Disk, DeviceKind::Partition]) && identity.physical,
             "Areas that the drive hides from the host (HPA, DCO, AMA) were not searched for and are unchanged.",

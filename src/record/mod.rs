@@ -359,11 +359,11 @@ impl Record {
         if let (Some(purge), Some(identity), Some(findings)) = (&self.purge, &self.identity, &self.findings) {
             return Conclusions {
                 exit_code,
-                claim: purge.claim(),
+                claim: purge.claim(identity),
                 limitations: purge.limitations(identity, findings),
                 copies: Vec::new(),
                 asked: Some(purge.asked()),
-                achieved: purge.achieved(),
+                achieved: purge.achieved(identity),
             };
         }
         let (Some(job), Some(identity), Some(findings)) = (&self.job, &self.identity, &self.findings) else {

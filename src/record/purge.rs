@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Category, of_forced, of_name, of_unseen};
+use super::claim::{Category, NOT_PHYSICAL, of_forced, of_name, of_unseen};
 use crate::device::Findings;
 use crate::device::identity::Identity;
 use crate::device::purge_scope::{PurgeScope, Reach, ScopedNamespace};
@@ -38,7 +38,7 @@ impl PurgeRecord {
     }
 
     /// What may be said of the drive, and why.
-    pub(super) fn claim(&self) -> String {
+    pub(super) fn claim(&self, identity: &Identity) -> String {
         let Some(last) = self.report.rungs.last() else {
             return "Nothing was erased: no command was sent.".into();
         };
@@ -54,7 +54,7 @@ impl PurgeRecord {
             ),
             (Verdict::Erased | Verdict::Residue, Conclusion::Done { unread, .. }) => {
                 let rungs = self.report.rungs.iter().filter(|rung| is_done(&rung.conclusion));
-                let rungs: Vec<String> = rungs.map(erased).collect();
+                let rungs: Vec<String> = rungs.map(|rung| erased(rung, identity.physical)).collect();
                 let unread = match unread {
                     0 => String::new(),
                     count => format!(" {count} of them could not be read, and may hold what they held."),
@@ -102,6 +102,7 @@ impl PurgeRecord {
                 "The first and last MiB were not zeroed after the change of keys: they can look like a partition \
                  table.",
             ),
+            (!identity.physical, NOT_PHYSICAL),
             (true, "Partitions that need authentication (RPMB) and boot partitions are outside."),
         ];
         let sentences =
@@ -117,9 +118,10 @@ impl PurgeRecord {
         if policy.or_clear || policy.or_overwrite { Category::Clear } else { Category::Purge }
     }
 
-    /// Of the last rung, where it is done.
-    pub(super) fn achieved(&self) -> Category {
-        let done = self.report.rungs.last().filter(|_| self.report.verdict == Verdict::Erased);
+    /// Of the last rung, where it is done, and where the media are known.
+    pub(super) fn achieved(&self, identity: &Identity) -> Category {
+        let erased = self.report.verdict == Verdict::Erased && identity.physical;
+        let done = self.report.rungs.last().filter(|_| erased);
         match done.map(|rung| rung.rung.grade()) {
             Some(Grade::Purge) => Category::Purge,
             Some(Grade::Clear) => Category::Clear,
@@ -185,11 +187,12 @@ fn known_blocks(rung: &RungReport) -> String {
 }
 
 /// One rung, in a sentence.
-fn erased(rung: &RungReport) -> String {
+fn erased(rung: &RungReport, physical: bool) -> String {
     let Conclusion::Done { proof, .. } = rung.conclusion else { return String::new() };
-    let (name, grade) = (rung.rung, rung.rung.grade());
+    let name = rung.rung;
+    let grade = if physical { format!(" ({} by NIST SP 800-88)", name.grade()) } else { String::new() };
     format!(
-        "{name} ({grade} by NIST SP 800-88): {proof}; of {}, none is left; size, block format and names are \
+        "{name}{grade}: {proof}; of {}, none is left; size, block format and names are \
          as before.",
         known_blocks(rung)
     )

@@ -228,6 +228,25 @@ fn a_purge_without_one_of_its_conditions_is_refused() {
     assert!(changed(&good, both).is_err(), "another rung than its command");
 }
 
+/// What a hypervisor does with a command for its disk is not known.
+#[test]
+fn of_a_virtual_drive_no_category_is_claimed() {
+    let virtual_one = |json: &mut Value| {
+        json["identity"]["physical"] = json!(false);
+    };
+    let good = record(purged(setup(), PurgePolicy::default(), &[1, 2]), "subsystem");
+    assert!(changed(&good, virtual_one).is_err(), "its claim is that of a physical one");
+    let mut identity = good.identity.unwrap();
+    identity.physical = false;
+    let subject =
+        Subject { device: "/dev/nvme0n1".into(), identity, findings: Findings::default(), counter: None };
+    let record = Record::of_purge(&Assignment::default(), subject, Timestamp::now(), good.purge.unwrap());
+    assert_eq!((record.verdict, record.achieved), (Verdict::Erased, Category::None));
+    assert!(!record.claim.contains("NIST"), "{}", record.claim);
+    assert!(record.limitations.iter().any(|it| it.contains("nothing is known about the media")));
+    assert_eq!(record.check(), Ok(()));
+}
+
 #[test]
 fn a_format_of_one_namespace_says_nothing_of_the_other() {
     let record = record(purged(Setup { fna: 0b100, ..setup() }, by(Rung::FormatCrypto), &[1]), "namespace");

@@ -124,6 +124,13 @@ impl PurgeRun<'_, '_> {
                 let refused = if rungs.is_empty() { error.kind.into() } else { Verdict::Failed };
                 (refused, Some(error.to_string()))
             }
+            // Given up, or it does not say any more how far it is.
+            Ok(()) if rungs.last().is_some_and(|last| matches!(last.conclusion, Conclusion::Running(_))) => {
+                let what = "the drive has not ended after the time that was given to it, and goes on alone";
+                let error =
+                    Error::failed(what).with_remedy("see what came of it later: efface purge --resume");
+                (Verdict::Failed, Some(error.to_string()))
+            }
             // Without a rung, the host is to overwrite it, and nothing was sent.
             Ok(()) => (concluded.unwrap_or(Verdict::Unsupported), None),
         };

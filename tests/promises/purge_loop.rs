@@ -204,7 +204,7 @@ fn a_rung_that_began_and_failed_ends_the_job() {
     assert_eq!(run.conclusions(), [(Rung::SanitizeBlock, Conclusion::Failed)]);
     // It refuses every read, and not all of them are tried.
     let unusable = run.events.try_iter().filter(|(_, event)| matches!(event, Event::Unusable { .. })).count();
-    assert!((1..200).contains(&unusable), "{unusable}");
+    assert!(unusable < 200 && run.canaries().gone == 0 && run.canaries().unread > 100, "{unusable}");
     // A reason that is not the command's: the others would be no better.
     let run = purge(Setup { memory_region: true, ..setup() }, PurgePolicy::default());
     assert_eq!((run.report.verdict, run.sent()), (Verdict::Failed, vec![(SANITIZE, 0, 2)]));

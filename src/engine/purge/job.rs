@@ -35,7 +35,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// An operation without progress for so long, or for twice its estimate, is reported.
 const STUCK: Duration = Duration::from_secs(3600);
 /// How soon a signal is seen.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 
 /// A namespace that the erase reaches, claimed and open.
 pub struct OpenNamespace {

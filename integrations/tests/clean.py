@@ -1,12 +1,13 @@
 """In the agent's environment: runs one clean step as the agent does, and prints its report to the conductor.
 
 Reads {"step": …, "node": …, "clean_version": …} from stdin. Runs sealed alone: the stock agent would erase
-every disk that it sees.
+every disk that it sees. EFFACE_TEST_SYS is another /sys for efface's manager.
 """
 
 import json
 import os
 import sys
+from pathlib import Path
 
 if os.environ.get("EFFACE_APART") != "sealed":
     sys.exit("clean.py: not apart from the system, nothing is run")
@@ -15,6 +16,11 @@ from ironic_python_agent import config, hardware  # noqa: F401
 from ironic_python_agent.extensions import clean
 from oslo_config import cfg
 from oslo_log import log
+
+if sysfs := os.environ.get("EFFACE_TEST_SYS"):
+    from efface_openstack import nvme
+
+    nvme.SYS = Path(sysfs)
 
 log.register_options(cfg.CONF)
 cfg.CONF([])

@@ -428,37 +428,333 @@ def test_a_drive_that_can_erase_itself_is_left_to_stock(ramdisk, disks):
     assert error is None and result[str(disks[1].node)]["verdict"] == "wiped"
 
 
-ASKED_OF_NVME = """
-import json, sys
-from ironic_python_agent import config, hardware
-from efface_openstack import ironic
-disk = hardware.BlockDevice("/dev/nvme0n1", "model", 1 << 30, False, serial="S1")
-try:
-    print(ironic.drive_erases(json.loads(sys.argv[1]), disk))
-except hardware.errors.BlockDeviceEraseError as error:
-    print(error.details)
-"""
+class Nvme:
+    """Loop devices by the names of an NVMe drive's namespaces, its sysfs, and tools that answer for it.
+
+    No namespace can be made here. `efface purge` is answered for, and `efface wipe` is the real one.
+    """
+
+    def __init__(self, ramdisk, folder):
+        self.ramdisk, self.folder, self.disks, self.orders = ramdisk, folder, [], folder / "orders"
+        self.renamed, self.links, self.shown = [], [], []
+        self.answers = folder / "answers"
+        self.answers.mkdir()
+        self.controller(oacs=0b10, fna=0b100)
+        self.tool("nvme", 'cat "$ANSWERS/$1" || exit 1')
+        efface = os.environ["EFFACE_UNDER_TEST"]
+        (ramdisk / "efface").unlink()
+        self.tool(
+            "efface",
+            f"""[ "$1" = purge ] || exec {efface} "$@"
+case "$*" in *--dry-run*) cat "$ANSWERS/outline" && exit; echo "efface: not now" >&2; exit 3 ;; esac
+for word; do
+    if [ "$before" = --certificate-to ] && [ -e "$ANSWERS/record" ]; then cp "$ANSWERS/record" "$word"; fi
+    before=$word
+done
+echo "efface: as the drive answers" >&2
+exit "$(cat "$ANSWERS/code")"
+""",
+        )
+
+    def tool(self, name, script):
+        head = f'#!/bin/sh\nANSWERS={self.answers}\necho "{name} $*" >>{self.orders}\n'
+        (self.ramdisk / name).write_text(head + script)
+        (self.ramdisk / name).chmod(0o755)
+
+    def controller(self, **fields):
+        (self.answers / "id-ctrl").write_text(json.dumps(fields))
+
+    def namespace(self, number, disk=None, below="pci/nvme0"):
+        """In sysfs, and as a node of the test's disk."""
+        name = f"nvme0n{number}"
+        self.block(f"{below}/{name}", number, hidden=0, read_only=0)
+        self.shown.append(name)
+        self.reaches()
+        if disk:
+            Path("/dev", name).symlink_to(disk.node.name)
+            self.links.append(Path("/dev", name))
+            self.renamed.append(f"{disk.node.name}={name}")
+            self.disks.append(disk)
+
+    def block(self, place, number, hidden, read_only):
+        folder = self.folder / "sys/devices" / place
+        folder.mkdir(parents=True)
+        for attribute, value in {"nsid": number, "hidden": hidden, "ro": read_only}.items():
+            (folder / attribute).write_text(f"{value}\n")
+        self.link("block", folder)
+        if not (self.folder / "sys/class/nvme-subsystem").exists():
+            subsystem = self.folder / "sys/devices/virtual/nvme-subsys0"
+            subsystem.mkdir(parents=True, exist_ok=True)
+            self.link("class/nvme-subsystem", subsystem)
+            (self.folder / "sys/devices/pci/nvme0").mkdir(parents=True, exist_ok=True)
+            (subsystem / "nvme0").symlink_to(self.folder / "sys/devices/pci/nvme0")
+
+    def link(self, of, folder):
+        place = self.folder / "sys" / of
+        place.mkdir(parents=True, exist_ok=True)
+        (place / folder.name).symlink_to(folder)
+
+    def scope(self):
+        nodes = [{"nsid": at, "nodes": [{"name": name}]} for at, name in enumerate(self.shown, 1)]
+        return {"namespaces": nodes}
+
+    def reaches(self, *limitations):
+        """What a dry run says, and what it says that cannot be seen."""
+        outline = {"scope": self.scope(), "reach": "subsystem", "limitations": limitations}
+        (self.answers / "outline").write_text(json.dumps(outline))
+
+    def purge(self, code, reach="subsystem", record=True):
+        """How each purge ends from now on."""
+        (self.answers / "code").write_text(str(code))
+        (self.answers / "record").unlink(missing_ok=True)
+        verdict = {0: "erased", 1: "failed", 3: "refused", 4: "unsupported", 5: "residue", 6: "surviving"}
+        made = {"id": f"purge-{code}", "verdict": verdict.get(code)}
+        if code in (0, 1, 5, 6):
+            made["purge"] = {"reach": reach, "scope": self.scope()}
+        if record:
+            (self.answers / "record").write_text(json.dumps(made))
+
+    def clean(self, properties=None, **info):
+        more = {"EFFACE_TEST_SYS": str(self.folder / "sys"), "EFFACE_TEST_DISKS": " ".join(self.renamed)}
+        return clean(self.ramdisk, [], of=node(properties, **info), **more)
+
+    def sent(self, word):
+        """The command lines that have this beginning, but for dry runs."""
+        lines = self.orders.read_text().splitlines() if self.orders.exists() else []
+        return [line for line in lines if line.startswith(word) and "--dry-run" not in line]
+
+    def close(self):
+        for link in self.links:
+            link.unlink()
+
+
+@pytest.fixture
+def drive_of(ramdisk, tmp_path, disks):
+    """An NVMe drive with these disks as its namespaces."""
+    made = []
+
+    def make(*members, **more):
+        (tmp_path / "nvme").mkdir()
+        made.append(Nvme(ramdisk, tmp_path / "nvme"))
+        for number, disk in enumerate(members, 1):
+            made[0].namespace(number, disk, **more)
+        made[0].purge(0)
+        return made[0]
+
+    yield make
+    for drive in made:
+        drive.close()
+
+
 MAY_GO_ON = {"agent_continue_if_secure_erase_failed": True}
 
 
+def test_an_nvme_drive_is_purged_and_not_overwritten(drive_of, disks):
+    drive = drive_of(disks[0])
+    result, error = drive.clean()
+    assert error is None
+    [order] = drive.sent("efface")
+    assert order.startswith("efface purge --or-clear --expect-size 8388608 ")
+    assert order.endswith(" --yes --quiet -- /dev/nvme0n1") and "--all-namespaces" not in order
+    record = result["/dev/nvme0n1"]
+    assert (record["id"], record["verdict"]) == ("purge-0", "erased")
+    assert "nvme format /dev/nvme0n1 -s 2 -f" in record["stock"] and "this namespace" in record["stock"]
+    assert disks[0].holds_secrets(), "what answers for the drive erases nothing, and nothing else did"
+    assert {line.split()[1] for line in drive.sent("nvme")} == {"id-ctrl"}
+
+
+def test_without_the_conductors_leave_an_nvme_drive_is_overwritten(drive_of, disks):
+    drive = drive_of(*disks[:2])
+    result, error = drive.clean(agent_enable_nvme_secure_erase=False)
+    assert error is None and {record["verdict"] for record in result.values()} == {"wiped"}
+    assert not drive.sent("efface purge") and not drive.sent("nvme")
+    assert not any(disk.holds_secrets() for disk in disks[:2])
+
+
+@pytest.mark.parametrize("below", ["pci/nvme0", "virtual/nvme-subsys0"])
+def test_the_namespaces_of_a_drive_are_purged_once_and_share_the_result(drive_of, disks, below):
+    drive = drive_of(*disks, below=below)
+    # A path below a head of paths.
+    drive.block("pci/nvme0/nvme0c0n1", 1, hidden=1, read_only=0)
+    result, error = drive.clean(disk_erasure_concurrency=3)
+    assert error is None and set(result) == {"/dev/nvme0n1", "/dev/nvme0n2", "/dev/nvme0n3"}
+    assert {record["id"] for record in result.values()} == {"purge-0"}
+    assert "/dev/nvme0n3 -s 2" in result["/dev/nvme0n3"]["stock"]
+    [order] = drive.sent("efface")
+    assert "purge --or-clear --all-namespaces" in order and order.endswith("/dev/nvme0n1")
+
+
+def test_a_purge_that_reaches_one_namespace_is_followed_by_that_of_the_next(drive_of, disks):
+    drive = drive_of(*disks[:2])
+    drive.purge(0, reach="namespace")
+    assert drive.clean()[1] is None
+    assert [order.split()[-1] for order in drive.sent("efface")] == ["/dev/nvme0n1", "/dev/nvme0n2"]
+
+
+def hinted(drive):
+    return {"skip_block_devices": [{"name": "/dev/nvme0n2"}]}
+
+
+def read_only(drive):
+    (drive.folder / "sys/block/nvme0n2/ro").write_text("1\n")
+
+
+def without_a_size(drive):
+    drive.namespace(3)
+
+
+def unseen(drive):
+    drive.reaches("Namespace 7 has no block device here: nothing of it was read.")
+
+
+def with_another_node(drive):
+    drive.shown.append("nvme1n1")
+    drive.reaches()
+
+
+def not_known(drive):
+    (drive.answers / "outline").unlink()
+
+
+def not_understood(drive):
+    (drive.answers / "outline").write_text('{"scope": []}')
+
+
+def not_in_sysfs(drive):
+    shutil.rmtree(drive.folder / "sys/class")
+
+
+NOT_COVERED = {
+    hinted: "--all-namespaces was not given: this step does not erase nvme0n2",
+    read_only: "--all-namespaces was not given: this step does not erase nvme0n2",
+    without_a_size: "--all-namespaces was not given: this step does not erase nvme0n3",
+    unseen: "--all-namespaces was not given: Namespace 7 has no block device here",
+    with_another_node: "--all-namespaces was not given: It reaches nvme1n1, too.",
+    not_known: "--all-namespaces was not given: it was refused, and nothing was written: not now",
+    not_understood: "--all-namespaces was not given: what it would reach is not known",
+    not_in_sysfs: "as the drive answers",
+}
+
+
+@pytest.mark.parametrize("case, why", NOT_COVERED.items())
+def test_other_namespaces_are_not_named_where_the_step_does_not_cover_all(drive_of, disks, case, why):
+    drive = drive_of(*disks[:2])
+    hint = case(drive)
+    drive.purge(3)
+    details = drive.clean(hint, agent_erase_skip_read_only=True)[1]["details"]
+    assert "it was refused, and nothing was written: as the drive answers" in details and why in details
+    assert drive.sent("efface purge") and not drive.sent("efface wipe")
+    assert not any("--all-namespaces" in order for order in drive.sent("efface"))
+    assert all(disk.holds_secrets() for disk in disks[:2])
+
+
+MEANINGS_OF_PURGE = {
+    1: "the drive reports a failure, or nothing proves that it was erased",
+    3: "it was refused, and nothing was written",
+    4: "the drive does not offer it, and nothing was written",
+    5: "not all known blocks could be read since",
+    6: "a known block is still there, whatever the drive reports",
+}
+
+
+@pytest.mark.parametrize("code", MEANINGS_OF_PURGE)
+def test_a_drive_that_was_not_purged_is_overwritten_where_the_conductor_allows_it(drive_of, disks, code):
+    drive = drive_of(disks[0])
+    drive.purge(code)
+    details = drive.clean()[1]["details"]
+    assert f"{MEANINGS_OF_PURGE[code]}: as the drive answers" in details
+    assert "agent_continue_if_secure_erase_failed does not allow to overwrite it" in details
+    assert not drive.sent("efface wipe") and disks[0].holds_secrets()
+    result, error = drive.clean(**MAY_GO_ON)
+    assert error is None and not disks[0].holds_secrets()
+    record = result["/dev/nvme0n1"]
+    assert record["verdict"] == "wiped" and passes(record) == ["random", "constant"]
+    before = record["not_purged"]
+    assert (before["exit_code"], before["certificate"]) == (code, f"purge-{code}")
+    assert MEANINGS_OF_PURGE[code] in before["reason"]
+    assert "nvme format" in record["stock"]
+    assert [each["verdict"] for each in certificates()].count("wiped") == 1, "both certificates are kept"
+
+
+@pytest.mark.parametrize("code", [2, 7, 143])
+def test_what_is_no_answer_of_the_drive_is_never_followed_by_an_overwrite(drive_of, disks, code):
+    drive = drive_of(disks[0])
+    drive.purge(code, record=False)
+    details = drive.clean(**MAY_GO_ON)[1]["details"]
+    assert "as the drive answers" in details
+    assert not drive.sent("efface wipe") and disks[0].holds_secrets()
+
+
+@pytest.mark.parametrize("code, record", [(1, True), (6, True), (1, False), (137, False), (0, False)])
+def test_a_purge_that_was_begun_for_all_namespaces_is_not_begun_twice(drive_of, disks, code, record):
+    drive = drive_of(*disks[:2])
+    drive.purge(code, record=record)
+    details = drive.clean()[1]["details"]
+    assert "/dev/nvme0n1" in details and "/dev/nvme0n2" in details
+    assert len(drive.sent("efface purge")) == 1
+    assert code != 0 or "there is no certificate" in details
+    if code in (1, 6):
+        result, error = drive.clean(**MAY_GO_ON)
+        assert error is None and {each["not_purged"]["exit_code"] for each in result.values()} == {code}
+        assert len(drive.sent("efface purge")) == 2 and not any(disk.holds_secrets() for disk in disks[:2])
+
+
+def test_where_the_overwrite_fails_too_the_error_has_both(drive_of, disks):
+    drive = drive_of(disks[0])
+    drive.purge(6)
+    held = os.open(disks[0].node, os.O_RDWR | os.O_EXCL)
+    try:
+        details = drive.clean(**MAY_GO_ON)[1]["details"]
+    finally:
+        os.close(held)
+    assert MEANINGS_OF_PURGE[6] in details and "has it open" in details
+
+
+def test_what_is_no_nvme_namespace_by_the_real_efface_is_overwritten(drive_of, ramdisk, disks):
+    drive = drive_of(disks[0])
+    (ramdisk / "efface").unlink()
+    (ramdisk / "efface").symlink_to(os.environ["EFFACE_UNDER_TEST"])
+    assert drive.clean()[1] is not None and disks[0].holds_secrets()
+    result, error = drive.clean(**MAY_GO_ON)
+    assert error is None and result["/dev/nvme0n1"]["verdict"] == "wiped"
+    assert result["/dev/nvme0n1"]["not_purged"]["exit_code"] == 4
+
+
+STOCK_WOULD = """
+import sys
+from ironic_python_agent import config
+from efface_openstack import nvme
+print(nvme.stock_would("/dev/nvme0n1"))
+"""
+
+
 @pytest.mark.parametrize(
-    "info, controller, answer",
+    "controller, answer",
     [
-        ({}, '{"oacs": 23}', "True"),
-        ({"agent_enable_nvme_secure_erase": False}, '{"oacs": 23}', "False"),
-        ({}, '{"oacs": 21}', "does not support Format NVM"),
-        (MAY_GO_ON, '{"oacs": 21}', "False"),
-        ({}, "no such controller", "cannot be read"),
-        (MAY_GO_ON, "no such controller", "False"),
+        ({"oacs": 0b10, "fna": 0b100}, "format /dev/nvme0n1 -s 2 -f, which erases this namespace"),
+        ({"oacs": 0b10, "fna": 0b000}, "format /dev/nvme0n1 -s 1 -f, which erases this namespace"),
+        ({"oacs": 0b10, "fna": 0b101}, "-s 2 -f, which erases all namespaces of the drive"),
+        ({"oacs": 0b10, "fna": 0b010}, "-s 1 -f, which erases all namespaces of the drive"),
+        ({"oacs": 0b01, "fna": 0b100}, "fail: the drive does not have Format NVM"),
+        ({}, "fail: nvme id-ctrl does not show what the drive can do"),
     ],
 )
-def test_an_nvme_drive_formats_itself_where_it_can_and_the_conductor_allows_it(
-    ramdisk, info, controller, answer
-):
-    # No namespace can be made here: the decision alone, with a tool that answers for the controller.
-    drive(ramdisk, "nvme", controller)
-    words = ["/srv/ironic/bin/python", "-c", ASKED_OF_NVME, json.dumps(info)]
+def test_what_the_stock_agent_would_do_is_by_what_it_asks(ramdisk, controller, answer):
+    drive(ramdisk, "nvme", json.dumps(controller))
+    words = ["/srv/ironic/bin/python", "-c", STOCK_WOULD]
     assert answer in run(*words, env=environment(ramdisk, [])).stdout
+
+
+@pytest.mark.parametrize("setting", [0b000, 0b100])
+def test_stock_relies_on_the_exit_code_of_nvme_format(drive_of, disks, setting):
+    drive = drive_of(disks[0])
+    drive.controller(oacs=0b10, fna=setting)
+    (drive.answers / "format").write_text("Success formatting namespace:1\n")
+    stock(drive.ramdisk)
+    result, error = drive.clean()
+    assert error is None and result == {"/dev/nvme0n1": None}
+    assert drive.sent("nvme format") == [f"nvme format /dev/nvme0n1 -s {2 if setting else 1} -f"]
+    assert disks[0].holds_secrets(), "nothing was erased, and the node is clean"
 
 
 def test_the_real_agent_over_its_own_api(ramdisk, disks):

@@ -23,9 +23,12 @@ SIGNING_KEY = "/etc/efface/signing-key"
 # Of the names of volumes that wait to be cleared; efface jobs finds them by it (src/device/queued.rs).
 PREFIX = "efface-deleted-"
 
+FAILED = 1
+USAGE = 2
 REFUSED = 3
 NOT_SUPPORTED = 4
 RESIDUE = 5
+SURVIVING = 6
 BUSY = 7
 
 MEANINGS = {
@@ -44,15 +47,26 @@ MEANINGS = {
     143: "SIGTERM ended it; its checkpoint is kept",
 }
 
+# Of efface purge.
+MEANINGS_OF_PURGE = {
+    **MEANINGS,
+    FAILED: "the drive reports a failure, or nothing proves that it was erased",
+    NOT_SUPPORTED: "the drive does not offer it, and nothing was written",
+    RESIDUE: "the drive reports that it was erased, and not all known blocks could be read since",
+    SURVIVING: "data survives: a known block is still there, whatever the drive reports",
+    130: "SIGINT ended it; the drive goes on alone",
+    143: "SIGTERM ended it; the drive goes on alone",
+}
 
-def meaning(exit_code: int, stderr: str) -> str:
+
+def meaning(exit_code: int, stderr: str, meanings: dict[int, str] = MEANINGS) -> str:
     """What the operator reads: efface's own message names device, offset, reason and remedy."""
     prefix = "efface: "
     reported = [line.removeprefix(prefix) for line in stderr.splitlines() if line.startswith(prefix)]
     message = " ".join(reported) or stderr.strip()
     # Of a child that a signal ended; rootwrap reports it as a shell does.
     code = 128 - exit_code if exit_code < 0 else exit_code
-    heading = MEANINGS.get(code, f"efface ended with {code}")
+    heading = meanings.get(code, f"efface ended with {code}")
     return f"{heading}: {message}" if message else heading
 
 

@@ -1,6 +1,7 @@
 //! `efface purge`: drives erase themselves, and what they say of it is checked.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -17,7 +18,7 @@ use crate::engine::fleet::Parallel;
 use crate::error::Result;
 use crate::plan::{Choice, PurgePolicy, Rung};
 use crate::progress::{print, stderr_line};
-use crate::session::Purge;
+use crate::session::purge::{Purge, PurgeOrder, read_plan};
 use crate::verdict::{EXIT_CODES, Verdict};
 use crate::view::outline;
 
@@ -25,26 +26,22 @@ use crate::view::outline;
 #[command(after_help = EXIT_CODES)]
 pub struct PurgeArgs {
     /// NVMe drives by path, serial:… or wwn:…: one namespace of each
-    #[arg(required = true, value_name = "DEVICE")]
+    #[arg(required_unless_present = "plan", value_name = "DEVICE")]
     devices: Vec<OsString>,
 
     #[command(flatten)]
-    policy: PolicyArgs,
-
-    /// Erase everything that the drive's command reaches: all namespaces, for all hosts
-    #[arg(long, help_heading = "Target")]
-    all_namespaces: bool,
-
-    /// Override one kind of refusal (mounted and system disks stay refused)
-    #[arg(long, help_heading = "Target", value_name = "KIND")]
-    force: Vec<Force>,
+    order: PurgeOrderArgs,
 
     #[command(flatten)]
     expect: ExpectArgs,
 
-    /// Show what would be done, and stop: only queries are sent
-    #[arg(long, help_heading = "Plan and confirmation")]
+    /// Show what would be done, and stop: only queries are sent (with --json a file for --plan)
+    #[arg(long, help_heading = "Plan and confirmation", conflicts_with = "plan")]
     dry_run: bool,
+
+    /// Carry out exactly this plan (a file of `efface purge --dry-run --json`)
+    #[arg(long, help_heading = "Plan and confirmation", value_name = "FILE", conflicts_with_all = ["devices", "PurgeOrderArgs", "ExpectArgs"])]
+    plan: Option<PathBuf>,
 
     /// Do not ask for confirmation
     #[arg(long, help_heading = "Plan and confirmation")]
@@ -89,7 +86,7 @@ pub struct PurgeArgs {
 /// Which of the drive's commands will do.
 #[derive(Args)]
 #[command(next_help_heading = "Method")]
-struct PolicyArgs {
+struct PurgeOrderArgs {
     /// Use this command of the drive and no other
     #[arg(long, value_name = "RUNG", value_parser = rung(), conflicts_with_all = ["fast", "both"])]
     by: Option<Rung>,
@@ -113,6 +110,14 @@ struct PolicyArgs {
     /// Let a drive whose sanitize fails be used again without another one
     #[arg(long)]
     unrestricted_exit: bool,
+
+    /// Erase everything that the drive's command reaches: all namespaces, for all hosts
+    #[arg(long, help_heading = "Target")]
+    all_namespaces: bool,
+
+    /// Override one kind of refusal (mounted and system disks stay refused)
+    #[arg(long, help_heading = "Target", value_name = "KIND")]
+    force: Vec<Force>,
 }
 
 fn rung() -> impl TypedValueParser<Value = Rung> {
@@ -121,20 +126,21 @@ fn rung() -> impl TypedValueParser<Value = Rung> {
         .map(move |name| named(name).expect("one of the possible values"))
 }
 
-impl PolicyArgs {
-    fn policy(&self) -> PurgePolicy {
+impl PurgeOrderArgs {
+    fn order(&self) -> PurgeOrder {
         let choice = match (self.by, self.fast, self.both) {
             (Some(rung), ..) => Choice::By(rung),
             (None, true, _) => Choice::Fast,
             (None, false, true) => Choice::Both,
             (None, false, false) => Choice::Best,
         };
-        PurgePolicy {
+        let policy = PurgePolicy {
             choice,
             or_clear: self.or_clear,
             or_overwrite: self.or_overwrite,
             unrestricted_exit: self.unrestricted_exit,
-        }
+        };
+        PurgeOrder { policy, all_namespaces: self.all_namespaces, force: self.force.clone() }
     }
 }
 
@@ -142,15 +148,18 @@ impl PurgeArgs {
     pub fn run(self) -> Result<Verdict> {
         let dry_run = self.dry_run;
         let wait = Duration::from_secs(if self.no_wait { 0 } else { self.wait.into() });
-        let devices = if dry_run { 0 } else { self.devices.len() };
-        let (details, evidence) = self.keep.prepare(devices, Instant::now() + wait)?;
+        let planned = self.plan.as_deref().map(read_plan).transpose()?.unwrap_or_default();
+        let order = planned.first().map_or_else(|| self.order.order(), |planned| planned.order.clone());
+        let named = planned.iter().map(|planned| planned.device.clone().into_os_string());
+        let devices: Vec<OsString> = self.devices.into_iter().chain(named).collect();
+        let certificates = if dry_run { 0 } else { devices.len() };
+        let (details, evidence) = self.keep.prepare(certificates, Instant::now() + wait)?;
         let most = self.parallel.map_or(usize::MAX, usize::from);
         let session = Purge {
-            devices: self.devices,
-            policy: self.policy.policy(),
-            all_namespaces: self.all_namespaces,
+            devices,
+            order,
+            planned,
             expected: self.expect.expected(),
-            force: self.force,
             settings: Settings::default(),
             wait,
             wait_for_purge: !self.no_wait,

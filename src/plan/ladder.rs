@@ -199,7 +199,7 @@ impl fmt::Display for WhyNot {
 }
 
 /// What is tried as a whole: the next one only if the drive refused this one before it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attempt {
     /// One rung.

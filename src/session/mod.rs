@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 pub use order::{Order, Passes};
-pub use purge::{Purge, PurgeQuestion};
+pub use purge::PurgeQuestion;
 pub use wipe::{Slots, Targets, Wipe};
 
 use self::purge::PurgeJob;

@@ -270,7 +270,7 @@ impl PlanFile {
 }
 
 /// Who may write to the file decides what is wiped: that must be this user, or root.
-fn read_own(path: &Path) -> io::Result<String> {
+pub(super) fn read_own(path: &Path) -> io::Result<String> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let metadata = file.metadata()?;
     let trusted = [0, nix::unistd::geteuid().as_raw()];

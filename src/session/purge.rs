@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::targets::{Refusals, paths};
 use super::{Observer, Order, Outcome, Report, RunContext, SessionJob, Work, run};
@@ -40,19 +40,21 @@ use crate::record::purge::PurgeRecord;
 use crate::record::{Assignment, Record, Subject};
 use crate::verdict::Verdict;
 
+mod plan;
+
+pub use plan::read_plan;
+
 /// A purge session and its settings.
 #[non_exhaustive]
 pub struct Purge {
     /// By path, `serial:…` or `wwn:…`: one namespace of each drive.
     pub devices: Vec<OsString>,
-    /// Which rungs.
-    pub policy: PurgePolicy,
-    /// Everything that the commands reach may be erased.
-    pub all_namespaces: bool,
+    /// What is asked for.
+    pub order: PurgeOrder,
+    /// What was approved of each device: what is another now is refused. Empty where nothing was planned.
+    pub planned: Vec<PurgeOutline>,
     /// The identity that each device must have.
     pub expected: Expected,
-    /// The refusals that are overridden.
-    pub force: Vec<Force>,
     /// Of the reads and writes before and after.
     pub settings: Settings,
     /// How long to wait for a busy device.
@@ -73,14 +75,29 @@ pub struct Purge {
     pub evidence: Evidence,
 }
 
+/// What is asked for, the same for all drives of a command.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeOrder {
+    /// Which rungs.
+    pub policy: PurgePolicy,
+    /// Everything that the commands reach may be erased.
+    pub all_namespaces: bool,
+    /// The refusals that are overridden.
+    pub force: Vec<Force>,
+}
+
 /// What a purge would do to a drive, as far as it can be seen without a claim.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PurgeOutline {
     /// As the user gave it.
     pub device: PathBuf,
     /// What it is.
     pub identity: Identity,
+    /// What is asked for.
+    pub order: PurgeOrder,
     /// What is tried, in this order; the next only where the drive does not have the one before.
     pub attempts: Vec<Attempt>,
     /// Why not the other rungs.
@@ -89,8 +106,6 @@ pub struct PurgeOutline {
     pub scope: PurgeScope,
     /// How far the commands reach.
     pub reach: Reach,
-    /// A sanitize that fails leaves a drive that takes nothing but another restricted sanitize.
-    pub restricted: bool,
     /// What could not be seen of what the commands reach.
     pub limitations: Vec<String>,
     /// It goes on with a purge that ended early, and sends no command.
@@ -205,7 +220,7 @@ impl Purge {
 
     /// All that is checked before a claim, without one.
     fn inspect(&self, tree: &Tree, outline: &PurgeOutline) -> Result<()> {
-        outline.scope.permit(outline.reach, self.all_namespaces)?;
+        outline.scope.permit(outline.reach, self.order.all_namespaces)?;
         let nodes = nodes(tree, outline);
         let force = self.force(outline);
         let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node, &force)).collect();
@@ -216,7 +231,7 @@ impl Purge {
     /// at, and will not be read again.
     fn force(&self, outline: &PurgeOutline) -> Vec<Force> {
         let unprobed = outline.gives_no_reads.then_some(Force::Unprobed);
-        self.force.iter().copied().chain(unprobed).collect()
+        self.order.force.iter().copied().chain(unprobed).collect()
     }
 
     fn request<'a>(&self, path: &'a Path, force: &'a [Force]) -> Request<'a> {
@@ -235,7 +250,7 @@ impl Purge {
     }
 
     fn outline(&self, device: &Path, Seen { identity, facts, scope }: Seen) -> Result<PurgeOutline> {
-        let ladder = Ladder::new(&offers(&facts), &self.policy);
+        let ladder = Ladder::new(&offers(&facts), &self.order.policy);
         ladder.first()?;
         let reach = reach(&ladder.attempts, &facts)?;
         Ok(PurgeOutline {
@@ -247,14 +262,14 @@ impl Purge {
             others: ladder.others,
             scope,
             reach,
-            restricted: !self.policy.unrestricted_exit,
+            order: self.order.clone(),
             resumes: false,
         })
     }
 
     /// Waits for another process that purges the same drive, and decides what is to be done.
     fn lock(&self, tree: &Tree, device: &Path, seen: Seen, observer: &mut dyn Observer) -> Result<Looked> {
-        let (key, policy) = (&seen.scope.key, self.policy);
+        let (key, policy) = (&seen.scope.key, self.order.policy);
         let lock = LockedDrive::lock(&self.journals, key, self.wait_for_purge, || observer.awaits(device))?;
         // What was seen before the wait can be another by now.
         let seen = if lock.waited() { self.look(tree, device)? } else { seen };
@@ -262,7 +277,7 @@ impl Purge {
             && self.accepts(work, report, &seen.scope)
         {
             let course = Course::Taken(Box::new((report.clone(), process.clone())));
-            let outline = PurgeOutline::of_earlier(device, work, seen);
+            let outline = PurgeOutline::of_earlier(device, &self.order, work, seen);
             return Ok(Looked { outline, course, lock: Some(lock), policy });
         }
         if let Some((work, checkpoint)) = lock.unended() {
@@ -270,8 +285,9 @@ impl Purge {
                 log.phase() == Phase::Running && checkpoint.report.evidence.command() == Some(log.command)
             });
             if self.resume || runs {
-                let (outline, policy) = (PurgeOutline::of_earlier(device, work, seen), work.policy);
-                outline.scope.permit(outline.reach, self.all_namespaces)?;
+                let (outline, policy) =
+                    (PurgeOutline::of_earlier(device, &self.order, work, seen), work.policy);
+                outline.scope.permit(outline.reach, self.order.all_namespaces)?;
                 let course = Course::Resume(Box::new(checkpoint.clone()));
                 return Ok(Looked { outline, course, lock: Some(lock), policy });
             }
@@ -283,7 +299,8 @@ impl Purge {
             return Err(nothing_to_resume(lock.ended()));
         }
         let outline = self.outline(device, seen)?;
-        outline.scope.permit(outline.reach, self.all_namespaces)?;
+        outline.scope.permit(outline.reach, self.order.all_namespaces)?;
+        plan::require_as_planned(&self.planned, &outline)?;
         let overwrites = outline.attempts.first() == Some(&Attempt::Single(Rung::HostOverwrite));
         let course = if overwrites { Course::Overwrite } else { Course::Erase };
         // The journal of a wipe is that of its device.
@@ -299,8 +316,8 @@ impl Purge {
         };
         let covered = work.reach == Reach::Subsystem || named(&work.scope) == named(scope);
         let rungs = || report.rungs.iter().map(|rung| rung.rung);
-        let enough = self.policy.or_clear || rungs().all(|rung| rung.grade() == Grade::Purge);
-        let chosen = match self.policy.choice {
+        let enough = self.order.policy.or_clear || rungs().all(|rung| rung.grade() == Grade::Purge);
+        let chosen = match self.order.policy.choice {
             Choice::Best | Choice::Fast => true,
             Choice::Both => Attempt::CryptoThenBlock.rungs().iter().all(|rung| rungs().any(|it| it == *rung)),
             Choice::By(asked) => rungs().any(|rung| rung == asked),
@@ -394,7 +411,7 @@ impl Purge {
 
 impl PurgeOutline {
     /// Of a purge that another process began.
-    fn of_earlier(device: &Path, work: &PurgeWork, seen: Seen) -> PurgeOutline {
+    fn of_earlier(device: &Path, order: &PurgeOrder, work: &PurgeWork, seen: Seen) -> PurgeOutline {
         let Seen { identity, facts, scope } = seen;
         let rungs = work.checkpoint.iter().map(|checkpoint| Attempt::Single(checkpoint.report.rung));
         PurgeOutline {
@@ -405,7 +422,7 @@ impl PurgeOutline {
             limitations: scope.limitations(work.reach),
             scope,
             reach: work.reach,
-            restricted: !work.policy.unrestricted_exit,
+            order: PurgeOrder { policy: work.policy, ..order.clone() },
             resumes: true,
             gives_no_reads: gives_no_reads(&facts),
         }
@@ -525,180 +542,4 @@ impl OpenedJob<Report> for OpenedPurge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::device::purge_scope::{ScopedNamespace, ScopedNode, SubsystemKey};
-    use crate::io::passthrough::nvme::commands::{Exit, Sanitize, SanitizeMethod};
-    use crate::io::passthrough::sim::{NvmeSim, Setup};
-    use crate::io::passthrough::{PassThrough, ReadOnly};
-
-    const BLOCK_ERASE: Sanitize =
-        Sanitize::Start { method: SanitizeMethod::BlockErase, exit: Exit::Restricted, keep_allocated: false };
-
-    fn facts(sim: &NvmeSim) -> SubsystemFacts {
-        probe(&mut ReadOnly::new(sim.path(0)))
-    }
-
-    fn setup() -> Setup {
-        Setup::of(vec![1; 8192])
-    }
-
-    fn scope(named: u32) -> PurgeScope {
-        let namespace = |nsid: u32| {
-            let number = format!("259:{nsid}").parse().unwrap();
-            let node = ScopedNode { name: format!("nvme0n{nsid}"), number, size_bytes: 8192 };
-            // The third has no block device here.
-            let nodes = (nsid < 3).then_some(node).into_iter().collect();
-            ScopedNamespace {
-                nsid,
-                named: nsid == named,
-                size_bytes: Some(8192),
-                nodes,
-                shared: None,
-                attached: None,
-            }
-        };
-        PurgeScope {
-            key: SubsystemKey { nqn: None, model: "A drive".into(), serial: "Z1".into() },
-            namespaces: (1..=3).map(namespace).collect(),
-            controllers: Vec::new(),
-            other_namespaces: false,
-            other_controllers: false,
-        }
-    }
-
-    fn identity() -> Identity {
-        serde_json::from_value(serde_json::json!({
-            "path": "/dev/it", "node": "/dev/nvme0n2", "kind": "disk", "size_bytes": 8192, "number": "259:2"
-        }))
-        .unwrap()
-    }
-
-    fn purge(policy: PurgePolicy) -> (tempfile::TempDir, Purge) {
-        let folder = tempfile::tempdir().unwrap();
-        let purge = Purge {
-            devices: Vec::new(),
-            policy,
-            all_namespaces: false,
-            expected: Expected::default(),
-            force: vec![Force::Unseen],
-            settings: Settings::default(),
-            wait: Duration::ZERO,
-            wait_for_purge: false,
-            resume: false,
-            give_up_after: None,
-            parallel: Parallel::default(),
-            journals: JournalStore::open(folder.path()).unwrap(),
-            details: Details::default(),
-            evidence: Evidence::default(),
-        };
-        (folder, purge)
-    }
-
-    fn outline(setup: Setup, policy: PurgePolicy) -> PurgeOutline {
-        let seen = Seen { identity: identity(), facts: facts(&NvmeSim::new(setup)), scope: scope(2) };
-        purge(policy).1.outline(Path::new("/dev/it"), seen).unwrap()
-    }
-
-    #[test]
-    fn all_that_any_command_of_the_ladder_reaches_is_claimed_the_named_device_first() {
-        let names = |outline: &PurgeOutline| {
-            let nodes = nodes(&Tree::real(), outline);
-            nodes.into_iter().map(|(nsid, node)| format!("{nsid} {}", node.display())).collect::<Vec<_>>()
-        };
-        let all = outline(setup(), PurgePolicy::default());
-        assert_eq!(all.reach, Reach::Subsystem);
-        assert_eq!(names(&all), ["2 /dev/it", "1 /dev/nvme0n1"]);
-        // FNA: a format of one namespace reaches that one alone, or all.
-        let format = PurgePolicy { choice: Choice::By(Rung::FormatCrypto), ..PurgePolicy::default() };
-        let one = outline(Setup { fna: 0b100, ..setup() }, format);
-        assert_eq!((one.reach, names(&one)), (Reach::Namespace, vec!["2 /dev/it".to_string()]));
-        assert_eq!(outline(Setup { fna: 0b101, ..setup() }, format).reach, Reach::Subsystem);
-        assert_eq!(outline(Setup { fna: 0b110, ..setup() }, format).reach, Reach::Subsystem);
-    }
-
-    #[test]
-    fn only_a_drive_that_sanitizes_or_failed_to_is_claimed_without_a_look_at_its_content() {
-        let force = |sim: &NvmeSim| {
-            let (_folder, purge) = purge(PurgePolicy::default());
-            let facts = facts(sim);
-            let outline =
-                PurgeOutline { gives_no_reads: gives_no_reads(&facts), ..outline(setup(), purge.policy) };
-            purge.force(&outline)
-        };
-        let sim = NvmeSim::new(setup());
-        assert_eq!(force(&sim), [Force::Unseen]);
-        sim.path(0).send(&BLOCK_ERASE.request());
-        assert_eq!(force(&sim), [Force::Unseen, Force::Unprobed]);
-        sim.clock().advance(Duration::from_secs(24 * 3600));
-        assert_eq!(force(&sim), [Force::Unseen], "it is done");
-        let failing = NvmeSim::new(Setup { sanitize_fails: true, ..setup() });
-        failing.path(0).send(&BLOCK_ERASE.request());
-        failing.clock().advance(Duration::from_secs(24 * 3600));
-        assert_eq!(force(&failing), [Force::Unseen, Force::Unprobed]);
-    }
-
-    #[test]
-    fn the_result_of_another_process_is_taken_where_it_is_what_was_asked_for() {
-        let report = |rungs: &[Rung]| -> PurgeReport {
-            let rung = |rung: &Rung| {
-                serde_json::json!({
-                    "rung": rung, "commands": [], "milliseconds": 0, "namespaces": [], "settled": null,
-                    "evidence": {"kind": "format", "answers": [], "left_percent": null, "resumed": false},
-                    "conclusion": {"kind": "failed"}
-                })
-            };
-            let rungs: Vec<_> = rungs.iter().map(rung).collect();
-            let policy = PurgePolicy::default();
-            serde_json::from_value(serde_json::json!({
-                "verdict": "erased", "policy": policy, "others": [], "rungs": rungs, "error": null
-            }))
-            .unwrap()
-        };
-        let work = |reach| PurgeWork {
-            scope: scope(1),
-            reach,
-            policy: PurgePolicy::default(),
-            checkpoint: None,
-            report: None,
-        };
-        let accepts = |policy: PurgePolicy, reach, named, rungs: &[Rung]| {
-            purge(policy).1.accepts(&work(reach), &report(rungs), &scope(named))
-        };
-        let best = PurgePolicy::default();
-        let by = |rung| PurgePolicy { choice: Choice::By(rung), ..best };
-        let block = &[Rung::SanitizeBlock][..];
-        assert!(accepts(best, Reach::Subsystem, 2, block));
-        assert!(!accepts(best, Reach::Namespace, 2, &[Rung::FormatCrypto]), "the other namespace");
-        assert!(accepts(best, Reach::Namespace, 1, &[Rung::FormatCrypto]));
-        assert!(!accepts(best, Reach::Subsystem, 2, &[Rung::FormatUserData]), "it is Clear");
-        assert!(accepts(
-            PurgePolicy { or_clear: true, ..best },
-            Reach::Subsystem,
-            2,
-            &[Rung::FormatUserData]
-        ));
-        assert!(accepts(by(Rung::SanitizeBlock), Reach::Subsystem, 2, block));
-        assert!(!accepts(by(Rung::SanitizeCrypto), Reach::Subsystem, 2, block));
-        let both = PurgePolicy { choice: Choice::Both, ..best };
-        assert!(!accepts(both, Reach::Subsystem, 2, block));
-        assert!(accepts(both, Reach::Subsystem, 2, &[Rung::SanitizeCrypto, Rung::SanitizeBlock]));
-    }
-
-    #[test]
-    fn two_devices_of_one_drive_are_an_error_of_the_command() {
-        let seen = |serial: &str| {
-            let mut scope = scope(1);
-            scope.key.serial = serial.into();
-            Ok(Seen { identity: identity(), facts: facts(&NvmeSim::new(setup())), scope })
-        };
-        let (one, other) = (PathBuf::from("/dev/nvme0n1"), PathBuf::from("/dev/nvme0n2"));
-        assert!(refuse_same_drive(&[(one.clone(), seen("Z1")), (other.clone(), seen("Z2"))]).is_ok());
-        let error = refuse_same_drive(&[(one, seen("Z1")), (other, seen("Z1"))]).unwrap_err();
-        assert_eq!(error.kind, Kind::Usage);
-        assert!(
-            error.to_string().contains("/dev/nvme0n2: it is on the same drive as /dev/nvme0n1"),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -29,7 +29,7 @@ pub fn outline_rows(outline: &PurgeOutline) -> Vec<(&'static str, String)> {
             .iter()
             .any(|rung| matches!(rung, Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::SanitizeOverwrite))
     };
-    if outline.restricted && outline.attempts.first().is_some_and(sanitizes) {
+    if !outline.order.policy.unrestricted_exit && outline.attempts.first().is_some_and(sanitizes) {
         let warning = "should the sanitize fail, the drive takes nothing but another one \
                        (--unrestricted-exit allows to leave that)";
         rows.push(("warning", warning.into()));

@@ -31,7 +31,7 @@ after_failure() {
 
 # -- efface ------------------------------------------------------------------------------------------
 
-declare -A CODES=([wiped]=0 [verified]=0 [shown]=0 [failed]=1 [usage]=2 [refused]=3 [unsupported]=4
+declare -A CODES=([wiped]=0 [verified]=0 [erased]=0 [shown]=0 [failed]=1 [usage]=2 [refused]=3 [unsupported]=4
     [residue]=5 [surviving]=6 [busy]=7 [interrupted]=130 [terminated]=143)
 
 expect() { # VERDICT efface ARGUMENT...: its output is in $OUTPUT, its record (of wipe, verify) in $RECORD
@@ -41,7 +41,7 @@ expect() { # VERDICT efface ARGUMENT...: its output is in $OUTPUT, its record (o
     OUTPUT=/tmp/output
     RECORD=/tmp/record.json
     local json=()
-    case "$2" in wipe | verify | destroy-key) json=(--progress-fd 9) ;; esac
+    case "$2" in wipe | verify | destroy-key | purge) json=(--progress-fd 9) ;; esac
     "$@" "${json[@]}" >"$OUTPUT" 2>&1 9>/tmp/events </dev/null || code=$?
     grep '"event":"result"' /tmp/events | tail -n 1 >"$RECORD" || true
     [ $code = "${CODES[$verdict]}" ] || {
@@ -262,7 +262,7 @@ clean_up() ( # what a test may have made
     local name
     # Nothing that waits for a suspended one ends before it is resumed.
     for name in $(dmsetup info --columns --noheadings -o name); do dmsetup resume "$name"; done
-    pkill -x efface
+    killall efface
     umount -a -t ext4,btrfs
     swapoff -a
     lvm vgchange -qq --activate n
@@ -274,6 +274,10 @@ clean_up() ( # what a test may have made
     rmdir /sys/kernel/config/nullb/*
     for name in /sys/block/zram*; do echo 1 >"$name/reset"; done
     modprobe -qr scsi_debug null_blk brd zram
+    # NVMe over a network alone has this file.
+    echo 1 | tee /sys/class/nvme/*/delete_controller
+    killall -KILL python3
+    umount /sys/class/nvme/*/transport /proc/cpuinfo
     echo 500 >/proc/sys/vm/dirty_writeback_centisecs
     for name in $(<"$DEVICES"); do qmp device_del "{\"id\":\"$name\"}"; done
     for name in $(<"$NODES"); do

@@ -158,11 +158,12 @@ fn record(payload: &[u8]) -> Result<Record> {
         return Err(bad("it holds control or formatting characters, which efface never writes"));
     }
     match version {
-        VERSION => in_one_form(payload),
-        _ => {
+        VERSION_MIN => {
             version_2::upgrade(&mut document);
             serde_json::from_value(document).map_err(not_json)
         }
+        // Version 3 is the same without purges.
+        _ => in_one_form(payload),
     }
 }
 

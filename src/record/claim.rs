@@ -180,7 +180,6 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
     let sentences = part
         .into_iter()
         .chain(of_device(identity))
-        .chain(of_name(identity))
         .chain(of_forced(findings))
         .chain(of_steps(plan, direct || !findings.indirect.is_empty()))
         .chain([ALWAYS]);
@@ -190,6 +189,10 @@ pub fn limitations(plan: &Plan, identity: &Identity, findings: &Findings, direct
 fn applicable<const N: usize>(all: [(bool, &'static str); N]) -> impl Iterator<Item = &'static str> {
     all.into_iter().filter_map(|(applies, text)| applies.then_some(text))
 }
+
+/// Of a device that cannot be distinguished from others.
+pub const NO_NAME: &str =
+    "It has no serial number, WWN or UUID: this record fits any device of the same size and content.";
 
 /// Of a disk whose media are not known.
 pub const NOT_PHYSICAL: &str =
@@ -220,6 +223,7 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
             kind(&[DeviceKind::Disk, DeviceKind::Partition]) && identity.physical,
             "Areas that the drive hides from the host (HPA, DCO, AMA) were not searched for and are unchanged.",
         ),
+        (!identity.has_name(), NO_NAME),
         (
             !kind(&[DeviceKind::Loop, DeviceKind::Image]) && identity.rotational == Some(false),
             "Flash: the host cannot address the drive's spare cells.",
@@ -229,13 +233,6 @@ fn of_device(identity: &Identity) -> impl Iterator<Item = &'static str> {
             "Shingled zones: the drive writes to cache zones first and may keep copies there.",
         ),
     ])
-}
-
-/// Of a device that cannot be distinguished from others.
-pub fn of_name(identity: &Identity) -> impl Iterator<Item = &'static str> {
-    const NO_NAME: &str =
-        "It has no serial number, WWN or UUID: this record fits any device of the same size and content.";
-    (!identity.has_name()).then_some(NO_NAME).into_iter()
 }
 
 /// Limitations that follow from overridden refusals.

@@ -422,8 +422,8 @@ impl Record {
         if identity.is_some_and(|identity| identity.size_bytes > SIZE_MAX) {
             return Err("its device is larger than any".into());
         }
-        if self.job.is_some() && self.purge.is_some() {
-            return Err("it has a job and a purge".into());
+        if self.purge.is_some() && (self.job.is_some() || self.efface_record < VERSION) {
+            return Err("it has a purge beside a job, or in a form without purges".into());
         }
         if let Some(job) = &self.job {
             job.check()?;

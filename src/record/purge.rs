@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Category, NOT_PHYSICAL, of_forced, of_name, of_unseen};
+use super::claim::{Category, NO_NAME, NOT_PHYSICAL, of_forced, of_unseen};
 use crate::device::Findings;
 use crate::device::identity::Identity;
 use crate::device::purge_scope::{PurgeScope, Reach, ScopedNamespace};
@@ -103,13 +103,14 @@ impl PurgeRecord {
                  table.",
             ),
             (!identity.physical, NOT_PHYSICAL),
+            (!identity.has_name(), NO_NAME),
             (true, "Partitions that need authentication (RPMB) and boot partitions are outside."),
         ];
         let sentences =
             sentences.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.to_string());
         let scope = self.scope.limitations(self.reach).into_iter();
-        let people = of_forced(findings).chain(of_name(identity)).map(String::from);
-        sentences.chain(scope).chain(people).chain(of_unseen(findings)).collect()
+        let forced = of_forced(findings).map(String::from);
+        sentences.chain(scope).chain(forced).chain(of_unseen(findings)).collect()
     }
 
     /// The least that would do.

@@ -494,7 +494,13 @@ fn a_file_that_is_no_certificate_is_a_clear_error() {
     write("empty.json", "");
     write("words.json", "hello");
     write("other.json", "{\"a\": 1}");
-    write("newer.json", &plain.replace("\"efface_record\": 3", "\"efface_record\": 4"));
+    write("newer.json", &plain.replace("\"efface_record\": 4", "\"efface_record\": 5"));
+    write("earlier.json", &plain.replace("\"efface_record\": 4", "\"efface_record\": 3"));
+    let lying = plain
+        .replace("\"efface_record\": 4", "\"efface_record\": 3")
+        .replace("flushed once", "flushed twice");
+    write("earlier_claim.json", &lying);
+    workspace.run(&["certificate", "verify", "earlier.json", "--unsigned-ok"]).expect(0);
     write("spelled.json", &plain.replace("  \"id\"", "   \"id\""));
     write("better.json", &plain.replace("\"differ_per_billion\"", "\"differ_per_billion\" "));
     write("claim.json", &plain.replace("\"flushed\": true", "\"flushed\": false"));
@@ -507,9 +513,10 @@ fn a_file_that_is_no_certificate_is_a_clear_error() {
         ("empty.json", 1, "cut off"),
         ("words.json", 1, "not JSON"),
         ("other.json", 1, "no record of efface"),
-        ("newer.json", 4, "versions 2 to 3"),
+        ("newer.json", 4, "versions 2 to 4"),
         ("spelled.json", 1, "it was changed"),
         ("claim.json", 1, "not flushed"),
+        ("earlier_claim.json", 1, "do not follow"),
         ("steers.json", 1, "control or formatting characters"),
         ("huge.json", 2, "too large"),
         ("missing.json", 2, "cannot be read"),

@@ -213,6 +213,7 @@ fn a_purge_without_one_of_its_conditions_is_refused() {
         ("/achieved".into(), json!("clear")),
         ("/limitations".into(), json!([])),
         ("/exit_code".into(), json!(1)),
+        ("/efface_record".into(), json!(3)),
     ];
     for (pointer, value) in refused {
         assert!(set(&good, &pointer, value).is_err(), "{pointer}");

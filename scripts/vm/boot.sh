@@ -13,8 +13,8 @@ prepare() { # FOLDER TEST...: what is new in every boot
     cp scripts/vm/guest/lib.sh target/release/efface "$folder/payload/lab/"
     cp -r tests/vm "$folder/payload/tests"
     printf '%s\n' "${@:2}" >"$folder/payload/lab/tests"
-    # Sparse; each serves one disk.
-    for ((image = 0; image < 48; image++)); do truncate --size=1G "$folder/disk$image"; done
+    # Sparse; each serves one disk of one test, and a boot can have to run them all.
+    for ((image = 0; image < 96; image++)); do truncate --size=1G "$folder/disk$image"; done
     : >"$folder/out"
 }
 

@@ -208,6 +208,7 @@ mod tests {
         let locked = lock(&store).unwrap();
         assert!(locked.unended().is_none() && locked.ended().is_none(), "nothing was sent");
         drop(locked);
+        assert_eq!(states(&store), ["ended"], "there is nothing to resume");
 
         let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
         let (mut keep, mut kept) = (journal.purge_writer(), Vec::new());
@@ -234,6 +235,22 @@ mod tests {
         let locked = lock(&store).unwrap();
         assert!(locked.unended().is_none());
         assert_eq!(locked.ended(), Some(Verdict::Erased));
+        let kept = locked.earlier.as_ref().and_then(Entry::purge).unwrap();
+        assert!(kept.checkpoint.is_none() && kept.report.as_ref() == Some(&report));
+    }
+
+    #[test]
+    fn a_result_that_is_no_success_is_not_taken() {
+        let (_path, store) = store();
+        let report = purged(&mut |_| Ok(()));
+        for verdict in [Verdict::Failed, Verdict::Surviving, Verdict::Interrupted] {
+            let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
+            journal.keep_report(&report);
+            journal.end(verdict);
+            drop(journal);
+            let waited = LockedDrive { waited: true, ..lock(&store).unwrap() };
+            assert!(waited.awaited().is_none(), "{verdict:?}");
+        }
     }
 
     fn work_of(store: &JournalStore) -> PurgeWork {

@@ -189,6 +189,7 @@ fn the_same_command_done_before_is_no_proof() {
 #[test]
 fn an_operation_without_progress_is_reported_and_given_up_only_when_asked() {
     let run = lying(Lie::Stuck);
+    assert!(run.report.error.as_ref().unwrap().contains("goes on alone"), "{:?}", run.report.error);
     assert_eq!(run.report.verdict, Verdict::Failed);
     assert_eq!(run.conclusions()[0].1, Conclusion::Running(Some(655)));
     let late = run.events.try_iter().filter(|(_, event)| {
@@ -205,6 +206,11 @@ fn a_rung_that_began_and_failed_ends_the_job() {
     // It refuses every read, and not all of them are tried.
     let unusable = run.events.try_iter().filter(|(_, event)| matches!(event, Event::Unusable { .. })).count();
     assert!(unusable < 200 && run.canaries().gone == 0 && run.canaries().unread > 100, "{unusable}");
+    // The same before the command, of a drive that is locked.
+    let run = purge(Setup { locked: true, ..setup() }, PurgePolicy::default());
+    assert_eq!(run.report.verdict, Verdict::Failed);
+    let unusable = run.events.try_iter().filter(|(_, event)| matches!(event, Event::Unusable { .. })).count();
+    assert!(unusable < 100, "{unusable}");
     // A reason that is not the command's: the others would be no better.
     let run = purge(Setup { memory_region: true, ..setup() }, PurgePolicy::default());
     assert_eq!((run.report.verdict, run.sent()), (Verdict::Failed, vec![(SANITIZE, 0, 2)]));

@@ -116,6 +116,8 @@ fn each_rung_is_claimed_as_what_it_is_worth() {
         let limitations = record.limitations.join("\n");
         let keys = limitations.contains("handling of its keys");
         assert_eq!(keys, record.claim.contains("crypto"), "{limitations}");
+        let erased = limitations.contains("a deallocation alone shows");
+        assert_eq!(erased, !says.contains("-crypto") || policy.choice == Choice::Both, "{limitations}");
         let format = limitations.contains("No status of the drive names a Format command");
         assert_eq!(format, says.starts_with("format"), "{limitations}");
         assert!(limitations.contains("spare blocks") && limitations.contains("RPMB"), "{limitations}");
@@ -218,15 +220,39 @@ fn a_purge_without_one_of_its_conditions_is_refused() {
     for (pointer, value) in refused {
         assert!(set(&good, &pointer, value).is_err(), "{pointer}");
     }
-    let third = |json: &mut Value| {
-        let all = json["purge"]["scope"]["namespaces"].as_array_mut().unwrap();
-        let mut more = all[1].clone();
-        more["nsid"] = json!(3);
-        all.push(more);
+    let exit_code_fits = changed(&good, |json| json["verdict"] = json!("wiped"));
+    assert!(exit_code_fits.unwrap_err().contains("its verdict is not that of its purge"));
+}
+
+/// The same where whoever changed it computes all that follows from it, too.
+#[test]
+fn a_purge_that_contradicts_itself_is_refused_whatever_follows_from_it() {
+    let good = purged(setup(), PurgePolicy::default(), &[1, 2]);
+    let report = |change: &dyn Fn(&mut Value)| {
+        let mut json = serde_json::to_value(&good).unwrap();
+        change(&mut json);
+        serde_json::from_value::<PurgeReport>(json).unwrap()
     };
-    assert!(changed(&good, third).is_err(), "nothing is known of its third namespace");
-    let both = |json: &mut Value| json["purge"]["report"]["rungs"][0]["rung"] = json!("sanitize-crypto");
-    assert!(changed(&good, both).is_err(), "another rung than its command");
+    let refused = |report: PurgeReport, reach: &str, says: &str| {
+        let error = record(report, reach).check().unwrap_err();
+        assert!(error.contains(says), "{error}");
+    };
+    refused(good.clone(), "namespace", "reaches more than it says");
+    let second = |json: &mut Value| {
+        let rung = &mut json["rungs"][0];
+        let gone = rung["namespaces"][1]["canaries"]["gone"].as_u64().unwrap();
+        let all = rung["settled"]["canaries"]["gone"].as_u64().unwrap();
+        rung["namespaces"].as_array_mut().unwrap().pop();
+        rung["settled"]["canaries"]["gone"] = json!(all - gone);
+    };
+    refused(report(&second), "subsystem", "knew nothing of a namespace");
+    let crypto = |json: &mut Value| json["rungs"][0]["rung"] = json!("sanitize-crypto");
+    refused(report(&crypto), "subsystem", "its commands are not those of its rung");
+    let twice = |json: &mut Value| {
+        let commands = json["rungs"][0]["commands"].as_array_mut().unwrap();
+        commands.push(commands[0].clone());
+    };
+    refused(report(&twice), "subsystem", "its commands are not those of its rung");
 }
 
 /// What a hypervisor does with a command for its disk is not known.

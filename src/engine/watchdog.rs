@@ -91,7 +91,7 @@ pub struct BlockingCall {
     pub operation: &'static str,
     pub at: Extent,
     /// Of the operation itself, 0 for one that has none.
-    timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// The call that a job's thread is in, for other threads to see.

@@ -463,3 +463,54 @@ impl Polls {
         stuck && !std::mem::replace(&mut self.reported, stuck)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::engine::event::Emitter;
+    use crate::engine::watchdog::CallMonitor;
+    use crate::engine::{Settings, Stop};
+    use crate::io::passthrough::Reply;
+    use crate::io::passthrough::sim::{NvmeSim, Setup, SimPath};
+    use crate::plan::Choice;
+
+    /// Keeps the time that the watchdog allows for the command that erases.
+    struct Watched(SimPath, CallMonitor, Option<Duration>);
+
+    impl PassThrough for Watched {
+        fn send(&mut self, request: &Request) -> Reply {
+            if !request.only_reads() {
+                self.2 = self.1.current().map(|call| call.timeout);
+            }
+            self.0.send(request)
+        }
+    }
+
+    #[test]
+    fn a_format_is_waited_for_as_long_as_the_kernel_waits_for_it() {
+        let sim = NvmeSim::new(Setup::of((0..1 << 20).map(|at| b"old data "[at % 9]).collect()));
+        let (to, _events) = channel();
+        let (emitter, stop, settings) = (Emitter::new(0, to), Stop::default(), Settings::default());
+        let context = PurgeContext {
+            io: IoContext { settings: &settings, stop: &stop, emitter: &emitter },
+            clock: &**sim.clock(),
+            draw: &mut Seed::from_kernel,
+            keep: &mut |_| Ok(()),
+            give_up_after: None,
+        };
+        let mut namespace = [OpenNamespace { nsid: 1, disk: Box::new(sim.disk(1)) }];
+        let mut drive = Watched(sim.path(0), emitter.calls.clone(), None);
+        let policy = PurgePolicy { choice: Choice::By(Rung::FormatCrypto), ..PurgePolicy::default() };
+        let report = run(&mut drive, &mut namespace, policy, context);
+        assert_eq!(report.verdict, Verdict::Erased);
+        let named = [1];
+        let order =
+            order(Rung::FormatCrypto, &probe(&mut ReadOnly::new(sim.path(0))), &named, Exit::Restricted);
+        let Some(Order::Format(requests)) = order else { panic!("a format") };
+        let Request::NvmeAdmin(NvmeAdmin { timeout, .. }) = &requests[0];
+        assert_eq!(drive.2, Some(Duration::from_millis(timeout.as_ms().into())));
+        assert!(drive.2 > Some(Duration::ZERO));
+    }
+}

@@ -167,11 +167,12 @@ impl Purge {
         let assignment = Assignment { method: PURGE.into(), details: self.details.clone() };
         let started = Timestamp::now();
         let refusals = Refusals { tree: &tree, assignment: &assignment, image: false, started };
-        let seen = parallel::map(devices.clone(), |device| {
+        let mut seen = parallel::map(devices.clone(), |device| {
             let seen = self.look(&tree, &device);
             (device, seen)
         });
         refuse_same_drive(&seen)?;
+        sort_for_locks(&mut seen);
         let (mut jobs, mut records) = (Vec::new(), Vec::new());
         for (device, seen) in seen {
             let looked = seen.and_then(|seen| self.lock(&tree, &device, seen, observer));
@@ -482,6 +483,11 @@ fn refuse_same_drive(seen: &[(PathBuf, Result<Seen>)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In one order for all processes: two that each wait for a drive of the other would wait for ever.
+fn sort_for_locks(seen: &mut [(PathBuf, Result<Seen>)]) {
+    seen.sort_by_cached_key(|(_, seen)| seen.as_ref().ok().map(|seen| seen.scope.key.clone()));
 }
 
 /// A purge that is about to run.

@@ -153,16 +153,28 @@ fn the_result_of_another_process_is_taken_where_it_is_what_was_asked_for() {
     assert!(accepts(both, Reach::Subsystem, 2, &[Rung::SanitizeCrypto, Rung::SanitizeBlock]));
 }
 
+fn seen_drive(serial: &str) -> Result<Seen> {
+    let mut scope = scope(1);
+    scope.key.serial = serial.into();
+    Ok(Seen { identity: identity(), facts: facts(&NvmeSim::new(setup())), scope })
+}
+
+#[test]
+fn drives_are_locked_in_one_order_whatever_they_are_called() {
+    let order = |drives: [(&str, &str); 3]| {
+        let mut seen = drives.map(|(device, serial)| (PathBuf::from(device), seen_drive(serial)));
+        sort_for_locks(&mut seen);
+        seen.into_iter().map(|(device, _)| device.display().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(order([("a", "Z1"), ("b", "Z2"), ("c", "Z3")]), ["a", "b", "c"]);
+    assert_eq!(order([("a", "Z3"), ("b", "Z2"), ("c", "Z1")]), ["c", "b", "a"]);
+}
+
 #[test]
 fn two_devices_of_one_drive_are_an_error_of_the_command() {
-    let seen = |serial: &str| {
-        let mut scope = scope(1);
-        scope.key.serial = serial.into();
-        Ok(Seen { identity: identity(), facts: facts(&NvmeSim::new(setup())), scope })
-    };
     let (one, other) = (PathBuf::from("/dev/nvme0n1"), PathBuf::from("/dev/nvme0n2"));
-    assert!(refuse_same_drive(&[(one.clone(), seen("Z1")), (other.clone(), seen("Z2"))]).is_ok());
-    let error = refuse_same_drive(&[(one, seen("Z1")), (other, seen("Z1"))]).unwrap_err();
+    assert!(refuse_same_drive(&[(one.clone(), seen_drive("Z1")), (other.clone(), seen_drive("Z2"))]).is_ok());
+    let error = refuse_same_drive(&[(one, seen_drive("Z1")), (other, seen_drive("Z1"))]).unwrap_err();
     assert_eq!(error.kind, Kind::Usage);
     assert!(error.to_string().contains("/dev/nvme0n2: it is on the same drive as /dev/nvme0n1"), "{error}");
 }

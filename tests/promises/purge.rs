@@ -107,7 +107,11 @@ impl Purge {
     }
 
     fn settled(&self) -> Settled {
-        Settled { canaries: self.canaries(), changes: changes(&self.before, &self.now()) }
+        Settled {
+            canaries: self.canaries(),
+            unknown: Vec::new(),
+            changes: changes(&self.before, &self.now()),
+        }
     }
 
     fn order(&self, rung: Rung) -> Order {
@@ -284,7 +288,11 @@ fn a_drive_that_comes_back_in_another_shape_is_no_success() {
     let changed = |change: fn(&mut SubsystemFacts), expected: &[Change]| {
         let mut after = purge.now();
         change(&mut after);
-        let settled = Settled { canaries: purge.canaries(), changes: changes(&purge.before, &after) };
+        let settled = Settled {
+            canaries: purge.canaries(),
+            unknown: Vec::new(),
+            changes: changes(&purge.before, &after),
+        };
         assert_eq!(settled.changes, expected);
         let conclusion = conclude(evidence.status(), Some(&settled));
         let same = expected.is_empty();

@@ -551,6 +551,50 @@ fn only_what_was_read_from_the_media_is_known() {
     assert_eq!(cached.rungs[0].conclusion, Conclusion::Unproven(Unproven::NoCanary));
 }
 
+/// What is known of one namespace says nothing of the other.
+#[test]
+fn every_namespace_is_known_for_itself() {
+    let open = |sim: &NvmeSim, nsid| {
+        Box::new(BadDisk { disk: sim.disk(nsid), drops_writes: false, keeps_caches: nsid == 2 })
+            as Box<dyn Disk>
+    };
+    let send: Between = &mut |path, request| path.send(request);
+    let report = run_on(setup(), PurgePolicy::default(), &Stop::default(), send, &open).report;
+    let rung = &report.rungs[0];
+    assert!(rung.namespaces[0].canaries.gone > 0);
+    assert_eq!(rung.settled.as_ref().unwrap().unknown, [2]);
+    assert_eq!(rung.conclusion, Conclusion::Unproven(Unproven::NoCanary));
+    assert_eq!(report.verdict, Verdict::Failed);
+    let mut hidden = report.clone();
+    hidden.rungs[0].settled.as_mut().unwrap().unknown.clear();
+    hidden.rungs[0].conclusion = Conclusion::Done { proof: Proof::SeenRunning, unread: 0 };
+    hidden.verdict = Verdict::Erased;
+    assert!(hidden.check().unwrap_err().contains("hides a namespace"));
+}
+
+#[test]
+fn a_purge_is_not_gone_on_with_while_a_namespace_with_canaries_is_missing() {
+    let sim = NvmeSim::new(setup());
+    let mut kept = None;
+    let mut keep = |checkpoint: &PurgeCheckpoint| {
+        kept = Some(checkpoint.clone());
+        Ok(())
+    };
+    with_context(&sim, &mut keep, |namespaces, context| {
+        run(&mut sim.path(0), namespaces, PurgePolicy::default(), context)
+    });
+    let resumed = |count: usize, earlier: PurgeCheckpoint| {
+        with_context(&sim, &mut |_| Ok(()), |namespaces, context| {
+            resume(&mut sim.path(0), &mut namespaces[..count], PurgePolicy::default(), earlier, context)
+        })
+    };
+    let kept = kept.unwrap();
+    assert_eq!(resumed(2, kept.clone()).verdict, Verdict::Erased);
+    let without = resumed(1, kept);
+    assert_eq!((without.verdict, without.rungs.len()), (Verdict::Refused, 0));
+    assert!(without.error.unwrap().contains("namespace 2"));
+}
+
 fn is_status_query(request: &Request) -> bool {
     matches!(request, Request::NvmeAdmin(NvmeAdmin { opcode: 0x02, dwords, .. }) if dwords[0] & 0xff == 0x81)
 }

@@ -250,8 +250,10 @@ pub struct Canaries {
 /// What was found after the drive said that it is done.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Settled {
-    /// By reads from the media.
+    /// By reads from the media, of all namespaces.
     pub canaries: Canaries,
+    /// Namespaces none of whose known blocks was seen to be gone: nothing is known of what became of them.
+    pub unknown: Vec<u32>,
     /// What is not as it was before: the drive, or the shape of a namespace.
     pub changes: Vec<Change>,
 }
@@ -315,7 +317,9 @@ pub fn conclude(status: DriveStatus, settled: Option<&Settled>) -> Conclusion {
         (DriveStatus::Done(_), Some(settled)) if !settled.changes.is_empty() => {
             Conclusion::Changed(settled.changes.clone())
         }
-        (DriveStatus::Done(_), Some(_)) if canaries.gone == 0 => Conclusion::Unproven(Unproven::NoCanary),
+        (DriveStatus::Done(_), Some(settled)) if canaries.gone == 0 || !settled.unknown.is_empty() => {
+            Conclusion::Unproven(Unproven::NoCanary)
+        }
         (DriveStatus::Done(proof), Some(_)) => Conclusion::Done { proof, unread: canaries.unread },
     }
 }
@@ -476,7 +480,8 @@ mod tests {
             statuses.into_iter().flat_map(|status| (0..8).map(move |n| (status, n & 1, n >> 1 & 1, n >> 2)))
         {
             for changes in [vec![], vec![Change::Gone { nsid: 1 }]] {
-                let settled = Settled { canaries: Canaries { gone, alive, unread }, changes };
+                let settled =
+                    Settled { canaries: Canaries { gone, alive, unread }, unknown: Vec::new(), changes };
                 let conclusion = conclude(status, Some(&settled));
                 if alive > 0 {
                     assert_eq!(conclusion, Conclusion::Surviving(1), "whatever {status:?} says");

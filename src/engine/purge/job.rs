@@ -9,7 +9,9 @@ use super::conclusion::{
 };
 use super::known::{BlockClasses, CanarySet, ERASE, IoContext, KnownBlocks, STEPS};
 use super::orders::{Order, order};
-use super::report::{Evidence, NamespaceReport, PurgeReport, RungReport, SentCommand, not_offered, verdict};
+use super::report::{
+    Evidence, NamespaceReport, PurgeReport, RungReport, SentCommand, not_offered, unknown_namespaces, verdict,
+};
 use super::whole::{Change, DriveShape};
 use crate::engine::cover::Halt;
 use crate::engine::event::Event;
@@ -243,6 +245,11 @@ impl PurgeRun<'_, '_> {
                 format!("another sanitize operation runs in the drive (dword 10 is {:#x})", log.command);
             return Err(Halt::Failed(Error::busy(what).with_remedy("try again when that has ended")));
         }
+        let is_open = |nsid: u32| self.namespaces.iter().any(|each| each.nsid == nsid);
+        if let Some(lost) = canaries.iter().find(|canaries| !is_open(canaries.nsid)) {
+            let what = format!("namespace {}, of which canaries are known, has no block device", lost.nsid);
+            return Err(Halt::Failed(Error::refused(what).with_remedy("try again when it is back")));
+        }
         let known = |each: &OpenNamespace| {
             let own = canaries.iter().find(|canaries| canaries.nsid == each.nsid);
             let nothing = CanarySet { nsid: each.nsid, seed: Seed([0; 32]), places: ExtentSet::new() };
@@ -382,7 +389,8 @@ impl PurgeRun<'_, '_> {
             canaries.alive += report.canaries.alive;
             canaries.unread += report.canaries.unread;
         }
-        let settled = Settled { canaries, changes };
+        let unknown = unknown_namespaces(&report.namespaces);
+        let settled = Settled { canaries, unknown, changes };
         report.conclusion = conclude(report.evidence.status(), Some(&settled));
         report.settled = Some(settled);
         Ok(report.conclusion.clone())

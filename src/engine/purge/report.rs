@@ -138,6 +138,12 @@ impl NamespaceReport {
     }
 }
 
+/// Those none of whose known blocks was seen to be gone.
+pub(super) fn unknown_namespaces(namespaces: &[NamespaceReport]) -> Vec<u32> {
+    let unknown = namespaces.iter().filter(|namespace| namespace.canaries.gone == 0);
+    unknown.map(|namespace| namespace.nsid).collect()
+}
+
 /// The verdict that a conclusion comes to: canaries were written, whatever the drive did then.
 pub(super) fn verdict(conclusion: &Conclusion) -> Verdict {
     match conclusion {
@@ -201,6 +207,8 @@ impl RungReport {
                 unread: sum(|namespace| namespace.canaries.unread),
             };
             ensure(canaries == settled.canaries, "its known blocks are not those of its namespaces")?;
+            let unknown = unknown_namespaces(&self.namespaces);
+            ensure(settled.unknown == unknown, "it hides a namespace of which nothing is known")?;
             let known = sum(NamespaceReport::known_blocks);
             let found = canaries.gone + canaries.alive + canaries.unread;
             ensure(known == found, "it found other blocks than it knew")?;

@@ -640,7 +640,8 @@ def test_a_clone_is_overwritten_since_what_it_was_made_from_has_its_key(cinder, 
 @pytest.mark.parametrize("flag, priority", [("-c3", "idle"), ("-c2", "best-effort: prio 4")])
 def test_the_io_priority_is_the_wipers_own(cinder, flag, priority):
     volume = cinder.create(Volume(), extents=32)
-    running = cinder.start(["delete_volume", volume.fields()], volume_clear_ionice=flag, **SLOW)
+    options = {**SLOW, "efface_rate": "32MiB/s", "volume_clear_ionice": flag}
+    running = cinder.start(["delete_volume", volume.fields()], **options)
     [wiper] = wait_for(writers)
     wait_for(lambda: run("ionice", "-p", wiper, check=False).stdout.strip() == priority, 2)
     out, log = running.communicate(timeout=60)

@@ -117,7 +117,9 @@ pub mod purge {
     pub use crate::io::passthrough::{Outcome, Reply};
     pub use crate::plan::{Attempt, Choice, Grade, PurgePolicy, Rung, WhyNot};
     pub use crate::record::purge::PurgeRecord;
-    pub use crate::session::purge::{Purge, PurgeOrder, PurgeOutline, PurgeQuestion, read_plan};
+    pub use crate::session::purge::{
+        Purge, PurgeOrder, PurgeOutline, PurgeQuestion, PurgeTargets, read_plan,
+    };
 }
 
 /// What the tests look into: only with the feature that they alone ask for.

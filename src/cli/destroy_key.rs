@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use super::evidence::EvidenceArgs;
 use super::order::ExpectArgs;
-use super::wipe::{IoArgs, OutputArgs, TerminalObserver};
+use super::output::{OutputArgs, TerminalObserver};
+use super::wipe::IoArgs;
 use crate::device::guard::{self, Claim, Request};
 use crate::device::{Force, Tree, select};
 use crate::engine::fleet::Parallel;

@@ -12,6 +12,7 @@ mod ledger;
 mod list;
 mod manual;
 mod order;
+mod output;
 mod plan;
 mod purge;
 mod selftest;

@@ -6,9 +6,10 @@ use clap::builder::PossibleValuesParser;
 use super::arguments::{share_ppb, share_ppm, size};
 use crate::device::Force;
 use crate::device::identity::Expected;
-use crate::error::Result;
-use crate::plan::{Device, Policy, SCHEMES};
+use crate::error::{Error, Result};
+use crate::plan::{Device, PURGE, Policy, SCHEMES};
 use crate::range::Extent;
+use crate::session::purge::PurgeOrder;
 use crate::session::{self, Passes};
 
 #[derive(Args)]
@@ -16,7 +17,7 @@ use crate::session::{self, Passes};
 pub struct OrderArgs {
     /// Choose the overwrite method
     #[arg(long, default_value = "zero", value_name = "NAME", hide_possible_values = true,
-          value_parser = PossibleValuesParser::new(SCHEMES.iter().map(|scheme| scheme.name)),
+          value_parser = PossibleValuesParser::new(SCHEMES.iter().map(|scheme| scheme.name).chain([PURGE])),
           long_help = methods())]
     method: String,
 
@@ -108,7 +109,8 @@ impl BoundArgs {
 
 fn methods() -> String {
     let line = |scheme: &crate::plan::Scheme| format!("  {:13} {}", scheme.name, scheme.about);
-    let lines: Vec<String> = SCHEMES.iter().map(line).collect();
+    let purge = format!("  {PURGE:13} the drive's own commands (plan alone; efface purge carries it out)");
+    let lines: Vec<String> = SCHEMES.iter().map(line).chain([purge]).collect();
     format!("Choose the overwrite method:\n{}", lines.join("\n"))
 }
 
@@ -147,6 +149,28 @@ impl OrderArgs {
             image: part.image,
             force: force.clone(),
         }
+    }
+}
+
+impl OrderArgs {
+    /// `None` where a wipe is asked for.
+    ///
+    /// # Errors
+    /// A usage error where a purge is asked for with what only a wipe has.
+    pub fn purge(&self) -> Result<Option<PurgeOrder>> {
+        let order = self.order();
+        if order.passes != Passes::Method(PURGE.into()) {
+            return Ok(None);
+        }
+        let force = order.force.clone();
+        let alone = session::Order { passes: order.passes.clone(), force, ..session::Order::default() };
+        if order != alone {
+            return Err(Error::usage(
+                "--method purge: a drive erases itself, and the options of a wipe do not apply",
+            )
+            .with_remedy("leave them out; efface purge --help shows those of a purge"));
+        }
+        Ok(Some(PurgeOrder { force: order.force, ..PurgeOrder::default() }))
     }
 }
 

@@ -1,6 +1,7 @@
-//! `efface plan`: the outline of a wipe, and the plan file.
+//! `efface plan`: the outline of a wipe or purge, and the plan file.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,6 +10,7 @@ use crate::device::Tree;
 use crate::error::Result;
 use crate::progress::{print, stderr_line};
 use crate::session::plan_file::Plans;
+use crate::session::purge::PurgeTargets;
 use crate::verdict::{EXIT_CODES, Verdict};
 use crate::view::outline;
 
@@ -25,14 +27,17 @@ pub struct PlanArgs {
     #[command(flatten)]
     expect: ExpectArgs,
 
-    /// Print a plan file for efface wipe --plan
+    /// Print a plan file for efface wipe --plan, or of a purge for efface purge --plan
     #[arg(long, help_heading = "Output")]
     json: bool,
 }
 
 impl PlanArgs {
     pub fn run(self) -> Result<Verdict> {
-        show(&self.devices, &self.order, &self.expect, self.json)
+        let PlanArgs { devices, order, expect, json } = self;
+        let Some(purge) = order.purge()? else { return show(&devices, &order, &expect, json) };
+        let (expected, wait) = (expect.expected(), Duration::ZERO);
+        super::purge::show(&PurgeTargets { devices, order: purge, expected, wait }, json)
     }
 }
 

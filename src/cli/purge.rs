@@ -10,15 +10,15 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use super::arguments::duration;
 use super::evidence::EvidenceArgs;
 use super::order::ExpectArgs;
+use super::output::{OutputArgs, TerminalObserver};
 use super::state::StateDirArgs;
-use super::wipe::{OutputArgs, TerminalObserver};
 use crate::device::Force;
 use crate::engine::Settings;
 use crate::engine::fleet::Parallel;
 use crate::error::Result;
 use crate::plan::{Choice, PurgePolicy, Rung};
 use crate::progress::{print, stderr_line};
-use crate::session::purge::{Purge, PurgeOrder, read_plan};
+use crate::session::purge::{Purge, PurgeOrder, PurgeTargets, read_plan};
 use crate::verdict::{EXIT_CODES, Verdict};
 use crate::view::outline;
 
@@ -146,22 +146,21 @@ impl PurgeOrderArgs {
 
 impl PurgeArgs {
     pub fn run(self) -> Result<Verdict> {
-        let dry_run = self.dry_run;
         let wait = Duration::from_secs(if self.no_wait { 0 } else { self.wait.into() });
         let planned = self.plan.as_deref().map(read_plan).transpose()?.unwrap_or_default();
         let order = planned.first().map_or_else(|| self.order.order(), |planned| planned.order.clone());
         let named = planned.iter().map(|planned| planned.device.clone().into_os_string());
         let devices: Vec<OsString> = self.devices.into_iter().chain(named).collect();
-        let certificates = if dry_run { 0 } else { devices.len() };
-        let (details, evidence) = self.keep.prepare(certificates, Instant::now() + wait)?;
+        let targets = PurgeTargets { devices, order, expected: self.expect.expected(), wait };
+        if self.dry_run {
+            return show(&targets, self.output.is_json());
+        }
+        let (details, evidence) = self.keep.prepare(targets.devices.len(), Instant::now() + wait)?;
         let most = self.parallel.map_or(usize::MAX, usize::from);
         let session = Purge {
-            devices,
-            order,
+            targets,
             planned,
-            expected: self.expect.expected(),
             settings: Settings::default(),
-            wait,
             wait_for_purge: !self.no_wait,
             resume: self.resume,
             give_up_after: self.give_up_after,
@@ -170,9 +169,6 @@ impl PurgeArgs {
             details,
             evidence,
         };
-        if dry_run {
-            return show(&session, self.output.is_json());
-        }
         let mut screen = TerminalObserver::new(self.output.options()?, self.yes);
         let outcome = session.run(&mut screen)?;
         Ok(screen.end(&outcome))
@@ -180,9 +176,9 @@ impl PurgeArgs {
 }
 
 /// Prints what would be done; refusals on stderr.
-fn show(session: &Purge, json: bool) -> Result<Verdict> {
+pub fn show(targets: &PurgeTargets, json: bool) -> Result<Verdict> {
     let (mut verdicts, mut text) = (Vec::new(), String::new());
-    for (seen, refusal) in session.preview()? {
+    for (seen, refusal) in targets.preview()? {
         match seen {
             Some(seen) if json => text += &(serde_json::json!(seen).to_string() + "\n"),
             Some(seen) => text += &(outline::render_purge(&seen) + "\n"),

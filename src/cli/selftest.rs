@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::wipe::TerminalObserver;
+use super::output::TerminalObserver;
 use crate::device::Force;
 use crate::device::Tree;
 use crate::device::guard::{self, Request};

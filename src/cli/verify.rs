@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::evidence::EvidenceArgs;
 use super::order::{BoundArgs, RangeArgs};
-use super::wipe::{IoArgs, OutputArgs, TerminalObserver};
+use super::output::{OutputArgs, TerminalObserver};
+use super::wipe::IoArgs;
 use crate::device::guard::Examined;
 use crate::device::identity::difference;
 use crate::device::{Tree, guard, select};

@@ -147,7 +147,7 @@ impl Prober {
 
     /// The capabilities of each of these whole disks, in their order. All drives are asked at once, and each
     /// one once, however many of its namespaces are among the disks.
-    pub(super) fn capabilities(&self, tree: &Tree, disks: &[&Identity]) -> Vec<Capabilities> {
+    pub(crate) fn capabilities(&self, tree: &Tree, disks: &[&Identity]) -> Vec<Capabilities> {
         let until = Instant::now() + self.wait;
         let drives: Vec<_> = disks.iter().map(|disk| drive_of(tree, disk)).collect();
         let mut asked = BTreeMap::new();
@@ -400,7 +400,7 @@ mod tests {
                 const GET_LOG_PAGE: u8 = 0x02;
                 const ACCESS_DENIED: u16 = 0x4286;
                 match request {
-                    Request::NvmeAdmin(command) if command.opcode == GET_LOG_PAGE => {
+                    Request::Nvme(command) if command.opcode == GET_LOG_PAGE => {
                         Reply::of(Outcome::Status(ACCESS_DENIED))
                     }
                     _ => self.0.send(request),

@@ -16,7 +16,10 @@ use crate::io::passthrough::nvme::probe::{Listing, NamespaceFacts, SubsystemFact
 use crate::plan::Rung;
 use crate::units::bytes;
 
+mod reservations;
 mod subsystem;
+
+pub(crate) use reservations::require_unreserved;
 
 use subsystem::{Shown, Subsystem, contradiction};
 

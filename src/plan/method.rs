@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::Policy;
+use super::{PURGE, Policy};
 use crate::error::{Error, Result};
 use crate::pattern::parse_constant;
 
@@ -164,6 +164,10 @@ impl Method {
     /// # Errors
     /// A usage error that lists the names, where there is none.
     pub fn named(name: &str) -> Result<Method> {
+        if name == PURGE {
+            return Err(Error::usage("a wipe cannot purge: only the drive itself can")
+                .with_remedy("efface purge DEVICE has it erase itself"));
+        }
         let scheme = SCHEMES.iter().find(|scheme| scheme.name == name).ok_or_else(|| {
             let names: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.name).collect();
             Error::usage(format!("unknown method '{name}'"))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::device::Findings;
+use crate::device::capabilities::Capabilities;
 use crate::device::identity::Identity;
 use crate::plan::{Method, Plan};
 use crate::range::Extent;
@@ -35,6 +36,9 @@ pub struct Outline {
     pub category: Category,
     /// The limitations that its record would have, as sentences.
     pub warnings: Vec<String>,
+    /// What the drive itself offers in the place of a wipe; `None` where it has not been asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
 }
 
 /// From a short read at the start of the area.
@@ -68,6 +72,7 @@ impl Outline {
             identity,
             findings,
             estimate,
+            capabilities: None,
         }
     }
 }

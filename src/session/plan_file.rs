@@ -15,6 +15,7 @@ use super::Order;
 use super::outline::{Estimate, Outline};
 use super::targets::{Claimed, Refusals, paths};
 use crate::device::Findings;
+use crate::device::capabilities::{Capabilities, Prober};
 use crate::device::guard::{self, Claim, Examined, Request};
 use crate::device::identity::{Expected, Identity, difference};
 use crate::device::{Tree, select};
@@ -93,6 +94,7 @@ impl Plans {
                 Err(error) => refused.push(*refusals.record(path, error)),
             }
         }
+        add_capabilities(tree, &mut outlines);
         Ok(Plans { order, outlines, refused })
     }
 
@@ -160,6 +162,16 @@ fn outline(
     Ok((must_hold, Outline::new(subject, method, &plan, direct, estimate)))
 }
 
+/// What the drives that can be asked offer themselves.
+fn add_capabilities(tree: &Tree, outlines: &mut [(BTreeMap<String, String>, Outline)]) {
+    let disks: Vec<&Identity> = outlines.iter().map(|(_, outline)| &outline.identity).collect();
+    let capabilities = Prober::real().capabilities(tree, &disks);
+    for ((_, outline), capabilities) in outlines.iter_mut().zip(capabilities) {
+        let asked = !matches!(capabilities, Capabilities::NotAsked { .. });
+        outline.capabilities = asked.then_some(capabilities);
+    }
+}
+
 /// The disk, and what is done to it, by name and value.
 fn must_hold(
     identity: &Identity,
@@ -191,8 +203,13 @@ impl PlanFile {
                 .with_remedy("give the file that efface plan --json wrote")
         };
         let text = read_own(path).map_err(|error| unreadable(error).on(path))?;
-        let wrong =
-            |what: String| Error::usage(what).with_remedy("create it again: efface plan --json").on(path);
+        let wrong = |what: String| {
+            Error::usage(what)
+                .with_remedy(
+                    "create it again: efface plan --json (that of a purge is for efface purge --plan)",
+                )
+                .on(path)
+        };
         let file: PlanFile = serde_json::from_str(&text)
             .map_err(|error| wrong(format!("this is no plan: {}", excerpt(&error.to_string()))))?;
         if file.efface_plan != VERSION {

@@ -2,19 +2,17 @@
 //! themselves.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::targets::{Refusals, paths};
 use super::{Observer, Order, Outcome, Report, RunContext, SessionJob, Work, run};
 use crate::device::guard::{self, Claim, Request};
-use crate::device::identity::{Expected, Identity};
-use crate::device::purge_scope::{PurgeScope, Reach, require_local_nvme};
-use crate::device::{Findings, Force, Tree};
+use crate::device::identity::Identity;
+use crate::device::purge_scope::{PurgeScope, Reach, require_unreserved};
+use crate::device::{Findings, Tree};
 use crate::engine::Settings;
 use crate::engine::fleet::{FleetJob, OpenedJob, Parallel, WorkerContext};
 use crate::engine::job::JobProcess;
@@ -26,12 +24,11 @@ use crate::io::SystemClock;
 use crate::io::passthrough::ReadOnly;
 use crate::io::passthrough::linux::BlockDescriptor;
 use crate::io::passthrough::nvme::logs::Phase;
-use crate::io::passthrough::nvme::offers::offers;
-use crate::io::passthrough::nvme::probe::{SubsystemFacts, probe};
+use crate::io::passthrough::nvme::probe::probe;
 use crate::journal::{JournalStore, LockedDrive, PurgeWork, SavePurge};
 use crate::parallel;
 use crate::pattern::Seed;
-use crate::plan::{Attempt, Choice, Grade, Ladder, PURGE, PurgePolicy, Rung, WhyNot};
+use crate::plan::{Attempt, Choice, Grade, PURGE, PurgePolicy, Rung};
 use crate::printable::printable_path;
 use crate::range::Extent;
 use crate::record::details::Details;
@@ -40,25 +37,22 @@ use crate::record::purge::PurgeRecord;
 use crate::record::{Assignment, Record, Subject};
 use crate::verdict::Verdict;
 
+mod look;
 mod plan;
 
+pub use look::{PurgeOrder, PurgeOutline, PurgeTargets};
+use look::{Seen, nodes, number};
 pub use plan::read_plan;
 
 /// A purge session and its settings.
 #[non_exhaustive]
 pub struct Purge {
-    /// By path, `serial:…` or `wwn:…`: one namespace of each drive.
-    pub devices: Vec<OsString>,
-    /// What is asked for.
-    pub order: PurgeOrder,
+    /// Which drives, and what is asked for.
+    pub targets: PurgeTargets,
     /// What was approved of each device: what is another now is refused. Empty where nothing was planned.
     pub planned: Vec<PurgeOutline>,
-    /// The identity that each device must have.
-    pub expected: Expected,
     /// Of the reads and writes before and after.
     pub settings: Settings,
-    /// How long to wait for a busy device.
-    pub wait: Duration,
     /// Whether to wait for another process that purges the same drive, and take its result.
     pub wait_for_purge: bool,
     /// Goes on with a purge that ended early.
@@ -73,45 +67,6 @@ pub struct Purge {
     pub details: Details,
     /// Where the records are kept.
     pub evidence: Evidence,
-}
-
-/// What is asked for, the same for all drives of a command.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PurgeOrder {
-    /// Which rungs.
-    pub policy: PurgePolicy,
-    /// Everything that the commands reach may be erased.
-    pub all_namespaces: bool,
-    /// The refusals that are overridden.
-    pub force: Vec<Force>,
-}
-
-/// What a purge would do to a drive, as far as it can be seen without a claim.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct PurgeOutline {
-    /// As the user gave it.
-    pub device: PathBuf,
-    /// What it is.
-    pub identity: Identity,
-    /// What is asked for.
-    pub order: PurgeOrder,
-    /// What is tried, in this order; the next only where the drive does not have the one before.
-    pub attempts: Vec<Attempt>,
-    /// Why not the other rungs.
-    pub others: Vec<(Rung, WhyNot)>,
-    /// All that is in the subsystem.
-    pub scope: PurgeScope,
-    /// How far the commands reach.
-    pub reach: Reach,
-    /// What could not be seen of what the commands reach.
-    pub limitations: Vec<String>,
-    /// It goes on with a purge that ended early, and sends no command.
-    pub resumes: bool,
-    /// The drive sanitizes, or a sanitize failed: it gives no reads.
-    pub gives_no_reads: bool,
 }
 
 /// A claimed drive and what would be done to it, to be confirmed.
@@ -135,13 +90,6 @@ enum Course {
     Taken(Box<(PurgeReport, JobProcess)>),
 }
 
-/// What a drive says of itself, and sysfs of it.
-struct Seen {
-    identity: Identity,
-    facts: SubsystemFacts,
-    scope: PurgeScope,
-}
-
 /// A drive that was looked at, and is locked.
 struct Looked {
     outline: PurgeOutline,
@@ -163,12 +111,12 @@ impl Purge {
     /// A target names no device, or two of them lie on one drive; nothing was written then.
     pub fn run(self, observer: &mut dyn Observer) -> Result<Outcome> {
         let tree = Tree::real();
-        let devices = paths(&tree, &self.devices)?;
+        let devices = paths(&tree, &self.targets.devices)?;
         let assignment = Assignment { method: PURGE.into(), details: self.details.clone() };
         let started = Timestamp::now();
         let refusals = Refusals { tree: &tree, assignment: &assignment, image: false, started };
         let mut seen = parallel::map(devices.clone(), |device| {
-            let seen = self.look(&tree, &device);
+            let seen = self.targets.look(&tree, &device);
             (device, seen)
         });
         refuse_same_drive(&seen)?;
@@ -197,88 +145,17 @@ impl Purge {
         Ok(run(jobs, records, &devices, shared, observer))
     }
 
-    /// What would be done to each device, by queries alone; and why that would be refused.
-    ///
-    /// # Errors
-    /// As [`Purge::run`].
-    pub fn preview(&self) -> Result<Vec<(Option<PurgeOutline>, Result<()>)>> {
-        let tree = Tree::real();
-        let devices = paths(&tree, &self.devices)?;
-        let preview = |device: PathBuf| {
-            let seen = self.look(&tree, &device);
-            let outline = seen.and_then(|seen| self.outline(&device, seen));
-            let (outline, refusal) = match outline {
-                Ok(outline) => {
-                    let refusal = self.inspect(&tree, &outline);
-                    (Some(outline), refusal)
-                }
-                Err(error) => (None, Err(error)),
-            };
-            (outline, refusal.map_err(|error| error.on(&device)))
-        };
-        Ok(parallel::map(devices, preview))
-    }
-
-    /// All that is checked before a claim, without one.
-    fn inspect(&self, tree: &Tree, outline: &PurgeOutline) -> Result<()> {
-        outline.scope.permit(outline.reach, self.order.all_namespaces)?;
-        let nodes = nodes(tree, outline);
-        let force = self.force(outline);
-        let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node, &force)).collect();
-        guard::inspect_all(tree, &requests).into_iter().try_for_each(|inspected| inspected.map(drop))
-    }
-
-    /// A drive gives no reads while it sanitizes, and after a sanitize that failed: what is on it cannot be looked
-    /// at, and will not be read again.
-    fn force(&self, outline: &PurgeOutline) -> Vec<Force> {
-        let unprobed = outline.gives_no_reads.then_some(Force::Unprobed);
-        self.order.force.iter().copied().chain(unprobed).collect()
-    }
-
-    fn request<'a>(&self, path: &'a Path, force: &'a [Force]) -> Request<'a> {
-        Request { path, image: false, deadline: Instant::now() + self.wait, force }
-    }
-
-    /// Queries alone, and only to a drive that may be asked.
-    fn look(&self, tree: &Tree, device: &Path) -> Result<Seen> {
-        let examined = guard::examine(tree, device, false)?;
-        let identity = examined.identity().clone();
-        require_local_nvme(tree, number(&identity)?)?;
-        self.expected.check(&identity)?;
-        let facts = probe(&mut examined.queries()?);
-        let scope = PurgeScope::of(tree, number(&identity)?, &facts)?;
-        Ok(Seen { identity, facts, scope })
-    }
-
-    fn outline(&self, device: &Path, Seen { identity, facts, scope }: Seen) -> Result<PurgeOutline> {
-        let ladder = Ladder::new(&offers(&facts), &self.order.policy);
-        ladder.first()?;
-        let reach = reach(&ladder.attempts, &facts)?;
-        Ok(PurgeOutline {
-            gives_no_reads: gives_no_reads(&facts),
-            device: device.into(),
-            identity,
-            limitations: scope.limitations(reach),
-            attempts: ladder.attempts,
-            others: ladder.others,
-            scope,
-            reach,
-            order: self.order.clone(),
-            resumes: false,
-        })
-    }
-
     /// Waits for another process that purges the same drive, and decides what is to be done.
     fn lock(&self, tree: &Tree, device: &Path, seen: Seen, observer: &mut dyn Observer) -> Result<Looked> {
-        let (key, policy) = (&seen.scope.key, self.order.policy);
+        let (key, policy) = (&seen.scope.key, self.targets.order.policy);
         let lock = LockedDrive::lock(&self.journals, key, self.wait_for_purge, || observer.awaits(device))?;
         // What was seen before the wait can be another by now.
-        let seen = if lock.waited() { self.look(tree, device)? } else { seen };
+        let seen = if lock.waited() { self.targets.look(tree, device)? } else { seen };
         if let Some((work, report, process)) = lock.awaited()
             && self.accepts(work, report, &seen.scope)
         {
             let course = Course::Taken(Box::new((report.clone(), process.clone())));
-            let outline = PurgeOutline::of_earlier(device, &self.order, work, seen);
+            let outline = PurgeOutline::of_earlier(device, &self.targets.order, work, seen);
             return Ok(Looked { outline, course, lock: Some(lock), policy });
         }
         if let Some((work, checkpoint)) = lock.unended() {
@@ -287,8 +164,8 @@ impl Purge {
             });
             if self.resume || runs {
                 let (outline, policy) =
-                    (PurgeOutline::of_earlier(device, &self.order, work, seen), work.policy);
-                outline.scope.permit(outline.reach, self.order.all_namespaces)?;
+                    (PurgeOutline::of_earlier(device, &self.targets.order, work, seen), work.policy);
+                outline.scope.permit(outline.reach, self.targets.order.all_namespaces)?;
                 let course = Course::Resume(Box::new(checkpoint.clone()));
                 return Ok(Looked { outline, course, lock: Some(lock), policy });
             }
@@ -299,8 +176,8 @@ impl Purge {
         } else if self.resume {
             return Err(nothing_to_resume(lock.ended()));
         }
-        let outline = self.outline(device, seen)?;
-        outline.scope.permit(outline.reach, self.order.all_namespaces)?;
+        let outline = self.targets.outline(device, seen)?;
+        outline.scope.permit(outline.reach, self.targets.order.all_namespaces)?;
         plan::require_as_planned(&self.planned, &outline)?;
         let overwrites = outline.attempts.first() == Some(&Attempt::Single(Rung::HostOverwrite));
         let course = if overwrites { Course::Overwrite } else { Course::Erase };
@@ -317,8 +194,8 @@ impl Purge {
         };
         let covered = work.reach == Reach::Subsystem || named(&work.scope) == named(scope);
         let rungs = || report.rungs.iter().map(|rung| rung.rung);
-        let enough = self.order.policy.or_clear || rungs().all(|rung| rung.grade() == Grade::Purge);
-        let chosen = match self.order.policy.choice {
+        let enough = self.targets.order.policy.or_clear || rungs().all(|rung| rung.grade() == Grade::Purge);
+        let chosen = match self.targets.order.policy.choice {
             Choice::Best | Choice::Fast => true,
             Choice::Both => Attempt::CryptoThenBlock.rungs().iter().all(|rung| rungs().any(|it| it == *rung)),
             Choice::By(asked) => rungs().any(|rung| rung == asked),
@@ -383,13 +260,17 @@ impl Purge {
 
     /// The named namespace, and every other that is reached and has a block device here.
     fn claim(&self, tree: &Tree, looked: Looked) -> Result<ClaimedDrive> {
-        let (nodes, force) = (nodes(tree, &looked.outline), self.force(&looked.outline));
-        let requests: Vec<Request> = nodes.iter().map(|(_, node)| self.request(node, &force)).collect();
+        let (nodes, force) = (nodes(tree, &looked.outline), self.targets.force(&looked.outline));
+        let requests: Vec<Request> =
+            nodes.iter().map(|(_, node)| self.targets.request(node, &force)).collect();
         let claims = guard::claim_all(tree, &requests).into_iter().collect::<Result<Vec<_>>>()?;
         let claims: Vec<(u32, Claim)> = nodes.iter().map(|(nsid, _)| *nsid).zip(claims).collect();
         let (_, named) = &claims[0];
-        self.expected.check(named.identity())?;
+        self.targets.expected.check(named.identity())?;
         self.settings.check(&named.geometry())?;
+        for (nsid, claim) in &claims {
+            require_unreserved(&mut ReadOnly::new(claim.pass_through()?), *nsid, &force)?;
+        }
         // What was seen may have changed until it was claimed.
         let facts = probe(&mut ReadOnly::new(named.pass_through()?));
         let scope = PurgeScope::of(tree, number(named.identity())?, &facts)?;
@@ -410,66 +291,11 @@ impl Purge {
     }
 }
 
-impl PurgeOutline {
-    /// Of a purge that another process began.
-    fn of_earlier(device: &Path, order: &PurgeOrder, work: &PurgeWork, seen: Seen) -> PurgeOutline {
-        let Seen { identity, facts, scope } = seen;
-        let rungs = work.checkpoint.iter().map(|checkpoint| Attempt::Single(checkpoint.report.rung));
-        PurgeOutline {
-            device: device.into(),
-            identity,
-            attempts: rungs.collect(),
-            others: Vec::new(),
-            limitations: scope.limitations(work.reach),
-            scope,
-            reach: work.reach,
-            order: PurgeOrder { policy: work.policy, ..order.clone() },
-            resumes: true,
-            gives_no_reads: gives_no_reads(&facts),
-        }
-    }
-}
-
-fn gives_no_reads(facts: &SubsystemFacts) -> bool {
-    let phase = facts.sanitize.map(|log| log.phase());
-    matches!(phase, Ok(Phase::Running | Phase::Failed))
-}
-
-/// Of all that is tried the farthest.
-fn reach(attempts: &[Attempt], facts: &SubsystemFacts) -> Result<Reach> {
-    let controller = facts.controller.as_ref().map_err(|why| {
-        Error::refused(format!("the drive cannot be identified: {why}"))
-            .with_remedy("efface wipe overwrites it")
-    })?;
-    let rungs = attempts.iter().flat_map(|attempt| attempt.rungs().to_vec());
-    Ok(rungs.map(|rung| Reach::of(rung, controller)).max().unwrap_or(Reach::Subsystem))
-}
-
-fn number(identity: &Identity) -> Result<crate::device::DeviceNumber> {
-    identity.number.ok_or_else(|| {
-        Error::unsupported("it is no block device, and no drive erases it")
-            .with_remedy("efface wipe overwrites it")
-    })
-}
-
 /// A command that is to resume sends nothing where there is nothing to resume.
 fn nothing_to_resume(ended: Option<Verdict>) -> Error {
     let ended = ended.map_or(String::new(), |verdict| format!(" (the last one ended: {})", verdict.word()));
     Error::refused(format!("there is no purge of its drive to resume{ended}"))
         .with_remedy("leave --resume out to purge it, or name the folder with its journal: --state-dir")
-}
-
-/// One block device of each reached namespace that has one, that of the named one first.
-fn nodes(tree: &Tree, outline: &PurgeOutline) -> Vec<(u32, PathBuf)> {
-    let mut nodes = Vec::new();
-    for namespace in outline.scope.reached(outline.reach) {
-        match namespace.nodes.first() {
-            Some(_) if namespace.named => nodes.insert(0, (namespace.nsid, outline.device.clone())),
-            Some(node) => nodes.push((namespace.nsid, tree.dev.join(&node.name))),
-            None => {}
-        }
-    }
-    nodes
 }
 
 /// Two devices of one drive are one purge.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::capabilities::capability_lines;
 use super::purge::outline_rows;
 use super::text::row;
 use crate::device::Signature;
@@ -28,6 +29,9 @@ pub fn render(outline: &Outline) -> String {
     row(&mut text, "can claim", outline.category.describe());
     for warning in &outline.warnings {
         row(&mut text, "warning", warning);
+    }
+    for line in outline.capabilities.iter().flat_map(capability_lines) {
+        row(&mut text, "purge", line);
     }
     text
 }

@@ -15,7 +15,7 @@ use efface::internals::engine::purge::report::PurgeReport;
 use efface::internals::engine::{Settings, Stop};
 use efface::internals::io::passthrough::nvme::status::{Answer, Status};
 use efface::internals::io::passthrough::sim::{Lie, NamespaceDisk, NamespaceSetup, NvmeSim, Setup, SimPath};
-use efface::internals::io::passthrough::{NvmeAdmin, Outcome, PassThrough, Reply, Request};
+use efface::internals::io::passthrough::{NvmeCommand, Outcome, PassThrough, Reply, Request};
 use efface::internals::io::{Buf, Clock, Disk, Done, Geometry, IoPath, Op};
 use efface::internals::pattern::Seed;
 use efface::internals::plan::{Choice, PurgePolicy, Rung, WhyNot};
@@ -47,7 +47,7 @@ impl Run {
     /// What was sent beside queries: opcode, namespace, dword 10.
     fn sent(&self) -> Vec<(u8, u32, u32)> {
         let sent = self.sim.requests().into_iter().filter(|request| !request.only_reads());
-        sent.map(|Request::NvmeAdmin(it)| (it.opcode, it.nsid, it.dwords[0])).collect()
+        sent.map(|Request::Nvme(it)| (it.opcode, it.nsid, it.dwords[0])).collect()
     }
 
     fn conclusions(&self) -> Vec<(Rung, Conclusion)> {
@@ -219,7 +219,7 @@ fn a_rung_that_began_and_failed_ends_the_job() {
 /// A drive that says it has a command, and does not take it.
 fn refusing(dword: u32, policy: PurgePolicy) -> Run {
     run_between(setup(), policy, &Stop::default(), &mut |path, request| match request {
-        Request::NvmeAdmin(NvmeAdmin { opcode: SANITIZE, dwords, .. }) if dwords[0] == dword => {
+        Request::Nvme(NvmeCommand { opcode: SANITIZE, dwords, .. }) if dwords[0] == dword => {
             Reply::of(Outcome::Status(0x4002))
         }
         _ => path.send(request),
@@ -270,7 +270,7 @@ fn a_signal_leaves_the_drive_to_itself_and_says_so() {
     let signal = Arc::new(AtomicUsize::new(0));
     let stop = Stop::new(signal.clone());
     let run = run_between(setup(), PurgePolicy::default(), &stop, &mut |path, request| {
-        if matches!(request, Request::NvmeAdmin(NvmeAdmin { opcode: SANITIZE, .. })) {
+        if matches!(request, Request::Nvme(NvmeCommand { opcode: SANITIZE, .. })) {
             signal.store(2, Ordering::Relaxed);
         }
         path.send(request)
@@ -292,7 +292,7 @@ fn without_an_answer_the_status_decides() {
     for (taken, verdict) in [(true, Verdict::Erased), (false, Verdict::Surviving)] {
         let mut first = true;
         let run = run_between(setup(), PurgePolicy::default(), &Stop::default(), &mut |path, request| {
-            let sent = matches!(request, Request::NvmeAdmin(NvmeAdmin { opcode: SANITIZE, .. }));
+            let sent = matches!(request, Request::Nvme(NvmeCommand { opcode: SANITIZE, .. }));
             if sent && std::mem::take(&mut first) {
                 if taken {
                     path.send(request);
@@ -474,14 +474,15 @@ fn the_operation_of_another_is_left_to_it() {
     let policy = PurgePolicy::default();
     let mut life = Life { sim: NvmeSim::new(setup()), kept: None };
     assert!(life.purge_killed_at(policy, 1), "before the command");
-    let crypto = NvmeAdmin {
+    let crypto = NvmeCommand {
+        queue: efface::internals::io::passthrough::Queue::Admin,
         opcode: SANITIZE,
         nsid: 0,
         dwords: [4, 0, 0, 0, 0, 0],
         data: efface::internals::io::passthrough::Data::None,
         timeout: efface::internals::io::passthrough::CommandTimeout::new(HOUR),
     };
-    life.sim.path(0).send(&Request::NvmeAdmin(crypto));
+    life.sim.path(0).send(&Request::Nvme(crypto));
     let kept = life.kept.clone();
     let report = life.resumed(policy).unwrap();
     assert_eq!((report.verdict, report.rungs.len()), (Verdict::Busy, 0));
@@ -596,7 +597,7 @@ fn a_purge_is_not_gone_on_with_while_a_namespace_with_canaries_is_missing() {
 }
 
 fn is_status_query(request: &Request) -> bool {
-    matches!(request, Request::NvmeAdmin(NvmeAdmin { opcode: 0x02, dwords, .. }) if dwords[0] & 0xff == 0x81)
+    matches!(request, Request::Nvme(NvmeCommand { opcode: 0x02, dwords, .. }) if dwords[0] & 0xff == 0x81)
 }
 
 /// Purges through a path that changes the answers to status queries, by their number.
@@ -650,7 +651,7 @@ fn a_signal_between_the_canaries_and_the_command_sends_nothing() {
 fn a_drive_that_comes_back_as_another_is_no_success() {
     let mut sent = false;
     let run = run_between(setup(), PurgePolicy::default(), &Stop::default(), &mut |path, request| {
-        let Request::NvmeAdmin(NvmeAdmin { opcode, dwords, .. }) = request;
+        let Request::Nvme(NvmeCommand { opcode, dwords, .. }) = request;
         let mut reply = path.send(request);
         sent |= *opcode == SANITIZE;
         if sent && (*opcode, dwords[0]) == (0x06, 0x01) {

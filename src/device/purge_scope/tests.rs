@@ -145,8 +145,14 @@ impl Machine {
 
 /// Namespaces from 1 on, and which of them each controller has.
 pub fn setup(count: u32, controllers: &[(u16, &[u32])]) -> Setup {
-    let namespace =
-        |nsid| NamespaceSetup { nsid, content: vec![0; 8192], flbas: 0, dps: 0, write_protected: false };
+    let namespace = |nsid| NamespaceSetup {
+        nsid,
+        content: vec![0; 8192],
+        flbas: 0,
+        dps: 0,
+        write_protected: false,
+        reserved: (0, 0),
+    };
     let controller =
         |(id, attached): &(u16, &[u32])| ControllerSetup { id: *id, attached: attached.to_vec() };
     Setup {

@@ -52,13 +52,20 @@ mod tests {
     use super::*;
     use crate::io::passthrough::nvme::probe::probe;
     use crate::io::passthrough::sim::{NamespaceSetup, NvmeSim, Setup};
-    use crate::io::passthrough::{NvmeAdmin, ReadOnly};
+    use crate::io::passthrough::{NvmeCommand, ReadOnly};
 
     /// A drive with namespaces from 1 on, each with its FLBAS and DPS.
     fn facts(fna: u8, count: u32, formats: impl Fn(u32) -> (u8, u8)) -> SubsystemFacts {
         let namespace = |nsid| {
             let (flbas, dps) = formats(nsid);
-            NamespaceSetup { nsid, content: vec![1; 8192], flbas, dps, write_protected: false }
+            NamespaceSetup {
+                nsid,
+                content: vec![1; 8192],
+                flbas,
+                dps,
+                write_protected: false,
+                reserved: (0, 0),
+            }
         };
         let namespaces = (1..=count).map(namespace).collect();
         let mut setup = Setup { fna: fna | 0b0100, namespaces, ..Setup::of(vec![]) };
@@ -73,7 +80,7 @@ mod tests {
         else {
             panic!("{rung}")
         };
-        let fields = |Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, .. }): &Request| {
+        let fields = |Request::Nvme(NvmeCommand { opcode, nsid, dwords, .. }): &Request| {
             assert_eq!(*opcode, 0x80);
             (*nsid, dwords[0])
         };

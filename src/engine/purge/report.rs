@@ -9,7 +9,7 @@ use super::conclusion::{
 use super::known::BlockClasses;
 use crate::io::passthrough::nvme::status::{Answer, Meaning};
 use crate::io::passthrough::nvme::{FORMAT, SANITIZE};
-use crate::io::passthrough::{NvmeAdmin, Request};
+use crate::io::passthrough::{NvmeCommand, Request};
 use crate::plan::{Choice, PurgePolicy, Rung, WhyNot};
 use crate::verdict::Verdict;
 
@@ -78,7 +78,7 @@ impl SentCommand {
     }
 
     pub(super) fn of(request: &Request) -> SentCommand {
-        let Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, .. }) = request;
+        let Request::Nvme(NvmeCommand { opcode, nsid, dwords, .. }) = request;
         SentCommand { opcode: *opcode, nsid: *nsid, dword_10: dwords[0], dword_11: dwords[1] }
     }
 }

@@ -1,11 +1,11 @@
-//! Pass-through by Linux: admin commands on the block descriptor of an NVMe namespace (linux/nvme_ioctl.h).
+//! Pass-through by Linux: commands on the block descriptor of an NVMe namespace (linux/nvme_ioctl.h).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::{Data, NvmeAdmin, Outcome, PassThrough, ReadOnly, Reply, Request};
+use super::{Data, NvmeCommand, Outcome, PassThrough, Queue, ReadOnly, Reply, Request};
 use crate::io::Target;
 
 /// `struct nvme_passthru_cmd64`, as bytes.
@@ -16,6 +16,8 @@ type Command32 = [u8; 72];
 mod ioctl {
     nix::ioctl_readwrite!(nvme_admin64_cmd, b'N', 0x47, super::Command64);
     nix::ioctl_readwrite!(nvme_admin_cmd, b'N', 0x41, super::Command32);
+    nix::ioctl_readwrite!(nvme_io64_cmd, b'N', 0x48, super::Command64);
+    nix::ioctl_readwrite!(nvme_io_cmd, b'N', 0x43, super::Command32);
 }
 
 /// Where the fields of both structures are.
@@ -51,13 +53,13 @@ impl BlockDescriptor {
 
 impl PassThrough for BlockDescriptor {
     fn send(&mut self, request: &Request) -> Reply {
-        let Request::NvmeAdmin(command) = request;
+        let Request::Nvme(command) = request;
         let mut data = match &command.data {
             Data::None => Vec::new(),
             Data::In(bytes) => vec![0; *bytes],
             Data::Out(bytes) => bytes.clone(),
         };
-        let (answer, result) = self.send_admin(command, &mut data);
+        let (answer, result) = self.submit(command, &mut data);
         let outcome = outcome(answer);
         let sent = outcome == Outcome::Status(0) && matches!(command.data, Data::In(_));
         Reply { outcome, result, data: if sent { data } else { Vec::new() } }
@@ -66,23 +68,34 @@ impl PassThrough for BlockDescriptor {
 
 impl BlockDescriptor {
     /// By the call with a result of 64 bits, and where the kernel does not know it (before 5.4) by the older one.
-    fn send_admin(&self, command: &NvmeAdmin, data: &mut [u8]) -> (nix::Result<i32>, u64) {
+    fn submit(&self, command: &NvmeCommand, data: &mut [u8]) -> (nix::Result<i32>, u64) {
+        let descriptor = self.0.as_raw_fd();
         let mut command64 = encode(command, data);
-        // SAFETY: the call reads and writes the 80 bytes of the command, and of `data`, which outlives it, as
+        // SAFETY: the calls read and write the 80 bytes of the command, and of `data`, which outlives them, as
         // many as the command says: its length.
-        let answer = unsafe { ioctl::nvme_admin64_cmd(self.0.as_raw_fd(), &mut command64) };
+        let answer = unsafe {
+            match command.queue {
+                Queue::Admin => ioctl::nvme_admin64_cmd(descriptor, &mut command64),
+                Queue::Io => ioctl::nvme_io64_cmd(descriptor, &mut command64),
+            }
+        };
         if answer != Err(Errno::ENOTTY) {
             return (answer, u64::from_ne_bytes(bytes_at(&command64, RESULT_64)));
         }
         let mut command32: Command32 = bytes_at(&encode(command, data), 0);
         // SAFETY: as above, with 72 bytes.
-        let answer = unsafe { ioctl::nvme_admin_cmd(self.0.as_raw_fd(), &mut command32) };
+        let answer = unsafe {
+            match command.queue {
+                Queue::Admin => ioctl::nvme_admin_cmd(descriptor, &mut command32),
+                Queue::Io => ioctl::nvme_io_cmd(descriptor, &mut command32),
+            }
+        };
         (answer, u32::from_ne_bytes(bytes_at(&command32, RESULT_32)).into())
     }
 }
 
 /// The command as the kernel takes it; its first 72 bytes are those of the older structure.
-fn encode(command: &NvmeAdmin, data: &mut [u8]) -> Command64 {
+fn encode(command: &NvmeCommand, data: &mut [u8]) -> Command64 {
     let mut bytes = [0; size_of::<Command64>()];
     let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
     put(OPCODE, &[command.opcode]);
@@ -126,17 +139,17 @@ mod tests {
     use super::super::CommandTimeout;
     use super::*;
 
-    fn command(data: Data) -> NvmeAdmin {
+    fn command(queue: Queue, data: Data) -> NvmeCommand {
         let dwords = [0x10, 0x11, 0x12, 0x13, 0x14, 0x8000_0015];
         let timeout = CommandTimeout::new(Duration::from_secs(120));
-        NvmeAdmin { opcode: 0x84, nsid: 0xfffffffe, dwords, data, timeout }
+        NvmeCommand { queue, opcode: 0x84, nsid: 0xfffffffe, dwords, data, timeout }
     }
 
     /// linux/nvme_ioctl.h, field by field.
     #[test]
     fn the_structure_is_that_of_the_kernel() {
         let mut data = vec![0; 4096];
-        let bytes = encode(&command(Data::In(4096)), &mut data);
+        let bytes = encode(&command(Queue::Admin, Data::In(4096)), &mut data);
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
         assert_eq!((bytes[0], bytes[1], word(4)), (0x84, 0, 0xffff_fffe), "opcode, flags, nsid");
         assert!(bytes[8..24].iter().all(|byte| *byte == 0), "cdw2, cdw3, metadata");
@@ -145,11 +158,14 @@ mod tests {
         assert_eq!([40, 44, 48, 52, 56, 60].map(word), [0x10, 0x11, 0x12, 0x13, 0x14, 0x8000_0015]);
         assert_eq!(word(64), 120_000, "timeout_ms");
         assert!(bytes[68..].iter().all(|byte| *byte == 0), "result");
-        assert!(encode(&command(Data::None), &mut [])[24..40].iter().all(|byte| *byte == 0), "no data");
+        assert!(
+            encode(&command(Queue::Admin, Data::None), &mut [])[24..40].iter().all(|byte| *byte == 0),
+            "no data"
+        );
     }
 
     /// Where ioctls with these numbers give these errors.
-    fn answers(errors: &[(u64, i32)]) -> Reply {
+    fn answers(queue: Queue, errors: &[(u64, i32)]) -> Reply {
         let refuse = |number: u64, errno: i32| {
             let condition =
                 SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number).unwrap();
@@ -163,20 +179,23 @@ mod tests {
         let send = || {
             errors.iter().for_each(|(number, errno)| refuse(*number, *errno));
             let null = File::open("/dev/null").unwrap();
-            BlockDescriptor(null.into()).send(&Request::NvmeAdmin(command(Data::In(512))))
+            BlockDescriptor(null.into()).send(&Request::Nvme(command(queue, Data::In(512))))
         };
         thread::scope(|scope| scope.spawn(send).join().unwrap())
     }
 
     #[test]
     fn the_older_call_is_used_where_the_kernel_lacks_the_newer_one() {
-        const ADMIN64: u64 = 0xc050_4e47;
-        const ADMIN: u64 = 0xc048_4e41;
-        let error = |errors: &[(u64, i32)]| answers(errors).outcome;
-        assert_eq!(error(&[]), Outcome::Errno(libc::ENOTTY), "no NVMe device");
-        assert_eq!(error(&[(ADMIN64, libc::EACCES)]), Outcome::Errno(libc::EACCES), "not sent twice");
-        assert_eq!(error(&[(ADMIN, libc::EPERM)]), Outcome::Errno(libc::EPERM));
-        assert_eq!(error(&[(ADMIN64, libc::EINTR), (ADMIN, libc::EPERM)]), Outcome::TimedOut);
+        const ADMIN: [u64; 2] = [0xc050_4e47, 0xc048_4e41];
+        const IO: [u64; 2] = [0xc050_4e48, 0xc048_4e43];
+        for (queue, [newer, older], others) in [(Queue::Admin, ADMIN, IO), (Queue::Io, IO, ADMIN)] {
+            let error = |errors: &[(u64, i32)]| answers(queue, errors).outcome;
+            assert_eq!(error(&[]), Outcome::Errno(libc::ENOTTY), "no NVMe device");
+            assert_eq!(error(&[(newer, libc::EACCES)]), Outcome::Errno(libc::EACCES), "not sent twice");
+            assert_eq!(error(&[(older, libc::EPERM)]), Outcome::Errno(libc::EPERM));
+            assert_eq!(error(&[(newer, libc::EINTR), (older, libc::EPERM)]), Outcome::TimedOut);
+            assert_eq!(error(&others.map(|other| (other, libc::EPERM))), Outcome::Errno(libc::ENOTTY));
+        }
     }
 
     #[test]
@@ -185,6 +204,6 @@ mod tests {
         assert_eq!(outcome(Ok(0x4286)), Outcome::Status(0x4286));
         assert_eq!(outcome(Err(Errno::EINTR)), Outcome::TimedOut);
         assert_eq!(outcome(Err(Errno::EWOULDBLOCK)), Outcome::Errno(libc::EWOULDBLOCK));
-        assert!(answers(&[]).data.is_empty());
+        assert!(answers(Queue::Admin, &[]).data.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! Pass-through: a drive's own commands as bytes, on a block descriptor that is already open.
 //!
-//! The block node of a namespace takes admin commands itself (Linux `drivers/nvme/host/ioctl.c`), so the
-//! drive that a command reaches is the one that was claimed. [`PassThrough`] carries bytes and decodes nothing:
+//! The block node of a namespace takes commands itself (Linux `drivers/nvme/host/ioctl.c`), so the drive that a
+//! command reaches is the one that was claimed. [`PassThrough`] carries bytes and decodes nothing:
 //! what is sent is made, and what is answered is read, by the pure functions of [`nvme`].
 
 use std::time::Duration;
@@ -29,13 +29,15 @@ impl<P: PassThrough + ?Sized> PassThrough for &mut P {
 /// One command as a drive sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Request {
-    /// An NVMe admin command (NVM Express Base Specification, "Admin Command Set").
-    NvmeAdmin(NvmeAdmin),
+    /// An NVMe command (NVM Express Base Specification).
+    Nvme(NvmeCommand),
 }
 
-/// The fields of an NVMe admin command that a host chooses; all others are 0.
+/// The fields of an NVMe command that a host chooses; all others are 0.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NvmeAdmin {
+pub struct NvmeCommand {
+    /// Which set its opcode is of.
+    pub queue: Queue,
     /// Bits 7:0 of dword 0.
     pub opcode: u8,
     /// The namespace, 0 for none and FFFFFFFFh for all.
@@ -46,6 +48,15 @@ pub struct NvmeAdmin {
     pub data: Data,
     /// How long the kernel waits for the completion.
     pub timeout: CommandTimeout,
+}
+
+/// Where a command is queued; the same opcode means another command in the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Queue {
+    /// The controller's ("Admin Command Set").
+    Admin,
+    /// One of those for the namespace of the block node ("I/O Command Set").
+    Io,
 }
 
 /// The data of a command.
@@ -65,13 +76,15 @@ pub enum Data {
 
 impl Request {
     /// Whether a drive that gets it holds, and is set to, the same afterwards. An allow-list: Identify, Get
-    /// Log Page of a log that is only read, and Get Features, none of them with data to the drive.
+    /// Log Page of a log that is only read, Get Features, and Reservation Report, none of them with data to the
+    /// drive.
     pub fn only_reads(&self) -> bool {
-        let Request::NvmeAdmin(NvmeAdmin { opcode, dwords, data, .. }) = self;
+        let Request::Nvme(NvmeCommand { queue, opcode, dwords, data, .. }) = self;
         let log = || nvme::LOGS_ONLY_READ.contains(&(dwords[0] as u8));
-        let opcode = match *opcode {
-            nvme::GET_LOG_PAGE => log(),
-            nvme::IDENTIFY | nvme::GET_FEATURES => true,
+        let opcode = match (queue, *opcode) {
+            (Queue::Admin, nvme::GET_LOG_PAGE) => log(),
+            (Queue::Admin, nvme::IDENTIFY | nvme::GET_FEATURES) => true,
+            (Queue::Io, nvme::RESERVATION_REPORT) => true,
             _ => false,
         };
         opcode && !matches!(data, Data::Out(_))
@@ -168,18 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn only_identify_get_features_and_two_logs_count_as_reading() {
-        let admin = |opcode, log, data| {
+    fn what_counts_as_reading() {
+        let command = |queue, opcode, log, data| {
             let timeout = CommandTimeout::new(Duration::from_secs(1));
-            Request::NvmeAdmin(NvmeAdmin { opcode, nsid: 0, dwords: [log, 0, 0, 0, 0, 0], data, timeout })
+            let dwords = [log, 0, 0, 0, 0, 0];
+            Request::Nvme(NvmeCommand { queue, opcode, nsid: 0, dwords, data, timeout })
         };
-        let reading = |log: u32, data: fn() -> Data| -> Vec<u8> {
-            (0..=u8::MAX).filter(|opcode| admin(*opcode, log, data()).only_reads()).collect()
+        let reading = |queue, log: u32, data: fn() -> Data| -> Vec<u8> {
+            (0..=u8::MAX).filter(|opcode| command(queue, *opcode, log, data()).only_reads()).collect()
         };
-        assert_eq!(reading(0x81, || Data::In(512)), [0x02, 0x06, 0x0a]);
-        assert!(reading(0x81, || Data::Out(vec![0; 512])).is_empty());
+        assert_eq!(reading(Queue::Admin, 0x81, || Data::In(512)), [0x02, 0x06, 0x0a]);
+        assert_eq!(reading(Queue::Io, 0x81, || Data::In(512)), [0x0e]);
+        for queue in [Queue::Admin, Queue::Io] {
+            assert!(reading(queue, 0x81, || Data::Out(vec![0; 512])).is_empty());
+        }
         // Telemetry is created, and a persistent event log's context is established, by reading them.
-        let logs: Vec<u32> = (0..=0xff).filter(|log| admin(0x02, *log, Data::In(512)).only_reads()).collect();
-        assert_eq!(logs, [0x05, 0x81]);
+        let reads = |log: &u32| command(Queue::Admin, 0x02, *log, Data::In(512)).only_reads();
+        assert_eq!((0..=0xff).filter(reads).collect::<Vec<u32>>(), [0x05, 0x81]);
     }
 }

@@ -8,7 +8,8 @@ use crate::device::identity::difference;
 use crate::error::{Error, Result};
 use crate::printable::{excerpt, is_printable};
 
-const REMEDY: &str = "create it again: efface purge --dry-run --json";
+const REMEDY: &str =
+    "create it again: efface purge --dry-run --json (that of a wipe is for efface wipe --plan)";
 
 /// Reads the outlines that `efface purge --dry-run --json` printed, one on each line.
 ///

@@ -1,8 +1,12 @@
 //! What a session decides before it purges, on simulated drives.
 
+use super::look::gives_no_reads;
 use super::*;
+use crate::device::Force;
+use crate::device::identity::Expected;
 use crate::device::purge_scope::{ScopedNamespace, ScopedNode, SubsystemKey};
 use crate::io::passthrough::nvme::commands::{Exit, Sanitize, SanitizeMethod};
+use crate::io::passthrough::nvme::probe::SubsystemFacts;
 use crate::io::passthrough::sim::{NvmeSim, Setup};
 use crate::io::passthrough::{PassThrough, ReadOnly};
 
@@ -48,15 +52,21 @@ fn identity() -> Identity {
     .unwrap()
 }
 
+fn targets(policy: PurgePolicy) -> PurgeTargets {
+    PurgeTargets {
+        devices: Vec::new(),
+        order: PurgeOrder { policy, all_namespaces: false, force: vec![Force::Unseen] },
+        expected: Expected::default(),
+        wait: Duration::ZERO,
+    }
+}
+
 fn purge(policy: PurgePolicy) -> (tempfile::TempDir, Purge) {
     let folder = tempfile::tempdir().unwrap();
     let purge = Purge {
-        devices: Vec::new(),
-        order: PurgeOrder { policy, all_namespaces: false, force: vec![Force::Unseen] },
+        targets: targets(policy),
         planned: Vec::new(),
-        expected: Expected::default(),
         settings: Settings::default(),
-        wait: Duration::ZERO,
         wait_for_purge: false,
         resume: false,
         give_up_after: None,
@@ -70,7 +80,7 @@ fn purge(policy: PurgePolicy) -> (tempfile::TempDir, Purge) {
 
 fn outline(setup: Setup, policy: PurgePolicy) -> PurgeOutline {
     let seen = Seen { identity: identity(), facts: facts(&NvmeSim::new(setup)), scope: scope(2) };
-    purge(policy).1.outline(Path::new("/dev/it"), seen).unwrap()
+    targets(policy).outline(Path::new("/dev/it"), seen).unwrap()
 }
 
 #[test]
@@ -93,11 +103,9 @@ fn all_that_any_command_of_the_ladder_reaches_is_claimed_the_named_device_first(
 #[test]
 fn only_a_drive_that_sanitizes_or_failed_to_is_claimed_without_a_look_at_its_content() {
     let force = |sim: &NvmeSim| {
-        let (_folder, purge) = purge(PurgePolicy::default());
-        let facts = facts(sim);
-        let outline =
-            PurgeOutline { gives_no_reads: gives_no_reads(&facts), ..outline(setup(), purge.order.policy) };
-        purge.force(&outline)
+        let policy = PurgePolicy::default();
+        let gives_no_reads = gives_no_reads(&facts(sim));
+        targets(policy).force(&PurgeOutline { gives_no_reads, ..outline(setup(), policy) })
     };
     let sim = NvmeSim::new(setup());
     assert_eq!(force(&sim), [Force::Unseen]);

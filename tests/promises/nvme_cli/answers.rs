@@ -119,6 +119,7 @@ fn controller(json: &Value) -> Controller {
             one_by_one: bit(json, "fna", 3),
         }),
         namespaces_max: number(json, "nn") as u32,
+        reserves: bit(json, "oncs", 5),
         write_protects: bit(json, "nwpc", 0),
         protected_partitions: number(json, "rpmbs") as u8 & 7,
         subsystem: Some(text(json, "subnqn")),

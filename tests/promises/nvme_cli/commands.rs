@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use efface::internals::io::passthrough::nvme::commands::{
-    Exit, Format, OverwritePasses, Query, Sanitize, SanitizeMethod, SecureErase,
+    Exit, Format, HostIds, OverwritePasses, Query, Sanitize, SanitizeMethod, SecureErase,
 };
 use efface::internals::io::passthrough::nvme::decoded;
 use efface::internals::io::passthrough::nvme::identify::{BlockFormat, Namespace};
+use efface::internals::io::passthrough::nvme::reservations::Reservations;
 use efface::internals::io::passthrough::sim::{NvmeSim, Setup, SimPath};
-use efface::internals::io::passthrough::{CommandTimeout, NvmeAdmin, Outcome, PassThrough, Reply, Request};
+use efface::internals::io::passthrough::{
+    CommandTimeout, NvmeCommand, Outcome, PassThrough, ReadOnly, Reply, Request,
+};
 
 use super::tool::Nvme;
 use super::{FORMATS, setup};
@@ -24,8 +27,8 @@ fn writable() -> Setup {
 
 /// With this timeout in the place of its own.
 fn within(request: &Request, timeout: Duration) -> Request {
-    let Request::NvmeAdmin(command) = request;
-    Request::NvmeAdmin(NvmeAdmin { timeout: CommandTimeout::new(timeout), ..command.clone() })
+    let Request::Nvme(command) = request;
+    Request::Nvme(NvmeCommand { timeout: CommandTimeout::new(timeout), ..command.clone() })
 }
 
 /// The only one of the tool's commands that does not only read.
@@ -115,7 +118,7 @@ fn nvme_and_efface_send_the_same_to_format() {
 }
 
 fn dword_10_and_nsid(request: &Request) -> (u32, u32) {
-    let Request::NvmeAdmin(NvmeAdmin { nsid, dwords, .. }) = request;
+    let Request::Nvme(NvmeCommand { nsid, dwords, .. }) = request;
     (dwords[0], *nsid)
 }
 
@@ -194,5 +197,26 @@ fn nvme_and_efface_ask_the_same() {
         let run = nvme.run(&mut sim.path(0), arguments);
         assert!(run.output.status.success(), "{arguments:?}: {:?}", run.output);
         assert_eq!(run.requests, [query.request()], "{arguments:?}");
+    }
+}
+
+#[test]
+fn nvme_and_efface_ask_the_same_for_reservations_and_read_the_same_answer() {
+    let Some(nvme) = Nvme::new() else { return };
+    for (held, registered) in [(0, 0), (0, 1), (1, 1), (6, 2)] {
+        let mut setup = setup();
+        setup.namespaces[0].reserved = (held, registered);
+        let sim = NvmeSim::new(setup);
+        let arguments = ["resv-report", "--output-format=json"];
+        let run = nvme.run(&mut sim.path(0), &arguments);
+        assert!(run.output.status.success(), "{:?}", run.output);
+        // It asks for the controller first.
+        assert_eq!(run.requests.last(), Some(&Query::Reservations(1, HostIds::Short).request()));
+        let theirs: serde_json::Value = serde_json::from_slice(&run.output.stdout).unwrap();
+        let ours = Reservations::ask(&mut ReadOnly::new(sim.path(0)), 1).unwrap();
+        assert_eq!(theirs["rtype"], held);
+        assert_eq!(ours.held.is_some(), held != 0);
+        assert_eq!(theirs["regctl"], ours.registered);
+        assert_eq!(ours.registered, registered);
     }
 }

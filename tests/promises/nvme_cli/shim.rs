@@ -12,6 +12,8 @@ const ID: u32 = 0x4e40;
 const RESCAN: u32 = 0x4e46;
 const ADMIN: u32 = 0xc048_4e41;
 const ADMIN64: u32 = 0xc050_4e47;
+const IO: u32 = 0xc048_4e43;
+const IO64: u32 = 0xc050_4e48;
 
 // The fields of its structures that are used here.
 const ADDRESS: usize = 24;
@@ -40,8 +42,12 @@ pub unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *m
     // SAFETY: the caller's structure has the size that its request says; of the others nothing is used.
     let answer = match request as u32 {
         ID | RESCAN => unsafe { exchange(request as u32, argument, 0, None) },
-        ADMIN => unsafe { exchange(ADMIN, argument, RESULT_64, Some(RESULT_32..RESULT_64)) },
-        ADMIN64 => unsafe { exchange(ADMIN64, argument, BYTES_64, Some(RESULT_64..BYTES_64)) },
+        number @ (ADMIN | IO) => unsafe {
+            exchange(number, argument, RESULT_64, Some(RESULT_32..RESULT_64))
+        },
+        number @ (ADMIN64 | IO64) => unsafe {
+            exchange(number, argument, BYTES_64, Some(RESULT_64..BYTES_64))
+        },
         // SAFETY: as the caller called it.
         _ => return unsafe { syscall(SYS_IOCTL, descriptor, request, argument) as c_int },
     };

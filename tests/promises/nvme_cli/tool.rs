@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use efface::internals::io::passthrough::{
-    CommandTimeout, Data, NvmeAdmin, Outcome, PassThrough, Reply, Request,
+    CommandTimeout, Data, NvmeCommand, Outcome, PassThrough, Queue, Reply, Request,
 };
 use serde_json::Value;
 use tempfile::NamedTempFile;
@@ -31,6 +31,8 @@ const ID: u32 = 0x4e40;
 const RESCAN: u32 = 0x4e46;
 const ADMIN: u32 = 0xc048_4e41;
 const ADMIN64: u32 = 0xc050_4e47;
+const IO: u32 = 0xc048_4e43;
+const IO64: u32 = 0xc050_4e48;
 
 /// The compiled library, in a folder that Cargo has for such files.
 static SHIM: LazyLock<Result<PathBuf, String>> = LazyLock::new(|| {
@@ -120,8 +122,9 @@ fn serve(tool: &mut UnixStream, drive: &mut dyn PassThrough) -> Vec<Request> {
         let (value, reply) = match u32::from_ne_bytes(number) {
             ID => (NSID as i32, Reply::of(Outcome::Status(0))),
             RESCAN => (0, Reply::of(Outcome::Status(0))),
-            ADMIN | ADMIN64 => {
-                let request = request(&command);
+            number @ (ADMIN | ADMIN64 | IO | IO64) => {
+                let queue = if matches!(number, ADMIN | ADMIN64) { Queue::Admin } else { Queue::Io };
+                let request = request(queue, &command);
                 let reply = drive.send(&request);
                 requests.push(request);
                 (returned(reply.outcome), reply)
@@ -144,7 +147,7 @@ fn returned(outcome: Outcome) -> i32 {
 }
 
 /// From `struct nvme_passthru_cmd`, or its form with a result of 64 bits: they differ after the timeout alone.
-fn request(command: &[u8; 80]) -> Request {
+fn request(queue: Queue, command: &[u8; 80]) -> Request {
     let word = |at: usize| u32::from_ne_bytes(command[at..at + 4].try_into().unwrap());
     let unused = [&command[1..4], &command[8..24], &command[32..36]].concat();
     assert!(unused.iter().all(|byte| *byte == 0), "flags, dword 2, dword 3, metadata: {command:02x?}");
@@ -159,7 +162,8 @@ fn request(command: &[u8; 80]) -> Request {
         0 => DEFAULT_TIMEOUT,
         ms => Duration::from_millis(ms.into()),
     };
-    Request::NvmeAdmin(NvmeAdmin {
+    Request::Nvme(NvmeCommand {
+        queue,
         opcode: command[0],
         nsid: word(4),
         dwords: [40, 44, 48, 52, 56, 60].map(word),

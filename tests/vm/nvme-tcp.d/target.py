@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """An NVMe drive behind NVMe/TCP, for the kernel's own driver.
 
-target.py FOLDER [--sanitize-seconds N] [--lie LIE] [--format-reaches-all]
+target.py FOLDER [--sanitize-seconds N] [--lie LIE] [--format-reaches-all] [--reserved NSID]
 
 The files ns1, ns2 and so on in FOLDER are its namespaces. It keeps the state of its sanitize operation in
 FOLDER/state, and writes each command that it gets to FOLDER/commands: queue (admin or io), opcode, namespace,
 dword 10 and status, in hexadecimal digits. A drive that lies says that an operation is done and has erased
-nothing, or all but a region; or names another command in its status; or fails halfway.
+nothing, or all but a region; or names another command in its status; or fails halfway. A namespace can be reserved
+by another host.
 """
 
 import argparse
@@ -35,7 +36,9 @@ CAP, VS, CC, CSTS = 0x00, 0x08, 0x14, 0x1C
 CAPABILITIES, VERSION = 127 | 1 << 16 | 60 << 24 | 1 << 37, 0x0001_0400
 SANITIZE_COMPLETED = 6 | 1 << 8 | 0x81 << 16
 ADMIN_OPCODES = (0x02, 0x06, 0x08, 0x09, 0x0A, 0x0C, 0x18, 0x80, 0x84)
-IO_OPCODES = (0x00, 0x01, 0x02)
+IO_OPCODES = (0x00, 0x01, 0x02, 0x0E)
+RESERVATIONS = 1 << 5  # of ONCS
+WRITE_EXCLUSIVE = 1
 
 
 def put(page: bytearray, at: int, data: bytes) -> None:
@@ -49,10 +52,10 @@ def nguid(nsid: int) -> bytes:
 class Drive:
     """The controller: every command is executed here."""
 
-    def __init__(self, folder: Path, media: Media, format_reaches_all: bool) -> None:
+    def __init__(self, folder: Path, media: Media, format_reaches_all: bool, reserved: int | None) -> None:
         self.media = media
         self.media.ended = self.sanitize_ended
-        self.format_reaches_all = format_reaches_all
+        self.format_reaches_all, self.reserved = format_reaches_all, reserved
         self.formatting: set[int] = set()
         self.commands = (folder / "commands").open("a", buffering=1)
         self.configuration = 0
@@ -121,6 +124,10 @@ class Drive:
             return (SUCCESS,)
         if namespace is None:
             return (INVALID_NAMESPACE,)
+        if command.opcode == 0x0E:
+            held = command.nsid == self.reserved
+            report = struct.pack("<IBH", 1, WRITE_EXCLUSIVE, 1) if held else b""
+            return SUCCESS, 0, report.ljust((command.dwords[0] + 1) * 4, b"\0")
         block, count = command.dwords[0] | command.dwords[1] << 32, (command.dwords[2] & 0xFFFF) + 1
         if block + count > namespace.blocks:
             return (OUT_OF_RANGE,)
@@ -207,6 +214,7 @@ class Drive:
         put(page, 328, struct.pack("<I", 0b111))  # SANICAP
         page[512], page[513] = 0x66, 0x44
         put(page, 514, struct.pack("<HI", 128, max(self.media.namespaces)))
+        put(page, 520, struct.pack("<H", RESERVATIONS))
         page[524] = 0b0100 | (0b0010 if self.format_reaches_all else 0)
         page[525] = 1  # VWC
         put(page, 536, struct.pack("<I", 1 | 1 << 20))  # SGLS
@@ -254,9 +262,10 @@ def main() -> None:
     arguments.add_argument("--sanitize-seconds", type=float, default=2.0)
     arguments.add_argument("--lie", choices=LIES)
     arguments.add_argument("--format-reaches-all", action="store_true")
+    arguments.add_argument("--reserved", type=int)
     asked = arguments.parse_args()
     media = Media(asked.folder, asked.sanitize_seconds, asked.lie)
-    drive = Drive(asked.folder, media, asked.format_reaches_all)
+    drive = Drive(asked.folder, media, asked.format_reaches_all, asked.reserved)
     listener = socket.create_server(("127.0.0.1", PORT))
     while True:
         peer, _ = listener.accept()

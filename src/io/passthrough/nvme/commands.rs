@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::identify::BlockFormat;
 use super::{
     ALL_NAMESPACES, FORMAT, GET_FEATURES, GET_LOG_PAGE, IDENTIFY, IDENTIFY_BYTES, LOG_EFFECTS, LOG_SANITIZE,
-    SANITIZE,
+    RESERVATION_REPORT, SANITIZE,
 };
-use crate::io::passthrough::{CommandTimeout, Data, NvmeAdmin, Request};
+use crate::io::passthrough::{CommandTimeout, Data, NvmeCommand, Queue, Request};
 
 /// As long as the kernel waits for admin commands of its own.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,6 +47,17 @@ pub enum Query {
     SanitizeStatus,
     /// Feature 84h of a namespace, its current value.
     WriteProtection(u32),
+    /// Reservation Report of a namespace; only its own block node takes it.
+    Reservations(u32, HostIds),
+}
+
+/// How long the host identifiers of a controller are; the report in the other form is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostIds {
+    /// 64 bits.
+    Short,
+    /// 128 bits (EDS).
+    Long,
 }
 
 impl Query {
@@ -54,9 +65,8 @@ impl Query {
     pub fn request(self) -> Request {
         let identify = |cns: u32, nsid: u32| (IDENTIFY, nsid, cns, IDENTIFY_BYTES);
         let from = |controller: u16| u32::from(controller) << 16;
-        // The length of a log counts dwords, from 0.
         let log = |page: u8, bytes: usize| {
-            (GET_LOG_PAGE, ALL_NAMESPACES, (bytes as u32 / 4 - 1) << 16 | u32::from(page), bytes)
+            (GET_LOG_PAGE, ALL_NAMESPACES, last_dword(bytes) << 16 | u32::from(page), bytes)
         };
         let (opcode, nsid, dword, bytes) = match self {
             Query::Controller => identify(0x01, 0),
@@ -71,15 +81,36 @@ impl Query {
             Query::Effects => log(LOG_EFFECTS, 4096),
             Query::SanitizeStatus => log(LOG_SANITIZE, 512),
             Query::WriteProtection(nsid) => (GET_FEATURES, nsid, 0x84, 0),
+            Query::Reservations(nsid, ids) => return reservation_report(nsid, ids),
         };
         let data = if bytes == 0 { Data::None } else { Data::In(bytes) };
         admin(opcode, nsid, [dword, 0], data, QUERY_TIMEOUT)
     }
 }
 
+/// How the length of an answer is asked for: in dwords, counted from 0.
+fn last_dword(bytes: usize) -> u32 {
+    bytes as u32 / 4 - 1
+}
+
 fn admin(opcode: u8, nsid: u32, [dword_10, dword_11]: [u32; 2], data: Data, timeout: Duration) -> Request {
     let dwords = [dword_10, dword_11, 0, 0, 0, 0];
-    Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, data, timeout: CommandTimeout::new(timeout) })
+    let (queue, timeout) = (Queue::Admin, CommandTimeout::new(timeout));
+    Request::Nvme(NvmeCommand { queue, opcode, nsid, dwords, data, timeout })
+}
+
+fn reservation_report(nsid: u32, ids: HostIds) -> Request {
+    const BYTES: usize = 4096;
+    let dwords = [last_dword(BYTES), u32::from(ids == HostIds::Long), 0, 0, 0, 0];
+    let (queue, timeout) = (Queue::Io, CommandTimeout::new(QUERY_TIMEOUT));
+    Request::Nvme(NvmeCommand {
+        queue,
+        opcode: RESERVATION_REPORT,
+        nsid,
+        dwords,
+        data: Data::In(BYTES),
+        timeout,
+    })
 }
 
 /// What Sanitize is ordered to do, over the whole subsystem.
@@ -231,7 +262,7 @@ mod tests {
 
     /// Opcode, namespace, dwords 10 and 11, bytes that come in.
     fn sent(request: Request) -> (u8, u32, u32, u32, usize) {
-        let Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, data, .. }) = request;
+        let Request::Nvme(NvmeCommand { opcode, nsid, dwords, data, .. }) = request;
         assert_eq!(dwords[2..], [0; 4]);
         let bytes = match data {
             Data::None => 0,
@@ -311,6 +342,9 @@ mod tests {
         assert_eq!(identify(Query::Controllers(0x102)), (0, 0x0102_0013));
         assert_eq!(sent(Query::Effects.request()), (0x02, 0xffff_ffff, 0x03ff_0005, 0, 4096));
         assert_eq!(sent(Query::WriteProtection(7).request()), (0x0a, 7, 0x84, 0, 0));
+        let report = |ids| sent(Query::Reservations(7, ids).request());
+        assert_eq!(report(HostIds::Short), (0x0e, 7, 0x3ff, 0, 4096));
+        assert_eq!(report(HostIds::Long), (0x0e, 7, 0x3ff, 1, 4096));
     }
 
     #[test]
@@ -336,7 +370,7 @@ mod tests {
         };
         let seconds = |bytes, estimate: Option<u64>| {
             let format = Format { nsid: 1, keep, erase: SecureErase::UserData };
-            let Request::NvmeAdmin(command) = format.request(bytes, estimate.map(Duration::from_secs));
+            let Request::Nvme(command) = format.request(bytes, estimate.map(Duration::from_secs));
             command.timeout.as_ms() / 1000
         };
         assert_eq!(seconds(0, None), 600);

@@ -37,6 +37,8 @@ pub struct Controller {
     pub format_attributes: Option<FormatAttributes>,
     /// NN: the largest namespace number.
     pub namespaces_max: u32,
+    /// ONCS bit 5: hosts can reserve namespaces.
+    pub reserves: bool,
     /// NWPC bit 0: namespaces can be write protected.
     pub write_protects: bool,
     /// RPMBS 2:0: partitions that need authentication, which no erase command reaches.
@@ -129,6 +131,7 @@ impl Controller {
             sanitize: SanitizeCapabilities::decode(le32(page, 328)),
             format_attributes: FormatAttributes::decode(page[524]),
             namespaces_max: le32(page, 516),
+            reserves: le16(page, 520) & 1 << 5 != 0,
             write_protects: page[531] & 1 != 0,
             protected_partitions: page[312] & 0b111,
             subsystem: text(&page[768..1024]).ok().filter(|name| !name.is_empty()),
@@ -397,6 +400,7 @@ mod tests {
             page[312] = 0b1111_1010;
             put(page, 328, &0x6000_0003_u32.to_le_bytes());
             put(page, 516, &128_u32.to_le_bytes());
+            put(page, 520, &(1_u16 << 5).to_le_bytes());
             page[524] = 0b0110;
             page[531] = 1;
             put(page, 768, b"nqn.2014.08.org.example:1\0");
@@ -426,6 +430,7 @@ mod tests {
                 one_by_one: false,
             }),
             namespaces_max: 128,
+            reserves: true,
             write_protects: true,
             protected_partitions: 2,
             subsystem: Some("nqn.2014.08.org.example:1".into()),

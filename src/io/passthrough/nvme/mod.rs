@@ -11,6 +11,7 @@ pub mod identify;
 pub mod logs;
 pub mod offers;
 pub mod probe;
+pub mod reservations;
 pub mod status;
 
 use status::Status;
@@ -20,6 +21,7 @@ use super::{Outcome, Reply};
 pub(super) const GET_LOG_PAGE: u8 = 0x02;
 pub(super) const IDENTIFY: u8 = 0x06;
 pub(super) const GET_FEATURES: u8 = 0x0a;
+pub(super) const RESERVATION_REPORT: u8 = 0x0e;
 /// Format NVM.
 pub const FORMAT: u8 = 0x80;
 /// Sanitize.

@@ -282,6 +282,7 @@ mod tests {
                 flbas: 0,
                 dps: 0,
                 write_protected: false,
+                reserved: (0, 0),
             })
             .collect();
         setup.controllers = (0..4094).map(|id| ControllerSetup { id, attached: vec![1] }).collect();
@@ -298,7 +299,7 @@ mod tests {
 
     impl PassThrough for Endless {
         fn send(&mut self, request: &Request) -> Reply {
-            let Request::NvmeAdmin(command) = request;
+            let Request::Nvme(command) = request;
             let data = (command.nsid + 1..).take(1024).flat_map(u32::to_le_bytes).collect();
             Reply { outcome: Outcome::Status(0), result: 0, data }
         }

@@ -1,15 +1,17 @@
-//! The admin commands of a simulated subsystem: Identify, Get Log Page, Get Features, Format, Sanitize.
+//! The commands of a simulated subsystem: Identify, Get Log Page, Get Features, Format, Sanitize, and Reservation
+//! Report.
 
 use std::time::{Duration, Instant};
 
 use super::media::Media;
 use super::{Answer, BLOCK_FORMATS, Subsystem};
 use crate::io::clock::{Clock, SimClock};
-use crate::io::passthrough::NvmeAdmin;
+use crate::io::passthrough::NvmeCommand;
 
 const INVALID_OPCODE: u16 = 0x4001;
 const INVALID_FIELD: u16 = 0x4002;
 const INVALID_NAMESPACE: u16 = 0x400b;
+const INCONSISTENT_HOST_ID: u16 = 0x4018;
 const WRITE_PROTECTED: u16 = 0x4020;
 const FORMAT_IN_PROGRESS: u16 = 0x0084;
 const INVALID_LOG: u16 = 0x4109;
@@ -54,8 +56,13 @@ impl Subsystem {
     }
 
     /// `None` where the host gave up waiting.
-    pub(super) fn admin(&mut self, controller: u16, command: &NvmeAdmin, clock: &SimClock) -> Option<Answer> {
-        let &NvmeAdmin { opcode, nsid, dwords, timeout, .. } = command;
+    pub(super) fn admin(
+        &mut self,
+        controller: u16,
+        command: &NvmeCommand,
+        clock: &SimClock,
+    ) -> Option<Answer> {
+        let &NvmeCommand { opcode, nsid, dwords, timeout, .. } = command;
         let now = clock.now();
         let status = match opcode {
             0x02 => return Some(self.log(dwords[0], now)),
@@ -80,6 +87,24 @@ impl Subsystem {
             },
         };
         Some(Answer::status(status))
+    }
+
+    /// The only command that is not of the admin set.
+    pub(super) fn reservation_report(&self, command: &NvmeCommand) -> Answer {
+        let &NvmeCommand { opcode, nsid, dwords, .. } = command;
+        let namespace = self.setup.namespaces.iter().find(|namespace| namespace.nsid == nsid);
+        let supported = opcode == 0x0e && self.setup.oncs & 1 << 5 != 0;
+        match (self.sanitize.prohibits(), namespace) {
+            (0, Some(_)) if supported && dwords[1] != 0 => Answer::status(INCONSISTENT_HOST_ID),
+            (0, Some(namespace)) if supported => {
+                let mut page = vec![0; 4096];
+                page[4] = namespace.reserved.0;
+                put(&mut page, 5, &namespace.reserved.1.to_le_bytes());
+                Answer::data(page)
+            }
+            (0, _) => Answer::status(INVALID_OPCODE),
+            (prohibited, _) => Answer::status(prohibited),
+        }
     }
 
     fn log(&self, dword_10: u32, now: Instant) -> Answer {
@@ -206,6 +231,7 @@ impl Subsystem {
         put(page, 328, &setup.sanicap.to_le_bytes());
         let largest = setup.namespaces.iter().map(|namespace| namespace.nsid).max().unwrap_or_default();
         put(page, 516, &largest.to_le_bytes());
+        put(page, 520, &setup.oncs.to_le_bytes());
         page[524] = setup.fna;
         page[531] = 1;
         put(page, 768, b"nqn.2014-08.org.example:simulated");

@@ -28,7 +28,7 @@ pub(super) struct Media {
 
 impl Media {
     pub(super) fn new(setup: &NamespaceSetup) -> Media {
-        let &NamespaceSetup { nsid, ref content, flbas, dps, write_protected } = setup;
+        let &NamespaceSetup { nsid, ref content, flbas, dps, write_protected, .. } = setup;
         let mapped = vec![true; content.len().div_ceil(UNIT as usize)];
         Media { nsid, flbas, dps, write_protected, bytes: content.clone(), mapped, stale: None, keys: 0 }
     }

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Data, NvmeAdmin, Outcome, PassThrough, Reply, Request};
+use super::{Data, NvmeCommand, Outcome, PassThrough, Queue, Reply, Request};
 use crate::io::clock::{Clock, SimClock};
 use crate::range::Extent;
 
@@ -33,6 +33,8 @@ pub struct Setup {
     pub sanicap: u32,
     /// OACS.
     pub oacs: u16,
+    /// ONCS.
+    pub oncs: u16,
     /// FNA.
     pub fna: u8,
     /// How long a sanitize operation takes.
@@ -66,6 +68,8 @@ pub struct NamespaceSetup {
     pub dps: u8,
     /// It cannot be written.
     pub write_protected: bool,
+    /// RTYPE and REGCTL: how hosts have reserved it.
+    pub reserved: (u8, u16),
 }
 
 /// One controller.
@@ -130,13 +134,15 @@ pub enum Lie {
 impl Setup {
     /// A drive that can do everything: one namespace with this content in blocks of 512 bytes, one controller.
     pub fn of(content: Vec<u8>) -> Setup {
-        let namespace = NamespaceSetup { nsid: 1, content, flbas: 0, dps: 0, write_protected: false };
+        let (write_protected, reserved) = (false, (0, 0));
+        let namespace = NamespaceSetup { nsid: 1, content, flbas: 0, dps: 0, write_protected, reserved };
         Setup {
             namespaces: vec![namespace],
             controllers: vec![ControllerSetup { id: 0, attached: vec![1] }],
             version: 0x0002_0100,
             sanicap: 0x4000_000f,
             oacs: 0b1010,
+            oncs: 1 << 5,
             fna: 0b0100,
             sanitize_time: Duration::from_secs(100),
             format_time: Duration::from_secs(100),
@@ -249,8 +255,11 @@ impl PassThrough for SimPath {
         if lost == Some(false) {
             return Reply::of(Outcome::TimedOut);
         }
-        let Request::NvmeAdmin(command) = request;
-        let answer = subsystem.admin(self.controller, command, &self.sim.clock);
+        let Request::Nvme(command) = request;
+        let answer = match command.queue {
+            Queue::Admin => subsystem.admin(self.controller, command, &self.sim.clock),
+            Queue::Io => Some(subsystem.reservation_report(command)),
+        };
         match (lost, answer) {
             (Some(_), _) | (_, None) => Reply::of(Outcome::TimedOut),
             (None, Some(answer)) => answer.reply(command),
@@ -275,7 +284,7 @@ impl Answer {
     }
 
     /// As a host gets it: the bytes that it has memory for, and none of a command that failed.
-    fn reply(mut self, command: &NvmeAdmin) -> Reply {
+    fn reply(mut self, command: &NvmeCommand) -> Reply {
         let bytes = match command.data {
             Data::In(bytes) if self.status == 0 => bytes,
             _ => 0,

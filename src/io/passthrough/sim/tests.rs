@@ -35,7 +35,14 @@ impl NvmeSim {
         let dwords = [dwords[0], dwords[1], 0, 0, 0, 0];
         let timeout = CommandTimeout::new(Duration::from_secs(timeout_s));
         let controller = self.now().setup.controllers[0].id;
-        self.path(controller).send(&Request::NvmeAdmin(NvmeAdmin { opcode, nsid, dwords, data, timeout }))
+        self.path(controller).send(&Request::Nvme(NvmeCommand {
+            queue: Queue::Admin,
+            opcode,
+            nsid,
+            dwords,
+            data,
+            timeout,
+        }))
     }
 
     /// Status code and type.
@@ -128,8 +135,8 @@ fn meanwhile_only_queries_are_answered_on_every_path() {
     }
     let timeout = CommandTimeout::new(Duration::from_secs(1));
     let dwords = [BLOCK, 0, 0, 0, 0, 0];
-    let other = NvmeAdmin { opcode: 0x84, nsid: 0, dwords, data: Data::None, timeout };
-    assert_eq!(sim.path(7).send(&Request::NvmeAdmin(other)).outcome, Outcome::Status(0x401d));
+    let other = NvmeCommand { queue: Queue::Admin, opcode: 0x84, nsid: 0, dwords, data: Data::None, timeout };
+    assert_eq!(sim.path(7).send(&Request::Nvme(other)).outcome, Outcome::Status(0x401d));
     for nsid in [1, 2] {
         assert_eq!(sim.read(nsid).unwrap_err().raw_os_error(), Some(libc::EIO));
         assert_eq!(sim.write(nsid).unwrap_err().raw_os_error(), Some(libc::EIO));

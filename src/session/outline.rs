@@ -38,7 +38,7 @@ pub struct Outline {
     pub warnings: Vec<String>,
     /// What the drive itself offers in the place of a wipe; `None` where it has not been asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<Capabilities>,
+    pub(crate) capabilities: Option<Capabilities>,
 }
 
 /// From a short read at the start of the area.

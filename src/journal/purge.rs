@@ -74,12 +74,13 @@ impl LockedDrive {
         self.waited
     }
 
-    /// What a purge came to that this one waited for, and its process.
+    /// What a purge came to that this one waited for, and its process. What contradicts itself is no result.
     pub fn awaited(&self) -> Option<(&PurgeWork, &PurgeReport, &JobProcess)> {
         let entry = self.earlier.as_ref().filter(|_| self.waited)?;
         let work = entry.purge()?;
         let report = work.report.as_ref().filter(|_| entry.verdict == Some(Verdict::Erased))?;
-        Some((work, report, &entry.process))
+        let consistent = report.verdict == Verdict::Erased && report.check().is_ok();
+        consistent.then_some((work, report, &entry.process))
     }
 
     /// A purge that ended early after its command was, or may have been, sent.
@@ -243,14 +244,22 @@ mod tests {
     fn a_result_that_is_no_success_is_not_taken() {
         let (_path, store) = store();
         let report = purged(&mut |_| Ok(()));
-        for verdict in [Verdict::Failed, Verdict::Surviving, Verdict::Interrupted] {
+        let taken = |report: &PurgeReport, verdict| {
             let journal = lock(&store).unwrap().begin(Path::new("/dev/nvme0n1"), work()).unwrap();
-            journal.keep_report(&report);
+            journal.keep_report(report);
             journal.end(verdict);
             drop(journal);
             let waited = LockedDrive { waited: true, ..lock(&store).unwrap() };
-            assert!(waited.awaited().is_none(), "{verdict:?}");
+            waited.awaited().is_some()
+        };
+        assert!(taken(&report, Verdict::Erased));
+        for verdict in [Verdict::Failed, Verdict::Surviving, Verdict::Interrupted] {
+            assert!(!taken(&report, verdict), "{verdict:?}");
         }
+        let failed = PurgeReport { verdict: Verdict::Failed, ..report.clone() };
+        assert!(!taken(&failed, Verdict::Erased));
+        let contradicts_itself = PurgeReport { rungs: Vec::new(), ..report };
+        assert!(!taken(&contradicts_itself, Verdict::Erased));
     }
 
     fn work_of(store: &JournalStore) -> PurgeWork {

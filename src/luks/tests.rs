@@ -238,6 +238,45 @@ fn data_that_no_key_protects_is_reported() {
     assert_eq!(find_in(&bytes, false).unwrap().readable.as_deref(), Some("its cipher is cipher_null"));
 }
 
+/// A volume whose only segment says something else.
+fn with_segment(bytes: &[u8], change: impl Fn(&mut serde_json::Value)) -> Vec<u8> {
+    const JSON_AT: usize = 4096;
+    let mut bytes = bytes.to_vec();
+    for header in [0, 0x4000] {
+        let header = &mut bytes[header..header + 0x4000];
+        let end = header[JSON_AT..].iter().position(|byte| *byte == 0).unwrap();
+        let mut metadata = serde_json::from_slice(&header[JSON_AT..JSON_AT + end]).unwrap();
+        change(&mut metadata);
+        let json = metadata.to_string();
+        header[JSON_AT..].fill(0);
+        header[JSON_AT..JSON_AT + json.len()].copy_from_slice(json.as_bytes());
+        v2::tests_reseal(header);
+    }
+    bytes
+}
+
+#[test]
+fn what_the_drive_encrypts_is_not_destroyed_with_the_keyslots() {
+    let Some(image) = formatted(&["--type", "luks2", "--pbkdf", "pbkdf2"]) else { return };
+    let bytes = fs::read(&image).unwrap();
+    let opal = |kind: &str| {
+        let changed = with_segment(&bytes, |metadata| {
+            let segment = &mut metadata["segments"]["0"];
+            (segment["type"], segment["size"]) = (kind.into(), "8388608".into());
+            (segment["opal_segment_number"], segment["opal_key_size"]) = (1.into(), 32.into());
+            segment["opal_segment_size"] = "8388608".into();
+            metadata["config"]["requirements"] = serde_json::json!({"mandatory": ["opal"]});
+        });
+        find_in(&changed, false).unwrap()
+    };
+    let alone = opal("hw-opal").readable.unwrap();
+    assert!(alone.contains("the drive alone encrypts it") && alone.contains("efface purge"), "{alone}");
+    let both = opal("hw-opal-crypt");
+    assert_eq!(both.readable, None, "dm-crypt's key is in the keyslots");
+    assert!(both.notes.iter().any(|note| note.contains("a key of its own that stays")), "{:?}", both.notes);
+    assert!(find_in(&bytes, false).unwrap().notes.is_empty());
+}
+
 #[test]
 fn other_formats_have_names() {
     let mut start = vec![0; 512];

@@ -170,15 +170,29 @@ fn notes(metadata: &Metadata) -> Vec<String> {
     });
     let sealed = metadata.segments.values().any(|segment| segment.integrity.is_some());
     let integrity = sealed.then(|| "the data has integrity tags, under the same volume key".to_string());
-    reencryption.chain(tokens).chain(integrity).collect()
+    let by_drive_too = metadata.segments.values().any(|segment| segment.r#type == DRIVE_AND_CRYPT);
+    let opal = by_drive_too.then(|| {
+        "the drive encrypts the data once more (TCG Opal), by a key of its own that stays in it".to_string()
+    });
+    reencryption.chain(tokens).chain(integrity).chain(opal).collect()
 }
+
+/// Segments that the drive encrypts (cryptsetup 2.7, `luksFormat --hw-opal-only` and `--hw-opal`). What the keyslots
+/// hold for it is only the password of its locking range.
+const DRIVE_ALONE: &str = "hw-opal";
+const DRIVE_AND_CRYPT: &str = "hw-opal-crypt";
 
 /// Data that none of the keys protects: not encrypted yet or any more, by no cipher, or by the drive.
 fn readable(metadata: &Metadata) -> Option<String> {
     let null = |segment: &Segment| segment.encryption.as_ref().is_some_and(|cipher| cipher.contains("null"));
     metadata.segments.values().find_map(|segment| match segment.r#type.as_str() {
-        "crypt" if null(segment) => Some("its cipher is cipher_null".into()),
-        "crypt" => None,
+        "crypt" | DRIVE_AND_CRYPT if null(segment) => Some("its cipher is cipher_null".into()),
+        "crypt" | DRIVE_AND_CRYPT => None,
+        DRIVE_ALONE => Some(
+            "the drive alone encrypts it (TCG Opal), by a key of its own that no keyslot has: erase the drive itself \
+             (efface purge), or revert it with its PSID (cryptsetup erase --hw-opal-factory-reset)"
+                .into(),
+        ),
         "linear" => Some("a part of its data is not encrypted: a reencryption is under way".into()),
         other => Some(format!("its data is of an unknown kind: {}", text(other.as_bytes()))),
     })

@@ -64,11 +64,14 @@ const COST_KEPT: f64 = 0.9;
 /// The least error of a strain that was measured, and of what is expected before much was measured.
 const ERROR_MIN: f64 = 0.2;
 const EXPECTED_ERROR: f64 = 0.5;
-/// Beyond this strain the rate was too high, and within it the rate may stay.
-const STRAIN_MAX: f64 = 1.0;
-const STRAIN_GOAL: f64 = 0.7;
+/// Beyond this strain the rate was too high, and within the lower one it rises. What is left to 1 is for what is
+/// measured wrong.
+const STRAIN_MAX: f64 = 0.85;
+const STRAIN_GOAL: f64 = 0.6;
 /// One comparison lowers the pace by this at most: a neighbour that pauses looks like one that we hold up.
 const BACK: f64 = 0.5;
+/// What was measured of single I/Os before counts so much.
+const HITS_KEPT: f64 = 0.7;
 
 /// What is known of the neighbour without our I/O.
 #[derive(Clone, Copy, Default, Debug)]
@@ -115,6 +118,8 @@ pub struct Pace {
     tried: bool,
     /// The most bytes in a second of the disk's time.
     speed: f64,
+    /// What the neighbour's I/Os that meet ours lose on average, relative to what they may.
+    hits: f64,
     /// What is tried next, when, and how long after the last try.
     next: Way,
     next_at: Option<Instant>,
@@ -143,6 +148,7 @@ impl Pace {
             trial: None,
             tried: false,
             speed: 0.0,
+            hits: 0.0,
             next: Way::Steady(0),
             next_at: None,
             wait: TRY_FIRST,
@@ -192,9 +198,15 @@ impl Pace {
             return 0.0;
         }
         let spaced = self.best == Way::Volleys && self.volleys.space(strain.met);
+        self.hits = HITS_KEPT * self.hits + (1.0 - HITS_KEPT) * strain.hits.0;
+        if matches!(self.best, Way::Steady(_)) && self.hits > STRAIN_MAX {
+            self.leave_steady(now, known);
+            return 0.0;
+        }
         let worst = match self.best {
-            Way::Volleys if self.volleys.spacing < SPACING_MAX => strain.means,
-            _ => strain.means.max(strain.hits.0),
+            Way::Volleys if self.volleys.spacing >= SPACING_MAX => strain.means.max(strain.hits.0),
+            // Volleys become rarer, and a lower rate of steady I/O costs those that it meets no less.
+            _ => strain.means,
         };
         self.cost.note(rate, worst, strain.error);
         let strain = self.cost.strain_at(rate, busy / self.volleys.loss);
@@ -225,6 +237,15 @@ impl Pace {
         (self.best, self.trial) = (Way::Volleys, None);
     }
 
+    /// Each I/O costs those that it meets too much, at any rate.
+    fn leave_steady(&mut self, now: Instant, known: Known) {
+        self.volleys.aim(self.rate, self.speed, known);
+        (self.next, self.best) = (self.best.next(), Way::Volleys);
+        (self.adopted, self.hits, self.cost, self.measured) = (0.0, 0.0, Cost::default(), false);
+        self.next_at = Some(now + self.wait);
+        self.wait = (2 * self.wait).min(TRY_MAX);
+    }
+
     fn begin_trial(&mut self, known: Known) {
         self.tried = true;
         let rate = FASTER_ASKED * self.rate;
@@ -242,7 +263,7 @@ impl Pace {
         let strain = (least + most) / 2.0;
         if strain <= STRAIN_MAX && rate >= FASTER * self.rate {
             (self.best, self.rate, self.adopted) = (trial.way, rate, rate);
-            self.cost = Cost::default();
+            (self.cost, self.hits) = (Cost::default(), 0.0);
             self.cost.note(rate, strain, (most - least) / 2.0);
             self.wait = TRY_FIRST;
         } else {
@@ -510,6 +531,25 @@ mod tests {
             little.strain_at(1e8, 0.2) < 0.3,
             "what was measured at a low rate says little of a high one"
         );
+    }
+
+    /// What an I/O loses that meets one of ours does not fall with the rate.
+    #[test]
+    fn steady_io_that_costs_those_it_meets_too_much_is_left_and_not_slowed_down() {
+        let (now, known) = (Instant::now(), Known { service_time: 1e-4, cautious: false });
+        let mut pace = Pace::new(0.1, 8 << 20, now);
+        (pace.best, pace.steady.rate, pace.rate, pace.measured) = (Way::Steady(1), 1e8, 1e8, true);
+        let costly = Strain { means: 0.5, error: 0.1, met: Some(0.1), hits: (2.0, 2.5) };
+        let compared = Compared { strain: costly, ..compared(0.5, 1e8, 0.05) };
+        for _ in 0..10 {
+            if pace.best == Way::Volleys {
+                break;
+            }
+            pace.learn(now, compared, known);
+            assert!(pace.steady.rate >= 1e8, "{pace:?}");
+        }
+        assert_eq!((pace.best, pace.next), (Way::Volleys, Way::Steady(2)), "{pace:?}");
+        assert!(pace.volleys.share > SHARE_MIN * 0.1, "they begin at the rate that was reached: {pace:?}");
     }
 
     #[test]

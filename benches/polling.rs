@@ -12,7 +12,7 @@ use efface::internals::engine::purge::job::{OpenNamespace, PurgeContext, run};
 use efface::internals::engine::purge::known::IoContext;
 use efface::internals::engine::{Settings, Stop};
 use efface::internals::io::Clock;
-use efface::internals::io::passthrough::sim::{NvmeSim, Setup};
+use efface::internals::io::passthrough::sim::nvme::{NvmeSim, Setup};
 use efface::internals::pattern::Seed;
 use efface::internals::plan::PurgePolicy;
 use efface::{SimClock, Verdict};

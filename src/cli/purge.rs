@@ -121,8 +121,8 @@ struct PurgeOrderArgs {
 }
 
 fn rung() -> impl TypedValueParser<Value = Rung> {
-    let named = |name: String| Rung::ALL.into_iter().find(|rung| rung.name() == name);
-    PossibleValuesParser::new(Rung::ALL.map(Rung::name))
+    let named = |name: String| Rung::NVME.into_iter().find(|rung| rung.name() == name);
+    PossibleValuesParser::new(Rung::NVME.map(Rung::name))
         .map(move |name| named(name).expect("one of the possible values"))
 }
 

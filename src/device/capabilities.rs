@@ -1,4 +1,5 @@
-//! What drives themselves offer for erasing, asked by queries alone: of NVMe drives on PCIe, and no others.
+//! What drives themselves offer for erasing, asked by queries alone: of NVMe drives on PCIe, of SATA drives, and no
+//! others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,8 +13,14 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::identity::{DeviceKind, Identity};
+use super::kernel::sysfs::Block;
 use super::place::Place;
 use super::{Tree, media};
+use crate::io::passthrough::ata;
+use crate::io::passthrough::ata::hidden::{HiddenArea, HiddenBy};
+use crate::io::passthrough::ata::identify::Identify;
+use crate::io::passthrough::ata::probe::DriveFacts;
+use crate::io::passthrough::ata::security::Security;
 use crate::io::passthrough::linux::BlockDescriptor;
 use crate::io::passthrough::nvme::identify::Controller;
 use crate::io::passthrough::nvme::logs::SanitizeLog;
@@ -26,8 +33,10 @@ use crate::plan::{Grade, Offer, Rung};
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Capabilities {
-    /// It answered.
+    /// An NVMe drive that answered.
     Answered(DriveOffers),
+    /// A SATA drive that answered.
+    AnsweredSata(SataOffers),
     /// It was to be asked, and nothing is known of it.
     NotKnown {
         /// What went wrong, for people.
@@ -51,6 +60,21 @@ pub struct DriveOffers {
     pub protected_partitions: u8,
 }
 
+/// The answers of a SATA drive.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct SataOffers {
+    /// Every rung that is the drive's own, the best first.
+    pub rungs: Vec<OfferedRung>,
+    /// Its sanitize status; `None` where it offers no such operation, or does not say.
+    pub sanitize: Option<ata::sanitize::SanitizeStatus>,
+    /// Passwords, and what they erase; `None` where it does not have them, or does not say.
+    pub security: Option<Security>,
+    /// What cannot be addressed.
+    pub hidden: Vec<HiddenArea>,
+    /// By which of its feature sets it may hide an area, without an answer that says so; and why that is not known.
+    pub hidden_not_known: Vec<(HiddenBy, String)>,
+}
+
 /// One of them.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct OfferedRung {
@@ -66,8 +90,6 @@ pub struct OfferedRung {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotAsked {
-    /// SATA: its commands follow.
-    Sata,
     /// SAS: its commands follow.
     Sas,
     /// SD cards and eMMC: their commands follow.
@@ -87,7 +109,6 @@ pub enum NotAsked {
 impl fmt::Display for NotAsked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NotAsked::Sata => "SATA: not supported yet; use efface wipe",
             NotAsked::Sas => "SAS: not supported yet; use efface wipe",
             NotAsked::Mmc => "MMC: not supported yet; use efface wipe",
             NotAsked::Usb => "none behind USB; use efface wipe",
@@ -100,7 +121,15 @@ impl fmt::Display for NotAsked {
 }
 
 impl Capabilities {
-    /// By what the drive answered.
+    /// By what a SATA drive answered.
+    pub fn of_sata(facts: &DriveFacts) -> Capabilities {
+        match &facts.identify {
+            Ok(identify) => Capabilities::AnsweredSata(SataOffers::new(facts, identify)),
+            Err(why) => Capabilities::NotKnown { why: format!("IDENTIFY DEVICE: {why}") },
+        }
+    }
+
+    /// By what an NVMe drive answered.
     pub fn of(facts: &SubsystemFacts) -> Capabilities {
         match &facts.controller {
             Ok(controller) => Capabilities::Answered(DriveOffers::new(facts, controller)),
@@ -111,14 +140,33 @@ impl Capabilities {
 
 impl DriveOffers {
     fn new(facts: &SubsystemFacts, controller: &Controller) -> DriveOffers {
-        let own = offers(facts).into_iter().filter(|(rung, _)| *rung != Rung::HostOverwrite);
-        let rung = |(rung, offer): (Rung, Offer)| OfferedRung { rung, grade: rung.grade(), offer };
         DriveOffers {
-            rungs: own.map(rung).collect(),
+            rungs: own(offers(facts)),
             sanitize: facts.sanitize.ok(),
             protected_partitions: controller.protected_partitions,
         }
     }
+}
+
+impl SataOffers {
+    fn new(facts: &DriveFacts, identify: &Identify) -> SataOffers {
+        let not_known = |found: &Result<HiddenArea, (HiddenBy, ata::Unknown)>| {
+            found.err().map(|(by, why)| (by, why.to_string()))
+        };
+        SataOffers {
+            rungs: own(ata::offers::offers(facts)),
+            sanitize: facts.sanitize.ok(),
+            security: identify.security.ok().flatten(),
+            hidden: facts.hidden.iter().filter_map(|found| found.ok()).collect(),
+            hidden_not_known: facts.hidden.iter().filter_map(not_known).collect(),
+        }
+    }
+}
+
+/// Those that are the drive's own.
+fn own(offers: Vec<(Rung, Offer)>) -> Vec<OfferedRung> {
+    let own = offers.into_iter().filter(|(rung, _)| *rung != Rung::HostOverwrite);
+    own.map(|(rung, offer)| OfferedRung { rung, grade: rung.grade(), offer }).collect()
 }
 
 /// How drives are asked, and how long they are waited for.
@@ -127,8 +175,17 @@ pub struct Prober {
     wait: Duration,
 }
 
-type Answer = io::Result<SubsystemFacts>;
-type Ask = dyn Fn(&Identity) -> Answer + Send + Sync;
+type Answer = io::Result<Capabilities>;
+type Ask = dyn Fn(&Identity, Interface) -> Answer + Send + Sync;
+
+/// The commands that a drive takes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Interface {
+    /// On PCIe.
+    Nvme,
+    /// On a port that the kernel drives itself (libata).
+    Sata,
+}
 
 /// For all drives together. A drive answers a query within milliseconds, or after a second when it slept. The
 /// kernel waits 60 s for one, and this is no reason to make that less: it then resets the controller.
@@ -141,7 +198,7 @@ impl Prober {
     }
 
     /// By what `ask` answers of a namespace; all drives together are waited for as long as `wait`.
-    fn new(ask: impl Fn(&Identity) -> Answer + Send + Sync + 'static, wait: Duration) -> Prober {
+    fn new(ask: impl Fn(&Identity, Interface) -> Answer + Send + Sync + 'static, wait: Duration) -> Prober {
         Prober { ask: Arc::new(ask), wait }
     }
 
@@ -153,12 +210,12 @@ impl Prober {
         let mut asked = BTreeMap::new();
         for (disk, drive) in disks.iter().zip(&drives) {
             if let Ok(drive) = drive {
-                asked.entry(drive).or_insert_with(|| self.begin(disk));
+                asked.entry(drive).or_insert_with(|| self.begin(disk, drive.0));
             }
         }
         let answers: BTreeMap<_, _> =
             asked.into_iter().map(|(drive, answer)| (drive, self.answer(answer, until))).collect();
-        let of = |drive: &Result<PathBuf, NotAsked>| match drive {
+        let of = |drive: &Result<(Interface, PathBuf), NotAsked>| match drive {
             Ok(drive) => answers[drive].clone(),
             Err(why) => Capabilities::NotAsked { why: *why },
         };
@@ -167,18 +224,18 @@ impl Prober {
 
     /// On a thread of its own, which is left behind where the drive does not answer: it cannot be ended while
     /// the kernel waits.
-    fn begin(&self, disk: &Identity) -> io::Result<Receiver<Answer>> {
+    fn begin(&self, disk: &Identity, interface: Interface) -> io::Result<Receiver<Answer>> {
         let (sender, answer) = mpsc::channel();
         let (ask, disk) = (self.ask.clone(), disk.clone());
         // Where nothing waits for the answer any more, it is dropped.
-        thread::Builder::new().name("probe".into()).spawn(move || sender.send(ask(&disk)).ok())?;
+        thread::Builder::new().name("probe".into()).spawn(move || sender.send(ask(&disk, interface)).ok())?;
         Ok(answer)
     }
 
     fn answer(&self, asked: io::Result<Receiver<Answer>>, until: Instant) -> Capabilities {
         let left = until.saturating_duration_since(Instant::now());
         let why = match asked.map(|answer| answer.recv_timeout(left)) {
-            Ok(Ok(Ok(facts))) => return Capabilities::of(&facts),
+            Ok(Ok(Ok(capabilities))) => return capabilities,
             Ok(Ok(Err(error))) | Err(error) => error.to_string(),
             Ok(Err(RecvTimeoutError::Timeout)) => {
                 format!("the drive did not answer within {} s", self.wait.as_secs_f64())
@@ -189,25 +246,33 @@ impl Prober {
     }
 }
 
-fn ask(disk: &Identity) -> io::Result<SubsystemFacts> {
+fn ask(disk: &Identity, interface: Interface) -> Answer {
     let target = Target::open(&disk.node, Access::Read)?;
     let (seen, opened) = (disk.disk_sequence, target.disk_sequence());
     let another_disk = seen.zip(opened).is_some_and(|(seen, opened)| seen != opened);
     if Some(Place::of(&target.metadata()?)) != disk.number.map(Place::Device) || another_disk {
         return Err(io::Error::other("another device took its place"));
     }
-    Ok(probe(&mut BlockDescriptor::of_inspected(&target)?))
+    let mut drive = BlockDescriptor::of_inspected(&target)?;
+    Ok(match interface {
+        Interface::Nvme => Capabilities::of(&probe(&mut drive)),
+        Interface::Sata => Capabilities::of_sata(&ata::probe::probe(&mut drive)),
+    })
 }
 
-/// The folder in sysfs of the drive that a disk is a namespace of: its controller, or with the kernel's
-/// multipath support its subsystem.
-fn drive_of(tree: &Tree, disk: &Identity) -> Result<PathBuf, NotAsked> {
+/// The folder in sysfs of the drive that a disk is: of a namespace its controller, or with the kernel's multipath
+/// support its subsystem.
+fn drive_of(tree: &Tree, disk: &Identity) -> Result<(Interface, PathBuf), NotAsked> {
     if disk.kind != DeviceKind::Disk {
         return Err(NotAsked::Virtual);
     }
+    let block = disk.number.and_then(|number| tree.block(number).ok());
+    let parent = |block: Block| Some(block.folder().parent()?.to_path_buf());
     match disk.transport.as_deref() {
         Some("nvme") => {}
-        Some("sata") => return Err(NotAsked::Sata),
+        Some("sata") => {
+            return block.and_then(parent).map(|drive| (Interface::Sata, drive)).ok_or(NotAsked::Unknown);
+        }
         Some("sas") => return Err(NotAsked::Sas),
         Some("mmc") => return Err(NotAsked::Mmc),
         Some("usb") => return Err(NotAsked::Usb),
@@ -215,22 +280,24 @@ fn drive_of(tree: &Tree, disk: &Identity) -> Result<PathBuf, NotAsked> {
         Some("virtio" | "xen") => return Err(NotAsked::Virtual),
         _ => return Err(NotAsked::Unknown),
     }
-    let block = disk.number.and_then(|number| tree.block(number).ok());
-    let drive = block.filter(media::is_pcie).and_then(|block| Some(block.folder().parent()?.to_path_buf()));
-    drive.ok_or(NotAsked::Fabrics)
+    let drive = block.filter(media::is_pcie).and_then(parent);
+    drive.map(|drive| (Interface::Nvme, drive)).ok_or(NotAsked::Fabrics)
 }
+
+#[cfg(test)]
+mod sata_tests;
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::super::DeviceNumber;
-    use super::super::fake::{FakeTree, SDA};
+    use super::super::fake::FakeTree;
     use super::super::inventory::{InventoryEntry, inventory};
     use super::*;
     use crate::io::passthrough::nvme::commands::{Exit, Sanitize, SanitizeMethod};
     use crate::io::passthrough::nvme::logs::SanitizeStatus;
-    use crate::io::passthrough::sim::{NamespaceSetup, NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{NamespaceSetup, NvmeSim, Setup};
     use crate::io::passthrough::{Outcome, PassThrough, ReadOnly, Reply, Request};
     use crate::plan::WhyNot;
 
@@ -243,7 +310,7 @@ mod tests {
         Rung::FormatUserData,
     ];
     /// A test that waits for so long has failed.
-    const LONG: Duration = Duration::from_secs(60);
+    pub(super) const LONG: Duration = Duration::from_secs(60);
 
     fn setup() -> Setup {
         Setup::of(vec![0; 8192])
@@ -259,10 +326,10 @@ mod tests {
 
     fn prober(sim: &NvmeSim) -> Prober {
         let sim = sim.clone();
-        Prober::new(move |_| Ok(probe(&mut ReadOnly::new(sim.path(0)))), LONG)
+        Prober::new(move |_, _| Ok(Capabilities::of(&probe(&mut ReadOnly::new(sim.path(0))))), LONG)
     }
 
-    fn listed(fake: &FakeTree, prober: &Prober) -> Vec<(String, Capabilities)> {
+    pub(super) fn listed(fake: &FakeTree, prober: &Prober) -> Vec<(String, Capabilities)> {
         let entries = inventory(&fake.tree, Some(prober)).unwrap();
         let one = |entry: InventoryEntry| (entry.identity.name(), entry.capabilities.unwrap());
         entries.into_iter().map(one).collect()
@@ -310,10 +377,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_to_what_is_no_nvme_drive_on_pcie() {
+    fn nothing_is_sent_to_what_is_neither_nvme_on_pcie_nor_sata() {
         let fake = FakeTree::new();
         let disks = [
-            (SDA, NotAsked::Sata),
             (
                 "pci0000:00/0000:00:05.0/host1/port-1:0/end_device-1:0/target1:0:0/1:0:0:0/block/sdb",
                 NotAsked::Sas,
@@ -336,7 +402,7 @@ mod tests {
         fake.write("sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2/transport", "pcie\n");
         fake.write("sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme3/transport", "rdma\n");
         fake.write("sys/devices/virtual/block/loop0/loop/backing_file", "/hidden\n");
-        let never = Prober::new(|disk| panic!("{} was asked", disk.name()), LONG);
+        let never = Prober::new(|disk, _| panic!("{} was asked", disk.name()), LONG);
         let mut found = listed(&fake, &never);
         found.sort_by_key(|(name, _)| name.clone());
         let expected = disks.map(|(folder, why)| {
@@ -407,7 +473,9 @@ mod tests {
                 }
             }
         }
-        let refuses = Prober::new(move |_| Ok(probe(&mut ReadOnly::new(RefusesLogs(locked.path(0))))), LONG);
+        let mut refuses = ReadOnly::new(RefusesLogs(locked.path(0)));
+        let answer = Capabilities::of(&probe(&mut refuses));
+        let refuses = Prober::new(move |_, _| Ok(answer.clone()), LONG);
         let (_, found) = listed(&machine(), &refuses).remove(0);
         let Capabilities::Answered(drive) = found else { panic!("{found:?}") };
         let why = "sanitize status: the drive refused the command: Access Denied (286h)";
@@ -427,18 +495,23 @@ mod tests {
                 Reply::of(self.0)
             }
         }
-        let why = |ask: fn(&Identity) -> Answer| match listed(&machine(), &Prober::new(ask, LONG)).remove(0).1
+        fn of(drive: Answers) -> Answer {
+            Ok(Capabilities::of(&probe(&mut ReadOnly::new(drive))))
+        }
+        let why = |ask: fn(&Identity, Interface) -> Answer| match listed(&machine(), &Prober::new(ask, LONG))
+            .remove(0)
+            .1
         {
             Capabilities::NotKnown { why } => why,
             other => panic!("{other:?}"),
         };
-        let denied = why(|_| Err(io::Error::from_raw_os_error(libc::EACCES)));
+        let denied = why(|_, _| Err(io::Error::from_raw_os_error(libc::EACCES)));
         assert_eq!(denied, "Permission denied (os error 13)");
-        let denied = why(|_| Ok(probe(&mut ReadOnly::new(Answers(Outcome::Errno(libc::EACCES))))));
+        let denied = why(|_, _| of(Answers(Outcome::Errno(libc::EACCES))));
         assert_eq!(denied, "Identify Controller: Permission denied (os error 13)");
-        let silent = why(|_| Ok(probe(&mut ReadOnly::new(Answers(Outcome::TimedOut)))));
+        let silent = why(|_, _| of(Answers(Outcome::TimedOut)));
         assert_eq!(silent, "Identify Controller: the drive did not answer in time");
-        let empty = why(|_| Ok(probe(&mut ReadOnly::new(Answers(Outcome::Status(0))))));
+        let empty = why(|_, _| of(Answers(Outcome::Status(0))));
         assert_eq!(empty, "Identify Controller: the answer has no data");
         assert_eq!(why(ask), "No such file or directory (os error 2)", "the fake tree has no nodes");
     }
@@ -454,7 +527,7 @@ mod tests {
             number: Some(number),
             ..Identity::of_image(file.path(), file.path().into(), &metadata)
         };
-        assert_eq!(ask(&disk).unwrap_err().to_string(), "another device took its place");
+        assert_eq!(ask(&disk, Interface::Nvme).unwrap_err().to_string(), "another device took its place");
     }
 
     /// Twenty drives, of which one answers: together the others are waited for no longer than one.
@@ -471,11 +544,11 @@ mod tests {
         let sim = NvmeSim::new(setup());
         let (_end, never) = mpsc::channel::<()>();
         let never = std::sync::Mutex::new(never);
-        let answer = move |disk: &Identity| {
+        let answer = move |disk: &Identity, _| {
             if disk.name() != ANSWERS {
                 never.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv().ok();
             }
-            Ok(probe(&mut ReadOnly::new(sim.path(0))))
+            Ok(Capabilities::of(&probe(&mut ReadOnly::new(sim.path(0)))))
         };
         let began = Instant::now();
         let found = listed(&fake, &Prober::new(answer, WAIT));

@@ -37,7 +37,11 @@ impl Reach {
     /// A Sanitize always reaches everything, a Format where FNA bit 0 or 1 says so, or FNA is not valid.
     pub(crate) fn of(rung: Rung, controller: &Controller) -> Reach {
         match rung {
-            Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::SanitizeOverwrite => Reach::Subsystem,
+            Rung::SanitizeBlock
+            | Rung::SanitizeCrypto
+            | Rung::SanitizeOverwrite
+            | Rung::EnhancedSecurityErase
+            | Rung::SecurityErase => Reach::Subsystem,
             Rung::FormatCrypto | Rung::FormatUserData => match controller.format_attributes {
                 Some(attributes) if !attributes.reaches_all() => Reach::Namespace,
                 _ => Reach::Subsystem,

@@ -12,7 +12,7 @@ use seccompiler::{
 };
 use tempfile::NamedTempFile;
 
-use super::passthrough::sim::{NvmeSim, Setup};
+use super::passthrough::sim::nvme::{NvmeSim, Setup};
 use super::sim::{Faults, SimDisk};
 use super::sync::SyncDisk;
 use super::uring::UringDisk;

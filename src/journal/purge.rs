@@ -149,7 +149,7 @@ mod tests {
     use crate::engine::purge::known::IoContext;
     use crate::engine::{Settings, Stop};
     use crate::error::Kind;
-    use crate::io::passthrough::sim::{NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{NvmeSim, Setup};
     use crate::journal::ListedJob;
     use crate::pattern::Seed;
     use crate::plan::PurgePolicy;

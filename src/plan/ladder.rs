@@ -16,11 +16,11 @@ pub const PURGE: &str = "purge";
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Rung {
-    /// NVMe Sanitize, block erase.
+    /// NVMe or ATA Sanitize, block erase.
     SanitizeBlock,
-    /// NVMe Sanitize, crypto erase.
+    /// NVMe Sanitize, crypto erase; ATA Sanitize, crypto scramble.
     SanitizeCrypto,
-    /// NVMe Sanitize, overwrite.
+    /// NVMe or ATA Sanitize, overwrite.
     SanitizeOverwrite,
     /// NVMe Format, secure erase setting 2.
     FormatCrypto,
@@ -28,6 +28,10 @@ pub enum Rung {
     FormatUserData,
     /// By efface, as `efface wipe` does: spare blocks stay.
     HostOverwrite,
+    /// ATA SECURITY ERASE UNIT, enhanced: a pattern of the maker, on reallocated sectors too.
+    EnhancedSecurityErase,
+    /// ATA SECURITY ERASE UNIT, normal: all that can be addressed.
+    SecurityErase,
 }
 
 /// What a rung is worth (NIST SP 800-88), the better last.
@@ -41,8 +45,8 @@ pub enum Grade {
 }
 
 impl Rung {
-    /// The best first.
-    pub const ALL: [Rung; 6] = [
+    /// Of an NVMe drive, the best first.
+    pub const NVME: [Rung; 6] = [
         Rung::SanitizeBlock,
         Rung::SanitizeCrypto,
         Rung::SanitizeOverwrite,
@@ -50,6 +54,16 @@ impl Rung {
         Rung::FormatUserData,
         Rung::HostOverwrite,
     ];
+
+    /// Of a SATA drive, the best first.
+    pub fn sata(enhanced_before_overwrite: bool) -> [Rung; 6] {
+        let [third, fourth] = match enhanced_before_overwrite {
+            true => [Rung::EnhancedSecurityErase, Rung::SanitizeOverwrite],
+            false => [Rung::SanitizeOverwrite, Rung::EnhancedSecurityErase],
+        };
+        let [best, next] = [Rung::SanitizeBlock, Rung::SanitizeCrypto];
+        [best, next, third, fourth, Rung::SecurityErase, Rung::HostOverwrite]
+    }
 
     /// As in options and records.
     pub fn name(self) -> &'static str {
@@ -59,6 +73,8 @@ impl Rung {
             Rung::SanitizeOverwrite => "sanitize-overwrite",
             Rung::FormatCrypto => "format-crypto",
             Rung::FormatUserData => "format-user-data",
+            Rung::EnhancedSecurityErase => "enhanced-security-erase",
+            Rung::SecurityErase => "security-erase",
             Rung::HostOverwrite => "host-overwrite",
         }
     }
@@ -66,10 +82,12 @@ impl Rung {
     /// What it is worth.
     pub fn grade(self) -> Grade {
         match self {
-            Rung::FormatUserData | Rung::HostOverwrite => Grade::Clear,
-            Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::SanitizeOverwrite | Rung::FormatCrypto => {
-                Grade::Purge
-            }
+            Rung::FormatUserData | Rung::SecurityErase | Rung::HostOverwrite => Grade::Clear,
+            Rung::SanitizeBlock
+            | Rung::SanitizeCrypto
+            | Rung::SanitizeOverwrite
+            | Rung::FormatCrypto
+            | Rung::EnhancedSecurityErase => Grade::Purge,
         }
     }
 
@@ -156,6 +174,16 @@ pub enum WhyNot {
     SanitizeFailed,
     /// An earlier restricted sanitize failed: the drive takes only another restricted one.
     OnlyRestricted,
+    /// No sanitize command is taken until the power is cycled.
+    SanitizeFrozen,
+    /// No security command is taken until the power is cycled: the machine's firmware sent SECURITY FREEZE LOCK.
+    Frozen,
+    /// A password locks the drive.
+    Locked,
+    /// The drive has a password, which erasing it needs.
+    HasPassword,
+    /// After too many wrong passwords none is accepted until the power is cycled.
+    AttemptsExpired,
     /// These namespaces are write protected.
     WriteProtected(Vec<u32>),
     /// One format would be set for all namespaces, and theirs differ.
@@ -182,6 +210,20 @@ impl fmt::Display for WhyNot {
             }
             WhyNot::OnlyRestricted => f.write_str(
                 "a restricted sanitize operation failed, and only another restricted one is accepted",
+            ),
+            WhyNot::SanitizeFrozen => f.write_str(
+                "sanitizing is frozen until the drive's power is cycled: unplug it, and plug it in again",
+            ),
+            WhyNot::Frozen => f.write_str(
+                "the machine's firmware has frozen it until the drive's power is cycled: plug it in when the \
+                 machine runs, or suspend the machine",
+            ),
+            WhyNot::Locked => f.write_str("a password locks the drive: unlock it (hdparm --security-unlock)"),
+            WhyNot::HasPassword => {
+                f.write_str("the drive has a password: remove it (hdparm --security-disable)")
+            }
+            WhyNot::AttemptsExpired => f.write_str(
+                "too many wrong passwords were given: none is accepted until the drive's power is cycled",
             ),
             WhyNot::WriteProtected(namespaces) => {
                 let namespaces: Vec<String> = namespaces.iter().map(u32::to_string).collect();
@@ -342,8 +384,8 @@ mod tests {
         ladder.attempts.iter().flat_map(|attempt| attempt.rungs().to_vec()).collect()
     }
 
-    fn policies() -> impl Iterator<Item = PurgePolicy> {
-        let choices = [Choice::Best, Choice::Fast, Choice::Both].into_iter().chain(RUNGS.map(Choice::By));
+    fn policies(rungs: [Rung; 6]) -> impl Iterator<Item = PurgePolicy> {
+        let choices = [Choice::Best, Choice::Fast, Choice::Both].into_iter().chain(rungs.map(Choice::By));
         choices.flat_map(|choice| {
             (0..8).map(move |bits| PurgePolicy {
                 choice,
@@ -410,32 +452,37 @@ mod tests {
     /// Each of six rungs offered, offered as a restricted operation alone, or not: 729 drives, 72 policies.
     #[test]
     fn for_every_drive_and_policy_the_rungs_are_those_that_are_offered_and_allowed() {
-        for drive in 0..3_u32.pow(6) {
-            let offers = offers(|rung| match drive / 3_u32.pow(rung as u32) % 3 {
-                0 => Offer::Offered,
-                1 => Offer::OnlyRestricted,
-                _ => Offer::Not(WhyNot::NotOffered),
-            });
-            for policy in policies() {
-                let ladder = Ladder::new(&offers, &policy);
-                let wanted: Vec<Rung> =
-                    RUNGS.into_iter().filter(|rung| allowed(*rung, &offers, &policy)).collect();
-                let wanted = match policy.choice {
-                    Choice::Best | Choice::By(_) => wanted,
-                    Choice::Fast => {
-                        let (crypto, rest): (Vec<Rung>, _) = wanted.iter().partition(|rung| rung.is_crypto());
-                        [crypto, rest].concat()
-                    }
-                    Choice::Both if wanted.len() == 2 => vec![Rung::SanitizeCrypto, Rung::SanitizeBlock],
-                    Choice::Both => vec![],
+        for all_rungs in [Rung::NVME, Rung::sata(true), Rung::sata(false)] {
+            for drive in 0..3_u32.pow(6) {
+                let offer = |(place, rung)| match drive / 3_u32.pow(place) % 3 {
+                    0 => (rung, Offer::Offered),
+                    1 => (rung, Offer::OnlyRestricted),
+                    _ => (rung, Offer::Not(WhyNot::NotOffered)),
                 };
-                assert_eq!(rungs(&ladder), wanted, "{offers:?} {policy:?}");
-                let mut all: Vec<Rung> = ladder.others.iter().map(|(rung, _)| *rung).chain(wanted).collect();
-                all.sort();
-                assert_eq!(all, RUNGS, "each rung has its place, or says why not: {policy:?}");
-                assert_eq!(ladder.first().is_err(), ladder.attempts.is_empty());
+                let offers: Vec<_> = (0..).zip(all_rungs).map(offer).collect();
+                policies(all_rungs).for_each(|policy| assert_ladder(all_rungs, &offers, &policy));
             }
         }
+    }
+
+    fn assert_ladder(all_rungs: [Rung; 6], offers: &[(Rung, Offer)], policy: &PurgePolicy) {
+        let ladder = Ladder::new(offers, policy);
+        let wanted: Vec<Rung> = all_rungs.into_iter().filter(|rung| allowed(*rung, offers, policy)).collect();
+        let wanted = match policy.choice {
+            Choice::Best | Choice::By(_) => wanted,
+            Choice::Fast => {
+                let (crypto, rest): (Vec<Rung>, _) = wanted.iter().partition(|rung| rung.is_crypto());
+                [crypto, rest].concat()
+            }
+            Choice::Both if wanted.len() == 2 => vec![Rung::SanitizeCrypto, Rung::SanitizeBlock],
+            Choice::Both => vec![],
+        };
+        assert_eq!(rungs(&ladder), wanted, "{offers:?} {policy:?}");
+        let others = ladder.others.iter().map(|(rung, _)| *rung);
+        let mut placed: Vec<Rung> = others.chain(wanted).collect();
+        placed.sort_by_key(|rung| all_rungs.iter().position(|other| other == rung));
+        assert_eq!(placed, all_rungs, "each rung has its place, or says why not: {policy:?}");
+        assert_eq!(ladder.first().is_err(), ladder.attempts.is_empty());
     }
 
     /// The rules, from the side of one rung.
@@ -452,9 +499,10 @@ mod tests {
         };
         let by = policy.choice == Choice::By(rung);
         let permitted = match rung {
-            Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::FormatCrypto => true,
+            Rung::SanitizeBlock | Rung::SanitizeCrypto => true,
+            Rung::FormatCrypto | Rung::EnhancedSecurityErase => true,
             Rung::SanitizeOverwrite => by || policy.or_overwrite,
-            Rung::FormatUserData => policy.or_clear,
+            Rung::FormatUserData | Rung::SecurityErase => policy.or_clear,
             Rung::HostOverwrite => policy.or_overwrite,
         };
         offered && chosen && permitted

@@ -1,21 +1,26 @@
 //! What a drive offers for erasing, as lines of text.
 
-use crate::device::capabilities::{Capabilities, DriveOffers, OfferedRung};
+use crate::device::capabilities::{Capabilities, DriveOffers, OfferedRung, SataOffers};
+use crate::io::passthrough::ata;
+use crate::io::passthrough::ata::hidden::{HiddenArea, HiddenBy};
+use crate::io::passthrough::ata::security::EraseTime;
 use crate::io::passthrough::nvme::logs::{Phase, SanitizeLog};
-use crate::plan::{Offer, WhyNot};
-use crate::units::share;
+use crate::plan::{Offer, Rung, WhyNot};
+use crate::units::{bytes, share};
 
 /// One line per rung, and what else the drive says of erasing; one line where it is not known.
 pub fn capability_lines(capabilities: &Capabilities) -> Vec<String> {
     match capabilities {
         Capabilities::Answered(drive) => drive_lines(drive),
+        Capabilities::AnsweredSata(drive) => sata_lines(drive),
         Capabilities::NotKnown { why } => vec![format!("not known: {why}")],
         Capabilities::NotAsked { why } => vec![why.to_string()],
     }
 }
 
 fn drive_lines(drive: &DriveOffers) -> Vec<String> {
-    let rungs = drive.rungs.iter().map(rung_line);
+    let width = width(&drive.rungs);
+    let rungs = drive.rungs.iter().map(|offered| rung_line(offered, width));
     let outside = match drive.protected_partitions {
         0 => None,
         1 => Some("1 partition that needs authentication (RPMB) is reached by none of these".into()),
@@ -26,7 +31,75 @@ fn drive_lines(drive: &DriveOffers) -> Vec<String> {
     rungs.chain(drive.sanitize.as_ref().and_then(state)).chain(outside).collect()
 }
 
-fn rung_line(OfferedRung { rung, grade, offer }: &OfferedRung) -> String {
+fn sata_lines(drive: &SataOffers) -> Vec<String> {
+    const NOT_SENT: &str = "efface purge does not send these yet; use efface wipe";
+    let width = width(&drive.rungs);
+    let time = |rung: Rung| match (rung, drive.security) {
+        (Rung::SecurityErase, Some(security)) => erase_time(security.erase),
+        (Rung::EnhancedSecurityErase, Some(security)) => security.enhanced_erase.and_then(erase_time),
+        _ => None,
+    };
+    let rung = |offered: &OfferedRung| match time(offered.rung) {
+        Some(time) if offered.offer == Offer::Offered => format!("{}, {time}", rung_line(offered, width)),
+        _ => rung_line(offered, width),
+    };
+    let states = [drive.sanitize.and_then(sata_state), Some(NOT_SENT.into())];
+    let hidden = drive.hidden.iter().map(hidden_line);
+    let not_known = drive
+        .hidden_not_known
+        .iter()
+        .map(|(by, why)| format!("whether an area is hidden by {} is not known: {why}", hider(*by)));
+    drive.rungs.iter().map(rung).chain(hidden).chain(not_known).chain(states.into_iter().flatten()).collect()
+}
+
+/// By the drive's own estimate.
+fn erase_time(time: EraseTime) -> Option<String> {
+    match time {
+        EraseTime::NotReported => None,
+        EraseTime::About(minutes) => Some(format!("about {minutes} min")),
+        EraseTime::MoreThan(minutes) => Some(format!("more than {minutes} min")),
+    }
+}
+
+fn hider(by: HiddenBy) -> &'static str {
+    match by {
+        HiddenBy::Hpa => "HPA",
+        HiddenBy::Ama => "AMA",
+        HiddenBy::Dco => "DCO",
+    }
+}
+
+fn hidden_line(area: &HiddenArea) -> String {
+    let &HiddenArea { by, native_bytes, visible_bytes } = area;
+    let [native, visible, hidden] = [native_bytes, visible_bytes, native_bytes - visible_bytes].map(bytes);
+    format!("native size {native}, visible {visible}: {hidden} hidden by {}", hider(by))
+}
+
+/// Of the most recent sanitize operation, where that matters now.
+fn sata_state(status: ata::sanitize::SanitizeStatus) -> Option<String> {
+    match status.phase {
+        ata::sanitize::Phase::None | ata::sanitize::Phase::Completed => None,
+        ata::sanitize::Phase::Running => Some(running(status.progress)),
+        ata::sanitize::Phase::Failed => Some(FAILED.into()),
+    }
+}
+
+const FAILED: &str = "the last sanitize operation failed";
+
+fn running(progress: Option<u16>) -> String {
+    const WHOLE: u64 = 1 << 16;
+    match progress {
+        Some(part) => format!("a sanitize operation runs: {} done", share(part.into(), WHOLE)),
+        None => "a sanitize operation runs, and the drive does not say how far it is".into(),
+    }
+}
+
+/// Of the longest name.
+fn width(rungs: &[OfferedRung]) -> usize {
+    rungs.iter().map(|offered| offered.rung.name().len()).max().unwrap_or(0)
+}
+
+fn rung_line(OfferedRung { rung, grade, offer }: &OfferedRung, width: usize) -> String {
     let answer = match offer {
         Offer::Offered if rung.overwrites() => "offered, and takes hours".into(),
         Offer::Offered => "offered".into(),
@@ -34,19 +107,15 @@ fn rung_line(OfferedRung { rung, grade, offer }: &OfferedRung) -> String {
         Offer::Not(why @ WhyNot::NotKnown(_)) => why.to_string(),
         Offer::Not(why) => format!("no: {why}"),
     };
-    format!("{:<18}  {grade}  {answer}", rung.to_string())
+    format!("{:<width$}  {grade}  {answer}", rung.name())
 }
 
 /// Of the most recent sanitize operation, where that matters now.
 fn state(log: &SanitizeLog) -> Option<String> {
-    const WHOLE: u64 = 1 << 16;
     match log.phase() {
         Phase::Never | Phase::Done => None,
-        Phase::Running => Some(match log.progress {
-            Some(part) => format!("a sanitize operation runs: {} done", share(part.into(), WHOLE)),
-            None => "a sanitize operation runs, and the drive does not say how far it is".into(),
-        }),
-        Phase::Failed => Some("the last sanitize operation failed".into()),
+        Phase::Running => Some(running(log.progress)),
+        Phase::Failed => Some(FAILED.into()),
     }
 }
 
@@ -58,7 +127,8 @@ mod tests {
     use crate::device::capabilities::NotAsked;
     use crate::io::passthrough::nvme::commands::{Exit, Sanitize, SanitizeMethod};
     use crate::io::passthrough::nvme::probe::probe;
-    use crate::io::passthrough::sim::{Lie, NvmeSim, Setup};
+    use crate::io::passthrough::sim::ata::{self as ata_sim, AtaSim, SenseLayout, order};
+    use crate::io::passthrough::sim::nvme::{Lie, NvmeSim, Setup};
     use crate::io::passthrough::{PassThrough, ReadOnly};
 
     fn setup() -> Setup {
@@ -144,8 +214,82 @@ mod tests {
         let why = "Permission denied (os error 13)".to_string();
         assert_eq!(text(&Capabilities::NotKnown { why }), "not known: Permission denied (os error 13)");
         assert_eq!(
-            text(&Capabilities::NotAsked { why: NotAsked::Sata }),
-            "SATA: not supported yet; use efface wipe"
+            text(&Capabilities::NotAsked { why: NotAsked::Sas }),
+            "SAS: not supported yet; use efface wipe"
         );
+    }
+
+    fn of_sata(sim: &AtaSim) -> Capabilities {
+        Capabilities::of_sata(&ata::probe::probe(&mut ReadOnly::new(sim.clone())))
+    }
+
+    #[test]
+    fn a_sata_drive_has_its_ladder_and_what_it_hides() {
+        let half = ata_sim::Setup { protected: Some(64), ..ata_sim::Setup::of(vec![0; 128 * 512]) };
+        assert_eq!(
+            text(&of_sata(&AtaSim::new(half.clone()))),
+            "sanitize-block           Purge  offered\n\
+             sanitize-crypto          Purge  offered\n\
+             enhanced-security-erase  Purge  offered, about 2 min\n\
+             sanitize-overwrite       Purge  offered, and takes hours\n\
+             security-erase           Clear  offered, about 60 min\n\
+             native size 64.00 KiB, visible 32.00 KiB: 32.00 KiB hidden by HPA\n\
+             efface purge does not send these yet; use efface wipe"
+        );
+        let bridge = ata_sim::Setup { layout: SenseLayout::Zero, sanitize: 0, ..half };
+        let text = text(&of_sata(&AtaSim::new(bridge)));
+        let unknown = "\nwhether an area is hidden by HPA is not known: the answer is all zeroes\n";
+        assert!(text.contains(unknown), "{text}");
+        assert!(!text.contains("native size"), "{text}");
+    }
+
+    #[test]
+    fn what_keeps_a_sata_drive_from_it_says_what_to_do() {
+        let lines = |sim: &AtaSim| capability_lines(&of_sata(sim));
+        let setup = || ata_sim::Setup::of(vec![0; 8192]);
+        let frozen = lines(&AtaSim::new(ata_sim::Setup { firmware_freezes: true, ..setup() }));
+        let sanitize =
+            "no: sanitizing is frozen until the drive's power is cycled: unplug it, and plug it in again";
+        assert!(frozen[0].ends_with(sanitize), "{frozen:?}");
+        let erase = "no: the machine's firmware has frozen it until the drive's power is cycled: plug it in when the \
+                     machine runs, or suspend the machine";
+        assert!(frozen[2].ends_with(erase) && frozen[4].ends_with(erase), "{frozen:?}");
+
+        let drive = AtaSim::new(setup());
+        let mut password = [0; 512];
+        password[2] = b'a';
+        let give = |command| drive.clone().send(&order(0, 1, 0, command, Some(password)));
+        give(0xf1);
+        let removes = "no: the drive has a password: remove it (hdparm --security-disable)";
+        assert!(lines(&drive)[0].ends_with("offered") && lines(&drive)[2].ends_with(removes));
+        drive.cycle_power();
+        let unlock = "no: a password locks the drive: unlock it (hdparm --security-unlock)";
+        assert!(lines(&drive)[..5].iter().all(|line| line.ends_with(unlock)), "{:?}", lines(&drive));
+        password[2] = b'b';
+        for _ in 0..5 {
+            drive.clone().send(&order(0, 1, 0, 0xf2, Some(password)));
+        }
+        let expired =
+            "no: too many wrong passwords were given: none is accepted until the drive's power is cycled";
+        assert!(lines(&drive)[2].ends_with(expired), "{:?}", lines(&drive));
+    }
+
+    #[test]
+    fn a_sanitize_of_a_sata_drive_is_shown_while_it_runs_and_where_it_failed() {
+        let setup = ata_sim::Setup { sanitize_fails: true, ..ata_sim::Setup::of(vec![0; 8192]) };
+        let sim = AtaSim::new(setup);
+        sim.clone().send(&order(0x12, 0, 0x426b_4572, 0xb4, None));
+        sim.clock().advance(Duration::from_secs(25));
+        let lines = capability_lines(&of_sata(&sim));
+        assert!(lines[..5].iter().all(|line| line.ends_with("no: a sanitize operation runs")), "{lines:?}");
+        assert_eq!(lines[5], "a sanitize operation runs: 25 % done");
+        sim.clock().advance(Duration::from_secs(75));
+        let lines = capability_lines(&of_sata(&sim));
+        assert!(lines[0].ends_with("offered"), "another one leads out of it: {lines:?}");
+        assert!(
+            lines[2].ends_with("no: a sanitize operation failed, and only another is accepted"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[5], "the last sanitize operation failed");
     }
 }

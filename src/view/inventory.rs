@@ -128,7 +128,7 @@ mod tests {
     use crate::device::capabilities::{Capabilities, NotAsked};
     use crate::io::passthrough::ReadOnly;
     use crate::io::passthrough::nvme::probe::probe;
-    use crate::io::passthrough::sim::{NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{NvmeSim, Setup};
 
     fn entry(name: &str, capabilities: Option<Capabilities>, above: Vec<InventoryEntry>) -> InventoryEntry {
         let node = format!("/dev/{name}");

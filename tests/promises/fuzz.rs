@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 
 use crate::evidence::Workspace;
-use crate::passthrough::decode_all;
+use crate::passthrough::{decode_all, decode_ata};
 use efface::internals::record::Record;
 use efface::internals::record::certificate::Certificate;
 use efface::internals::record::sign::PublicKeys;
@@ -65,6 +65,7 @@ fn any_bytes_are_read_as_answers_of_a_drive() {
         for length in [bytes.len(), 512, 4096] {
             page.resize(length, 0);
             decode_all(&page, length as u64);
+            decode_ata(&page);
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Tests of efface's promises, a file each; `jobs`, `loops` and `program` are helpers.
+//! Tests of efface's promises, a file each; `jobs`, `loops`, `preloaded` and `program` are helpers.
 
 mod covered;
 mod documents;
@@ -7,6 +7,7 @@ mod faults;
 mod file_systems;
 mod foreign_text;
 mod fuzz;
+mod hdparm;
 mod interrupts;
 mod jobs;
 mod kept_files;
@@ -21,6 +22,7 @@ mod page;
 mod passthrough;
 mod plan_files;
 mod power_cut;
+mod preloaded;
 mod program;
 mod purge;
 mod purge_loop;

@@ -1,7 +1,7 @@
 //! The real `nvme` sends a drive what efface sends, and reads from its answers what efface reads: over a simulated
 //! drive that answers its ioctls, and over pages of random numbers.
 
-use efface::internals::io::passthrough::sim::{ControllerSetup, NamespaceSetup, Setup};
+use efface::internals::io::passthrough::sim::nvme::{ControllerSetup, NamespaceSetup, Setup};
 
 mod answers;
 mod commands;

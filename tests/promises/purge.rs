@@ -12,7 +12,7 @@ use efface::internals::io::passthrough::nvme::commands::Exit;
 use efface::internals::io::passthrough::nvme::offers::offers;
 use efface::internals::io::passthrough::nvme::probe::{SubsystemFacts, probe, sanitize_log};
 use efface::internals::io::passthrough::nvme::status::Answer;
-use efface::internals::io::passthrough::sim::{Lie, NamespaceSetup, NvmeSim, Setup};
+use efface::internals::io::passthrough::sim::nvme::{Lie, NamespaceSetup, NvmeSim, Setup};
 use efface::internals::io::passthrough::{PassThrough, ReadOnly};
 use efface::internals::io::{Disk, Op};
 use efface::internals::plan::{Attempt, Ladder, PurgePolicy, Rung};

@@ -14,7 +14,9 @@ use efface::internals::engine::purge::known::IoContext;
 use efface::internals::engine::purge::report::PurgeReport;
 use efface::internals::engine::{Settings, Stop};
 use efface::internals::io::passthrough::nvme::status::{Answer, Status};
-use efface::internals::io::passthrough::sim::{Lie, NamespaceDisk, NamespaceSetup, NvmeSim, Setup, SimPath};
+use efface::internals::io::passthrough::sim::nvme::{
+    Lie, NamespaceDisk, NamespaceSetup, NvmeSim, Setup, SimPath,
+};
 use efface::internals::io::passthrough::{NvmeCommand, Outcome, PassThrough, Reply, Request};
 use efface::internals::io::{Buf, Clock, Disk, Done, Geometry, IoPath, Op};
 use efface::internals::pattern::Seed;
@@ -49,7 +51,11 @@ impl Run {
     /// What was sent beside queries: opcode, namespace, dword 10.
     fn sent(&self) -> Vec<(u8, u32, u32)> {
         let sent = self.sim.requests().into_iter().filter(|request| !request.only_reads());
-        sent.map(|Request::Nvme(it)| (it.opcode, it.nsid, it.dwords[0])).collect()
+        sent.map(|request| match request {
+            Request::Nvme(it) => (it.opcode, it.nsid, it.dwords[0]),
+            Request::Scsi(_) => panic!(),
+        })
+        .collect()
     }
 
     fn conclusions(&self) -> Vec<(Rung, Conclusion)> {
@@ -492,7 +498,7 @@ fn a_signal_between_the_canaries_and_the_command_sends_nothing() {
 fn a_drive_that_comes_back_as_another_is_no_success() {
     let mut sent = false;
     let run = run_between(setup(), PurgePolicy::default(), &Stop::default(), &mut |path, request| {
-        let Request::Nvme(NvmeCommand { opcode, dwords, .. }) = request;
+        let Request::Nvme(NvmeCommand { opcode, dwords, .. }) = request else { panic!() };
         let mut reply = path.send(request);
         sent |= *opcode == SANITIZE;
         if sent && (*opcode, dwords[0]) == (0x06, 0x01) {

@@ -9,7 +9,7 @@ use efface::internals::engine::purge::job::{OpenNamespace, PurgeContext, run};
 use efface::internals::engine::purge::known::IoContext;
 use efface::internals::engine::purge::report::PurgeReport;
 use efface::internals::io::Disk;
-use efface::internals::io::passthrough::sim::{Lie, NamespaceSetup, NvmeSim, Setup};
+use efface::internals::io::passthrough::sim::nvme::{Lie, NamespaceSetup, NvmeSim, Setup};
 use efface::internals::pattern::Seed;
 use efface::internals::plan::{Choice, PurgePolicy, Rung};
 use efface::internals::range::Extent;

@@ -31,10 +31,11 @@ const LAYERS: [&str; 23] = [
     "main",
 ];
 
-const MAY_BE_UNSAFE: [&str; 6] = [
+const MAY_BE_UNSAFE: [&str; 7] = [
     "device/kernel/blkid.rs",
     "io/buffer.rs",
-    "io/passthrough/linux.rs",
+    "io/passthrough/linux/nvme.rs",
+    "io/passthrough/linux/sg.rs",
     "io/sys.rs",
     "io/uring.rs",
     "pattern/chacha.rs",

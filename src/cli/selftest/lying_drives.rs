@@ -10,7 +10,7 @@ use crate::engine::purge::known::IoContext;
 use crate::engine::purge::report::PurgeReport;
 use crate::engine::{Settings, Stop};
 use crate::error::{Error, Result};
-use crate::io::passthrough::sim::{Lie, NvmeSim, Setup};
+use crate::io::passthrough::sim::nvme::{Lie, NvmeSim, Setup};
 use crate::pattern::Seed;
 use crate::plan::PurgePolicy;
 use crate::range::Extent;

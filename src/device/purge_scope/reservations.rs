@@ -52,7 +52,7 @@ fn reservations<P: PassThrough>(
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::io::passthrough::sim::{NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{NvmeSim, Setup};
 
     fn required(setup: Setup, force: &[Force]) -> (Result<()>, usize) {
         let sim = NvmeSim::new(setup);

@@ -7,7 +7,7 @@ use super::super::fake::FakeTree;
 use super::*;
 use crate::error::Kind;
 use crate::io::passthrough::nvme::probe::probe;
-use crate::io::passthrough::sim::{ControllerSetup, NamespaceSetup, NvmeSim, Setup};
+use crate::io::passthrough::sim::nvme::{ControllerSetup, NamespaceSetup, NvmeSim, Setup};
 use crate::io::passthrough::{ReadOnly, Request};
 
 pub const SUBSYSTEM: &str = "virtual/nvme-subsystem/nvme-subsys0";

@@ -21,7 +21,7 @@ use crate::io::passthrough::nvme::logs::Phase;
 use crate::io::passthrough::nvme::offers::offers;
 use crate::io::passthrough::nvme::probe::{SubsystemFacts, probe, sanitize_log};
 use crate::io::passthrough::nvme::status::Answer;
-use crate::io::passthrough::{NvmeCommand, PassThrough, ReadOnly, Request};
+use crate::io::passthrough::{PassThrough, ReadOnly, Request};
 use crate::io::{Clock, Disk};
 use crate::pattern::Seed;
 use crate::plan::{Attempt, Ladder, PurgePolicy, Rung, WhyNot};
@@ -337,8 +337,7 @@ impl PurgeRun<'_, '_> {
     /// What the watchdog sees while a command is with the drive.
     fn send(&mut self, request: &Request) -> Answer {
         let all = Extent::new(0, self.bytes());
-        let Request::Nvme(NvmeCommand { timeout, .. }) = request;
-        let timeout = Duration::from_millis(timeout.as_ms().into());
+        let timeout = request.timeout();
         let calls = &self.context.io.emitter.calls;
         Answer::of(&calls.within_timeout("erase command", all, timeout, || self.drive.send(request)))
     }
@@ -481,7 +480,7 @@ mod tests {
     use crate::engine::watchdog::CallMonitor;
     use crate::engine::{Settings, Stop};
     use crate::io::passthrough::Reply;
-    use crate::io::passthrough::sim::{NvmeSim, Setup, SimPath};
+    use crate::io::passthrough::sim::nvme::{NvmeSim, Setup, SimPath};
     use crate::plan::Choice;
 
     /// Keeps the time that the watchdog allows for the command that erases.
@@ -517,8 +516,7 @@ mod tests {
         let order =
             order(Rung::FormatCrypto, &probe(&mut ReadOnly::new(sim.path(0))), &named, Exit::Restricted);
         let Some(Order::Format(requests)) = order else { panic!("a format") };
-        let Request::Nvme(NvmeCommand { timeout, .. }) = &requests[0];
-        assert_eq!(drive.2, Some(Duration::from_millis(timeout.as_ms().into())));
+        assert_eq!(drive.2, Some(requests[0].timeout()));
         assert!(drive.2 > Some(Duration::ZERO));
     }
 }

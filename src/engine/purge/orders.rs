@@ -16,7 +16,7 @@ pub enum Order {
     Format(Vec<Request>),
 }
 
-/// The commands of a rung that a drive offers, for these namespaces; `None` for [`Rung::HostOverwrite`], and
+/// The commands of a rung that a drive offers, for these namespaces; `None` for those that are not NVMe's, and
 /// where a namespace's format is not known. What reaches all namespaces does so whichever are named.
 pub fn order(rung: Rung, facts: &SubsystemFacts, named: &[u32], exit: Exit) -> Option<Order> {
     let zeroes = SanitizeMethod::Overwrite { passes: OverwritePasses::ONE, invert: false, pattern: 0 };
@@ -27,7 +27,7 @@ pub fn order(rung: Rung, facts: &SubsystemFacts, named: &[u32], exit: Exit) -> O
         Rung::SanitizeOverwrite => start(zeroes),
         Rung::FormatCrypto => formats(SecureErase::Crypto, facts, named).map(Order::Format),
         Rung::FormatUserData => formats(SecureErase::UserData, facts, named).map(Order::Format),
-        Rung::HostOverwrite => None,
+        Rung::HostOverwrite | Rung::EnhancedSecurityErase | Rung::SecurityErase => None,
     }
 }
 
@@ -51,7 +51,7 @@ fn formats(erase: SecureErase, facts: &SubsystemFacts, named: &[u32]) -> Option<
 mod tests {
     use super::*;
     use crate::io::passthrough::nvme::probe::probe;
-    use crate::io::passthrough::sim::{NamespaceSetup, NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{NamespaceSetup, NvmeSim, Setup};
     use crate::io::passthrough::{NvmeCommand, ReadOnly};
 
     /// A drive with namespaces from 1 on, each with its FLBAS and DPS.
@@ -80,7 +80,8 @@ mod tests {
         else {
             panic!("{rung}")
         };
-        let fields = |Request::Nvme(NvmeCommand { opcode, nsid, dwords, .. }): &Request| {
+        let fields = |request: &Request| {
+            let Request::Nvme(NvmeCommand { opcode, nsid, dwords, .. }) = request else { panic!() };
             assert_eq!(*opcode, 0x80);
             (*nsid, dwords[0])
         };

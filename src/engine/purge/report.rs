@@ -73,12 +73,14 @@ impl SentCommand {
             Rung::SanitizeCrypto => sanitize(4),
             Rung::FormatUserData => format(1),
             Rung::FormatCrypto => format(2),
-            Rung::HostOverwrite => false,
+            Rung::HostOverwrite | Rung::EnhancedSecurityErase | Rung::SecurityErase => false,
         }
     }
 
     pub(super) fn of(request: &Request) -> SentCommand {
-        let Request::Nvme(NvmeCommand { opcode, nsid, dwords, .. }) = request;
+        let Request::Nvme(NvmeCommand { opcode, nsid, dwords, .. }) = request else {
+            unreachable!("purges send NVMe commands alone")
+        };
         SentCommand { opcode: *opcode, nsid: *nsid, dword_10: dwords[0], dword_11: dwords[1] }
     }
 }

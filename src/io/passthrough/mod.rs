@@ -2,17 +2,17 @@
 //!
 //! The block node of a namespace takes commands itself (Linux `drivers/nvme/host/ioctl.c`), so the drive that a
 //! command reaches is the one that was claimed. [`PassThrough`] carries bytes and decodes nothing:
-//! what is sent is made, and what is answered is read, by the pure functions of [`nvme`].
+//! what is sent is made, and what is answered is read, by the pure functions of [`nvme`] and [`ata`].
 
 use std::time::Duration;
 
+pub mod ata;
 pub mod linux;
 pub mod nvme;
 #[cfg(any(test, feature = "internals"))]
 pub mod script;
+pub mod scsi;
 pub mod sim;
-
-use nvme::commands::Query;
 
 /// A way to one drive. A call returns when the drive has answered, or when the command's timeout is over.
 pub trait PassThrough {
@@ -31,6 +31,8 @@ impl<P: PassThrough + ?Sized> PassThrough for &mut P {
 pub enum Request {
     /// An NVMe command (NVM Express Base Specification).
     Nvme(NvmeCommand),
+    /// A SCSI command (SPC), in which ATA commands travel too (SAT, ATA PASS-THROUGH).
+    Scsi(ScsiCommand),
 }
 
 /// The fields of an NVMe command that a host chooses; all others are 0.
@@ -59,6 +61,17 @@ pub enum Queue {
     Io,
 }
 
+/// A SCSI command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScsiCommand {
+    /// The command descriptor block: 6 to 16 bytes.
+    pub cdb: Vec<u8>,
+    /// What is transferred with it.
+    pub data: Data,
+    /// How long the kernel waits for its status.
+    pub timeout: CommandTimeout,
+}
+
 /// The data of a command.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Data {
@@ -75,24 +88,28 @@ pub enum Data {
 }
 
 impl Request {
-    /// Whether a drive that gets it holds, and is set to, the same afterwards. An allow-list: Identify, Get
-    /// Log Page of a log that is only read, Get Features, and Reservation Report, none of them with data to the
-    /// drive.
+    /// Whether a drive that gets it holds, and is set to, the same afterwards. Allow-lists, of commands without
+    /// data to the drive.
     pub fn only_reads(&self) -> bool {
-        let Request::Nvme(NvmeCommand { queue, opcode, dwords, data, .. }) = self;
-        let log = || nvme::LOGS_ONLY_READ.contains(&(dwords[0] as u8));
-        let opcode = match (queue, *opcode) {
-            (Queue::Admin, nvme::GET_LOG_PAGE) => log(),
-            (Queue::Admin, nvme::IDENTIFY | nvme::GET_FEATURES) => true,
-            (Queue::Io, nvme::RESERVATION_REPORT) => true,
-            _ => false,
+        let (only_reads, data) = match self {
+            Request::Nvme(command) => (nvme::only_reads(command), &command.data),
+            Request::Scsi(command) => (scsi::only_reads(&command.cdb), &command.data),
         };
-        opcode && !matches!(data, Data::Out(_))
+        only_reads && !matches!(data, Data::Out(_))
+    }
+
+    /// How long the kernel waits for its end.
+    pub fn timeout(&self) -> Duration {
+        let timeout = match self {
+            Request::Nvme(command) => command.timeout,
+            Request::Scsi(command) => command.timeout,
+        };
+        Duration::from_millis(timeout.as_ms().into())
     }
 }
 
 /// How long the kernel waits for one command: from 1 ms to 24 days, never 0, which the kernel takes for its
-/// default of 60 s. After that time it resets the controller, and what became of the command is not known.
+/// default of 60 s. After that time it resets controller or bus, and what became of the command is not known.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct CommandTimeout(u32);
 
@@ -125,12 +142,15 @@ pub struct Reply {
     pub result: u64,
     /// What the drive sent; empty unless the command succeeded.
     pub data: Vec<u8>,
+    /// Sense data of a SCSI command, which also comes with success; else empty.
+    pub sense: Vec<u8>,
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The drive's status: bits 15:1 of the last word of the completion, 0 for success.
+    /// The drive's status, 0 for success. Of NVMe: bits 15:1 of the last word of the completion; of SCSI: the
+    /// status byte.
     Status(u16),
     /// The error of the system call; there was no completion.
     Errno(i32),
@@ -141,11 +161,11 @@ pub enum Outcome {
 impl Reply {
     /// A reply without data.
     pub fn of(outcome: Outcome) -> Reply {
-        Reply { outcome, result: 0, data: Vec::new() }
+        Reply { outcome, result: 0, data: Vec::new(), sense: Vec::new() }
     }
 }
 
-/// A way to a drive on which nothing but [`Query`] can be sent: listing and planning change no drive.
+/// A way to a drive on which nothing but queries can be sent: listing and planning change no drive.
 pub struct ReadOnly<P>(P);
 
 impl<P: PassThrough> ReadOnly<P> {
@@ -158,8 +178,8 @@ impl<P: PassThrough> ReadOnly<P> {
     ///
     /// # Panics
     /// Where a query encodes a command that is not on the allow-list of [`Request::only_reads`].
-    pub fn ask(&mut self, query: Query) -> Reply {
-        let request = query.request();
+    pub fn ask(&mut self, query: impl Into<Request>) -> Reply {
+        let request = query.into();
         assert!(request.only_reads(), "a query that changes the drive: {request:?}");
         self.0.send(&request)
     }

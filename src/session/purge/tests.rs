@@ -7,7 +7,7 @@ use crate::device::identity::Expected;
 use crate::device::purge_scope::{ScopedNamespace, ScopedNode, SubsystemKey};
 use crate::io::passthrough::nvme::commands::{Exit, Sanitize, SanitizeMethod};
 use crate::io::passthrough::nvme::probe::SubsystemFacts;
-use crate::io::passthrough::sim::{NvmeSim, Setup};
+use crate::io::passthrough::sim::nvme::{NvmeSim, Setup};
 use crate::io::passthrough::{PassThrough, ReadOnly};
 
 const BLOCK_ERASE: Sanitize =

@@ -13,7 +13,7 @@ use efface::internals::io::passthrough::nvme::logs::{
     Effects, SanitizeEstimates, SanitizeLog, SanitizeStatus,
 };
 use efface::internals::io::passthrough::nvme::status::{Status, WriteProtection};
-use efface::internals::io::passthrough::sim::{NvmeSim, Setup};
+use efface::internals::io::passthrough::sim::nvme::{NvmeSim, Setup};
 use efface::internals::io::passthrough::{Outcome, PassThrough, Reply, Request};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -30,7 +30,7 @@ struct Page(Vec<u8>);
 
 impl PassThrough for Page {
     fn send(&mut self, _: &Request) -> Reply {
-        Reply { outcome: Outcome::Status(0), result: 0, data: self.0.clone() }
+        Reply { data: self.0.clone(), ..Reply::of(Outcome::Status(0)) }
     }
 }
 

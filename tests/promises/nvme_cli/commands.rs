@@ -8,7 +8,7 @@ use efface::internals::io::passthrough::nvme::commands::{
 use efface::internals::io::passthrough::nvme::decoded;
 use efface::internals::io::passthrough::nvme::identify::{BlockFormat, Namespace};
 use efface::internals::io::passthrough::nvme::reservations::Reservations;
-use efface::internals::io::passthrough::sim::{NvmeSim, Setup, SimPath};
+use efface::internals::io::passthrough::sim::nvme::{NvmeSim, Setup, SimPath};
 use efface::internals::io::passthrough::{
     CommandTimeout, NvmeCommand, Outcome, PassThrough, ReadOnly, Reply, Request,
 };
@@ -27,7 +27,7 @@ fn writable() -> Setup {
 
 /// With this timeout in the place of its own.
 fn within(request: &Request, timeout: Duration) -> Request {
-    let Request::Nvme(command) = request;
+    let Request::Nvme(command) = request else { panic!() };
     Request::Nvme(NvmeCommand { timeout: CommandTimeout::new(timeout), ..command.clone() })
 }
 
@@ -118,7 +118,7 @@ fn nvme_and_efface_send_the_same_to_format() {
 }
 
 fn dword_10_and_nsid(request: &Request) -> (u32, u32) {
-    let Request::Nvme(NvmeCommand { nsid, dwords, .. }) = request;
+    let Request::Nvme(NvmeCommand { nsid, dwords, .. }) = request else { panic!() };
     (dwords[0], *nsid)
 }
 

@@ -93,6 +93,12 @@ fn last_dword(bytes: usize) -> u32 {
     bytes as u32 / 4 - 1
 }
 
+impl From<Query> for Request {
+    fn from(query: Query) -> Request {
+        query.request()
+    }
+}
+
 fn admin(opcode: u8, nsid: u32, [dword_10, dword_11]: [u32; 2], data: Data, timeout: Duration) -> Request {
     let dwords = [dword_10, dword_11, 0, 0, 0, 0];
     let (queue, timeout) = (Queue::Admin, CommandTimeout::new(timeout));
@@ -262,7 +268,7 @@ mod tests {
 
     /// Opcode, namespace, dwords 10 and 11, bytes that come in.
     fn sent(request: Request) -> (u8, u32, u32, u32, usize) {
-        let Request::Nvme(NvmeCommand { opcode, nsid, dwords, data, .. }) = request;
+        let Request::Nvme(NvmeCommand { opcode, nsid, dwords, data, .. }) = request else { panic!() };
         assert_eq!(dwords[2..], [0; 4]);
         let bytes = match data {
             Data::None => 0,
@@ -370,12 +376,11 @@ mod tests {
         };
         let seconds = |bytes, estimate: Option<u64>| {
             let format = Format { nsid: 1, keep, erase: SecureErase::UserData };
-            let Request::Nvme(command) = format.request(bytes, estimate.map(Duration::from_secs));
-            command.timeout.as_ms() / 1000
+            format.request(bytes, estimate.map(Duration::from_secs)).timeout().as_secs()
         };
         assert_eq!(seconds(0, None), 600);
         assert_eq!(seconds(0, Some(900)), 1800);
         assert_eq!(seconds(4_000_000_000_000, Some(900)), 40_000);
-        assert_eq!(seconds(u64::MAX, Some(u64::MAX)), i32::MAX as u32 / 1000);
+        assert_eq!(seconds(u64::MAX, Some(u64::MAX)), i32::MAX as u64 / 1000);
     }
 }

@@ -16,12 +16,12 @@ pub mod status;
 
 use status::Status;
 
-use super::{Outcome, Reply};
+use super::{NvmeCommand, Outcome, Queue, Reply};
 
-pub(super) const GET_LOG_PAGE: u8 = 0x02;
-pub(super) const IDENTIFY: u8 = 0x06;
-pub(super) const GET_FEATURES: u8 = 0x0a;
-pub(super) const RESERVATION_REPORT: u8 = 0x0e;
+const GET_LOG_PAGE: u8 = 0x02;
+const IDENTIFY: u8 = 0x06;
+const GET_FEATURES: u8 = 0x0a;
+const RESERVATION_REPORT: u8 = 0x0e;
 /// Format NVM.
 pub const FORMAT: u8 = 0x80;
 /// Sanitize.
@@ -33,7 +33,18 @@ pub const ALL_NAMESPACES: u32 = u32::MAX;
 const LOG_EFFECTS: u8 = 0x05;
 const LOG_SANITIZE: u8 = 0x81;
 /// Logs that a read does not change.
-pub(super) const LOGS_ONLY_READ: [u8; 2] = [LOG_EFFECTS, LOG_SANITIZE];
+const LOGS_ONLY_READ: [u8; 2] = [LOG_EFFECTS, LOG_SANITIZE];
+
+/// An allow-list: Identify, Get Log Page of a log that is only read, Get Features, and Reservation Report.
+pub(super) fn only_reads(command: &NvmeCommand) -> bool {
+    let log = || LOGS_ONLY_READ.contains(&(command.dwords[0] as u8));
+    match (command.queue, command.opcode) {
+        (Queue::Admin, GET_LOG_PAGE) => log(),
+        (Queue::Admin, IDENTIFY | GET_FEATURES) => true,
+        (Queue::Io, RESERVATION_REPORT) => true,
+        _ => false,
+    }
+}
 
 /// The bytes of every answer to Identify.
 const IDENTIFY_BYTES: usize = 4096;

@@ -8,7 +8,7 @@ use crate::plan::{Offer, Rung, WhyNot};
 
 /// Every rung for an NVMe drive, the best first.
 pub fn offers(facts: &SubsystemFacts) -> Vec<(Rung, Offer)> {
-    Rung::ALL.into_iter().map(|rung| (rung, offer(facts, rung).unwrap_or_else(Offer::Not))).collect()
+    Rung::NVME.into_iter().map(|rung| (rung, offer(facts, rung).unwrap_or_else(Offer::Not))).collect()
 }
 
 fn offer(facts: &SubsystemFacts, rung: Rung) -> Result<Offer, WhyNot> {
@@ -16,6 +16,7 @@ fn offer(facts: &SubsystemFacts, rung: Rung) -> Result<Offer, WhyNot> {
         Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::SanitizeOverwrite => sanitize(facts, rung),
         Rung::FormatCrypto | Rung::FormatUserData => format(facts, rung),
         Rung::HostOverwrite => Ok(Offer::Offered),
+        Rung::EnhancedSecurityErase | Rung::SecurityErase => Err(WhyNot::NotOffered),
     };
     // What the drive does not have at all is no question of its state.
     let offered = result?;
@@ -98,7 +99,7 @@ mod tests {
     use super::super::status::Status;
     use super::*;
     use crate::io::passthrough::ReadOnly;
-    use crate::io::passthrough::sim::{NamespaceSetup, NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{NamespaceSetup, NvmeSim, Setup};
 
     fn setup() -> Setup {
         let mut setup = Setup::of(vec![0; 8192]);

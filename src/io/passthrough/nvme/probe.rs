@@ -197,7 +197,7 @@ mod tests {
     use super::super::status::Status;
     use super::*;
     use crate::io::passthrough::script::Script;
-    use crate::io::passthrough::sim::{ControllerSetup, NamespaceSetup, NvmeSim, Setup};
+    use crate::io::passthrough::sim::nvme::{ControllerSetup, NamespaceSetup, NvmeSim, Setup};
     use crate::io::passthrough::{Outcome, Reply, Request};
 
     /// The namespaces 1 and 3, of which this controller has the first.
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_controller_that_answers_nothing_is_asked_nothing_more() {
-        let ones = Reply { outcome: Outcome::Status(0), result: 0, data: vec![0xff; 4096] };
+        let ones = Reply { data: vec![0xff; 4096], ..Reply::of(Outcome::Status(0)) };
         let replies = [
             (ones, Unknown::Ones),
             (Reply::of(Outcome::Status(0)), Unknown::Absent),
@@ -299,9 +299,9 @@ mod tests {
 
     impl PassThrough for Endless {
         fn send(&mut self, request: &Request) -> Reply {
-            let Request::Nvme(command) = request;
+            let Request::Nvme(command) = request else { panic!() };
             let data = (command.nsid + 1..).take(1024).flat_map(u32::to_le_bytes).collect();
-            Reply { outcome: Outcome::Status(0), result: 0, data }
+            Reply { data, ..Reply::of(Outcome::Status(0)) }
         }
     }
 

@@ -106,8 +106,9 @@ mod tests {
 
     #[test]
     fn the_other_length_of_host_identifiers_is_asked_for_where_a_drive_wants_it() {
-        let exchange =
-            |ids, outcome, data| (Query::Reservations(3, ids).request(), Reply { outcome, result: 0, data });
+        let exchange = |ids, outcome, data| {
+            (Query::Reservations(3, ids).request(), Reply { data, ..Reply::of(outcome) })
+        };
         let ask = |replies: Vec<_>| Reservations::ask(&mut ReadOnly::new(Script::new(replies)), 3);
         let short = |status| exchange(HostIds::Short, Outcome::Status(status), Vec::new());
         let long = exchange(HostIds::Long, Outcome::Status(0), report(1, 2));

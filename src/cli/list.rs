@@ -13,7 +13,7 @@ use crate::view::inventory_table;
 
 #[derive(Args)]
 pub struct ListArgs {
-    /// Ask each drive what it offers for erasing (NVMe on PCIe; needs root)
+    /// Ask drives what they offer for erasing (NVMe on PCIe, SATA, SAS; as root)
     #[arg(long)]
     capabilities: bool,
 

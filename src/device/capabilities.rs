@@ -1,8 +1,9 @@
-//! What drives themselves offer for erasing, asked by queries alone: of NVMe drives on PCIe, of SATA drives, and no
-//! others.
+//! What drives themselves offer for erasing, asked by queries alone: of NVMe drives on PCIe, of SATA and SAS drives,
+//! and no others.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+
+mod sas;
+
+pub use sas::SasOffers;
 
 use super::identity::{DeviceKind, Identity};
 use super::kernel::sysfs::Block;
@@ -26,6 +31,7 @@ use crate::io::passthrough::nvme::identify::Controller;
 use crate::io::passthrough::nvme::logs::SanitizeLog;
 use crate::io::passthrough::nvme::offers::offers;
 use crate::io::passthrough::nvme::probe::{SubsystemFacts, probe};
+use crate::io::passthrough::scsi;
 use crate::io::{Access, Target};
 use crate::plan::{Grade, Offer, Rung};
 
@@ -37,6 +43,8 @@ pub enum Capabilities {
     Answered(DriveOffers),
     /// A SATA drive that answered.
     AnsweredSata(SataOffers),
+    /// A SAS drive that answered.
+    AnsweredSas(SasOffers),
     /// It was to be asked, and nothing is known of it.
     NotKnown {
         /// What went wrong, for people.
@@ -90,8 +98,8 @@ pub struct OfferedRung {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NotAsked {
-    /// SAS: its commands follow.
-    Sas,
+    /// SATA on a SAS controller, which translates its commands: these follow.
+    SataOnSas,
     /// SD cards and eMMC: their commands follow.
     Mmc,
     /// A bridge passes on what it likes.
@@ -109,7 +117,7 @@ pub enum NotAsked {
 impl fmt::Display for NotAsked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NotAsked::Sas => "SAS: not supported yet; use efface wipe",
+            NotAsked::SataOnSas => "SATA on a SAS controller: not supported yet; use efface wipe",
             NotAsked::Mmc => "MMC: not supported yet; use efface wipe",
             NotAsked::Usb => "none behind USB; use efface wipe",
             NotAsked::Fabrics => "none of NVMe that is not on PCIe; use efface wipe",
@@ -185,6 +193,8 @@ enum Interface {
     Nvme,
     /// On a port that the kernel drives itself (libata).
     Sata,
+    /// A port of a SAS host adapter or expander, not behind a RAID controller: that shows none.
+    Sas,
 }
 
 /// For all drives together. A drive answers a query within milliseconds, or after a second when it slept. The
@@ -257,6 +267,7 @@ fn ask(disk: &Identity, interface: Interface) -> Answer {
     Ok(match interface {
         Interface::Nvme => Capabilities::of(&probe(&mut drive)),
         Interface::Sata => Capabilities::of_sata(&ata::probe::probe(&mut drive)),
+        Interface::Sas => Capabilities::of_sas(&scsi::probe::probe(&mut drive)),
     })
 }
 
@@ -273,7 +284,13 @@ fn drive_of(tree: &Tree, disk: &Identity) -> Result<(Interface, PathBuf), NotAsk
         Some("sata") => {
             return block.and_then(parent).map(|drive| (Interface::Sata, drive)).ok_or(NotAsked::Unknown);
         }
-        Some("sas") => return Err(NotAsked::Sas),
+        // As SAT has it, the vendor of a translated drive is ATA.
+        Some("sas") if block.as_ref().is_some_and(|block| vendor(block) == "ATA") => {
+            return Err(NotAsked::SataOnSas);
+        }
+        Some("sas") => {
+            return block.and_then(parent).map(|drive| (Interface::Sas, drive)).ok_or(NotAsked::Unknown);
+        }
         Some("mmc") => return Err(NotAsked::Mmc),
         Some("usb") => return Err(NotAsked::Usb),
         Some("fc" | "iscsi") => return Err(NotAsked::Network),
@@ -282,6 +299,12 @@ fn drive_of(tree: &Tree, disk: &Identity) -> Result<(Interface, PathBuf), NotAsk
     }
     let drive = block.filter(media::is_pcie).and_then(parent);
     drive.map(|drive| (Interface::Nvme, drive)).ok_or(NotAsked::Fabrics)
+}
+
+/// As the kernel has it from INQUIRY.
+fn vendor(block: &Block) -> String {
+    let text = fs::read_to_string(block.folder().join("device/vendor")).unwrap_or_default();
+    text.trim().into()
 }
 
 #[cfg(test)]
@@ -377,12 +400,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_sent_to_what_is_neither_nvme_on_pcie_nor_sata() {
+    fn nothing_is_sent_to_what_is_none_of_nvme_on_pcie_sata_and_sas() {
         let fake = FakeTree::new();
         let disks = [
             (
                 "pci0000:00/0000:00:05.0/host1/port-1:0/end_device-1:0/target1:0:0/1:0:0:0/block/sdb",
-                NotAsked::Sas,
+                NotAsked::SataOnSas,
             ),
             ("pci0000:00/0000:00:14.0/usb1/1-1/1-1:1.0/host6/target6:0:0/6:0:0:0/block/sdc", NotAsked::Usb),
             ("platform/host7/session1/target7:0:0/7:0:0:1/block/sdd", NotAsked::Network),
@@ -402,6 +425,7 @@ mod tests {
         fake.write("sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme2/transport", "pcie\n");
         fake.write("sys/devices/virtual/nvme-subsystem/nvme-subsys2/nvme3/transport", "rdma\n");
         fake.write("sys/devices/virtual/block/loop0/loop/backing_file", "/hidden\n");
+        fake.write(&format!("sys/devices/{}/device/vendor", disks[0].0), "ATA     \n");
         let never = Prober::new(|disk, _| panic!("{} was asked", disk.name()), LONG);
         let mut found = listed(&fake, &never);
         found.sort_by_key(|(name, _)| name.clone());

@@ -41,7 +41,8 @@ impl Reach {
             | Rung::SanitizeCrypto
             | Rung::SanitizeOverwrite
             | Rung::EnhancedSecurityErase
-            | Rung::SecurityErase => Reach::Subsystem,
+            | Rung::SecurityErase
+            | Rung::FormatUnit => Reach::Subsystem,
             Rung::FormatCrypto | Rung::FormatUserData => match controller.format_attributes {
                 Some(attributes) if !attributes.reaches_all() => Reach::Namespace,
                 _ => Reach::Subsystem,

@@ -16,11 +16,11 @@ pub const PURGE: &str = "purge";
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Rung {
-    /// NVMe or ATA Sanitize, block erase.
+    /// NVMe, ATA or SCSI Sanitize, block erase.
     SanitizeBlock,
-    /// NVMe Sanitize, crypto erase; ATA Sanitize, crypto scramble.
+    /// NVMe or SCSI Sanitize, crypto erase; ATA Sanitize, crypto scramble.
     SanitizeCrypto,
-    /// NVMe or ATA Sanitize, overwrite.
+    /// NVMe, ATA or SCSI Sanitize, overwrite.
     SanitizeOverwrite,
     /// NVMe Format, secure erase setting 2.
     FormatCrypto,
@@ -32,6 +32,8 @@ pub enum Rung {
     EnhancedSecurityErase,
     /// ATA SECURITY ERASE UNIT, normal: all that can be addressed.
     SecurityErase,
+    /// SCSI FORMAT UNIT: what the drive then does is up to it.
+    FormatUnit,
 }
 
 /// What a rung is worth (NIST SP 800-88), the better last.
@@ -75,6 +77,7 @@ impl Rung {
             Rung::FormatUserData => "format-user-data",
             Rung::EnhancedSecurityErase => "enhanced-security-erase",
             Rung::SecurityErase => "security-erase",
+            Rung::FormatUnit => "format-unit",
             Rung::HostOverwrite => "host-overwrite",
         }
     }
@@ -82,7 +85,9 @@ impl Rung {
     /// What it is worth.
     pub fn grade(self) -> Grade {
         match self {
-            Rung::FormatUserData | Rung::SecurityErase | Rung::HostOverwrite => Grade::Clear,
+            Rung::FormatUserData | Rung::SecurityErase | Rung::FormatUnit | Rung::HostOverwrite => {
+                Grade::Clear
+            }
             Rung::SanitizeBlock
             | Rung::SanitizeCrypto
             | Rung::SanitizeOverwrite
@@ -502,7 +507,7 @@ mod tests {
             Rung::SanitizeBlock | Rung::SanitizeCrypto => true,
             Rung::FormatCrypto | Rung::EnhancedSecurityErase => true,
             Rung::SanitizeOverwrite => by || policy.or_overwrite,
-            Rung::FormatUserData | Rung::SecurityErase => policy.or_clear,
+            Rung::FormatUserData | Rung::SecurityErase | Rung::FormatUnit => policy.or_clear,
             Rung::HostOverwrite => policy.or_overwrite,
         };
         offered && chosen && permitted

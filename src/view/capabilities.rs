@@ -1,10 +1,12 @@
 //! What a drive offers for erasing, as lines of text.
 
-use crate::device::capabilities::{Capabilities, DriveOffers, OfferedRung, SataOffers};
+use crate::device::capabilities::{Capabilities, DriveOffers, OfferedRung, SasOffers, SataOffers};
 use crate::io::passthrough::ata;
 use crate::io::passthrough::ata::hidden::{HiddenArea, HiddenBy};
 use crate::io::passthrough::ata::security::EraseTime;
 use crate::io::passthrough::nvme::logs::{Phase, SanitizeLog};
+use crate::io::passthrough::scsi::condition::Condition;
+use crate::io::passthrough::scsi::pages::ReadAfterErase;
 use crate::plan::{Offer, Rung, WhyNot};
 use crate::units::{bytes, share};
 
@@ -13,6 +15,7 @@ pub fn capability_lines(capabilities: &Capabilities) -> Vec<String> {
     match capabilities {
         Capabilities::Answered(drive) => drive_lines(drive),
         Capabilities::AnsweredSata(drive) => sata_lines(drive),
+        Capabilities::AnsweredSas(drive) => sas_lines(drive),
         Capabilities::NotKnown { why } => vec![format!("not known: {why}")],
         Capabilities::NotAsked { why } => vec![why.to_string()],
     }
@@ -31,8 +34,9 @@ fn drive_lines(drive: &DriveOffers) -> Vec<String> {
     rungs.chain(drive.sanitize.as_ref().and_then(state)).chain(outside).collect()
 }
 
+const NOT_SENT: &str = "efface purge does not send these yet; use efface wipe";
+
 fn sata_lines(drive: &SataOffers) -> Vec<String> {
-    const NOT_SENT: &str = "efface purge does not send these yet; use efface wipe";
     let width = width(&drive.rungs);
     let time = |rung: Rung| match (rung, drive.security) {
         (Rung::SecurityErase, Some(security)) => erase_time(security.erase),
@@ -50,6 +54,53 @@ fn sata_lines(drive: &SataOffers) -> Vec<String> {
         .iter()
         .map(|(by, why)| format!("whether an area is hidden by {} is not known: {why}", hider(*by)));
     drive.rungs.iter().map(rung).chain(hidden).chain(not_known).chain(states.into_iter().flatten()).collect()
+}
+
+fn sas_lines(drive: &SasOffers) -> Vec<String> {
+    let width = width(&drive.rungs);
+    let rungs = drive.rungs.iter().map(|offered| rung_line(offered, width));
+    let media = drive.media;
+    let states = [
+        drive.condition.and_then(sas_state),
+        media.and_then(|media| read_line("a block erase", media.after_block_erase?)),
+        media.and_then(|media| read_line("a crypto erase", media.after_crypto_erase?)),
+        units_line(drive.units.as_deref()),
+        Some(NOT_SENT.into()),
+    ];
+    rungs.chain(states.into_iter().flatten()).collect()
+}
+
+/// What the logical unit does, or has failed to do, where that matters now.
+fn sas_state(condition: Condition) -> Option<String> {
+    match condition {
+        Condition::Ready => None,
+        Condition::Sanitizing { progress } => Some(running("sanitize operation", progress)),
+        Condition::Formatting { progress } => Some(running("format", progress)),
+        Condition::SanitizeFailed => Some(FAILED.into()),
+        Condition::FormatFailed => Some("the last format failed, and has to be begun again".into()),
+    }
+}
+
+fn read_line(after: &str, read: ReadAfterErase) -> Option<String> {
+    match read {
+        ReadAfterErase::Completes => None,
+        ReadAfterErase::Fails | ReadAfterErase::NeedsWrite => {
+            Some(format!("after {after} a block can be read only when it has been written"))
+        }
+    }
+}
+
+/// The logical units, where they are not this one alone.
+fn units_line(units: Option<&[u16]>) -> Option<String> {
+    match units {
+        None => Some("which logical units the drive has is not known".into()),
+        Some([_]) => None,
+        Some(units) => {
+            let units: Vec<String> = units.iter().map(u16::to_string).collect();
+            let units = units.join(", ");
+            Some(format!("logical units {units} are of one drive: what is sent to one may erase all"))
+        }
+    }
 }
 
 /// By the drive's own estimate.
@@ -79,18 +130,18 @@ fn hidden_line(area: &HiddenArea) -> String {
 fn sata_state(status: ata::sanitize::SanitizeStatus) -> Option<String> {
     match status.phase {
         ata::sanitize::Phase::None | ata::sanitize::Phase::Completed => None,
-        ata::sanitize::Phase::Running => Some(running(status.progress)),
+        ata::sanitize::Phase::Running => Some(running("sanitize operation", status.progress)),
         ata::sanitize::Phase::Failed => Some(FAILED.into()),
     }
 }
 
 const FAILED: &str = "the last sanitize operation failed";
 
-fn running(progress: Option<u16>) -> String {
+fn running(what: &str, progress: Option<u16>) -> String {
     const WHOLE: u64 = 1 << 16;
     match progress {
-        Some(part) => format!("a sanitize operation runs: {} done", share(part.into(), WHOLE)),
-        None => "a sanitize operation runs, and the drive does not say how far it is".into(),
+        Some(part) => format!("a {what} runs: {} done", share(part.into(), WHOLE)),
+        None => format!("a {what} runs, and the drive does not say how far it is"),
     }
 }
 
@@ -114,7 +165,7 @@ fn rung_line(OfferedRung { rung, grade, offer }: &OfferedRung, width: usize) -> 
 fn state(log: &SanitizeLog) -> Option<String> {
     match log.phase() {
         Phase::Never | Phase::Done => None,
-        Phase::Running => Some(running(log.progress)),
+        Phase::Running => Some(running("sanitize operation", log.progress)),
         Phase::Failed => Some(FAILED.into()),
     }
 }
@@ -127,9 +178,11 @@ mod tests {
     use crate::device::capabilities::NotAsked;
     use crate::io::passthrough::nvme::commands::{Exit, Sanitize, SanitizeMethod};
     use crate::io::passthrough::nvme::probe::probe;
+    use crate::io::passthrough::scsi;
     use crate::io::passthrough::sim::ata::{self as ata_sim, AtaSim, SenseLayout, order};
     use crate::io::passthrough::sim::nvme::{Lie, NvmeSim, Setup};
-    use crate::io::passthrough::{PassThrough, ReadOnly};
+    use crate::io::passthrough::sim::scsi::{self as scsi_sim, ScsiSim};
+    use crate::io::passthrough::{CommandTimeout, Data, PassThrough, ReadOnly, Request, ScsiCommand};
 
     fn setup() -> Setup {
         Setup::of(vec![0; 8192])
@@ -214,8 +267,8 @@ mod tests {
         let why = "Permission denied (os error 13)".to_string();
         assert_eq!(text(&Capabilities::NotKnown { why }), "not known: Permission denied (os error 13)");
         assert_eq!(
-            text(&Capabilities::NotAsked { why: NotAsked::Sas }),
-            "SAS: not supported yet; use efface wipe"
+            text(&Capabilities::NotAsked { why: NotAsked::SataOnSas }),
+            "SATA on a SAS controller: not supported yet; use efface wipe"
         );
     }
 
@@ -291,5 +344,54 @@ mod tests {
             "{lines:?}"
         );
         assert_eq!(lines[5], "the last sanitize operation failed");
+    }
+
+    fn of_sas(sim: &ScsiSim) -> Vec<String> {
+        capability_lines(&Capabilities::of_sas(&scsi::probe::probe(&mut ReadOnly::new(sim.path(0)))))
+    }
+
+    fn sas_setup() -> scsi_sim::Setup {
+        scsi_sim::Setup::of(vec![0; 8192])
+    }
+
+    /// SANITIZE, and a quarter of its time.
+    fn sanitize(sim: &ScsiSim) {
+        let timeout = CommandTimeout::new(Duration::from_secs(60));
+        let cdb = vec![0x48, 0x82, 0, 0, 0, 0, 0, 0, 0, 0];
+        sim.path(0).send(&Request::Scsi(ScsiCommand { cdb, data: Data::None, timeout }));
+        sim.clock().advance(Duration::from_secs(25));
+    }
+
+    #[test]
+    fn a_sas_drive_has_its_ladder_and_what_its_erases_reach_and_leave() {
+        assert_eq!(
+            of_sas(&ScsiSim::new(sas_setup())).join("\n"),
+            "sanitize-block      Purge  offered\n\
+             sanitize-crypto     Purge  offered\n\
+             sanitize-overwrite  Purge  offered, and takes hours\n\
+             format-unit         Clear  offered\n\
+             efface purge does not send these yet; use efface wipe"
+        );
+        let dual = scsi_sim::Setup { units: 2, needs_write: (3, 2), ..sas_setup() };
+        let written = |after| format!("after {after} a block can be read only when it has been written");
+        let units = "logical units 0, 1 are of one drive: what is sent to one may erase all".to_string();
+        assert_eq!(
+            of_sas(&ScsiSim::new(dual))[4..7],
+            [written("a block erase"), written("a crypto erase"), units]
+        );
+    }
+
+    #[test]
+    fn a_sanitize_of_a_sas_drive_is_shown_while_it_runs_and_where_it_failed() {
+        let sim = ScsiSim::new(scsi_sim::Setup { erase_fails: true, ..sas_setup() });
+        sanitize(&sim);
+        let lines = of_sas(&sim);
+        assert_eq!(lines[0], "sanitize-block      Purge  no: a sanitize operation runs");
+        assert_eq!(lines[4], "a sanitize operation runs: 25 % done");
+        sim.clock().advance(Duration::from_secs(75));
+        let lines = of_sas(&sim);
+        let format =
+            "format-unit         Clear  no: a sanitize operation failed, and only another is accepted";
+        assert_eq!((&lines[3][..], &lines[4][..]), (format, "the last sanitize operation failed"));
     }
 }

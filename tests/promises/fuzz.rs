@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use crate::evidence::Workspace;
 use crate::passthrough::{decode_all, decode_ata};
+use crate::passthrough_scsi::decode_scsi;
 use efface::internals::record::Record;
 use efface::internals::record::certificate::Certificate;
 use efface::internals::record::sign::PublicKeys;
@@ -66,6 +67,7 @@ fn any_bytes_are_read_as_answers_of_a_drive() {
             page.resize(length, 0);
             decode_all(&page, length as u64);
             decode_ata(&page);
+            decode_scsi(&page);
         }
     });
 }

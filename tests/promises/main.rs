@@ -20,6 +20,7 @@ mod mismatches;
 mod nvme_cli;
 mod page;
 mod passthrough;
+mod passthrough_scsi;
 mod plan_files;
 mod power_cut;
 mod preloaded;

@@ -46,7 +46,7 @@ fn says_done(bytes: &[u8]) -> bool {
 }
 
 /// Random bytes, all of it or a few, between zeroes or ones; of every length around those of the structures.
-fn fill<'a>(rng: &mut ChaCha8Rng, page: &'a mut [u8]) -> &'a [u8] {
+pub fn fill<'a>(rng: &mut ChaCha8Rng, page: &'a mut [u8]) -> &'a [u8] {
     let choice = rng.next_u64();
     let length = match choice & 7 {
         0 => (choice >> 8) as usize % 512,

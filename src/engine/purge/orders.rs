@@ -27,7 +27,7 @@ pub fn order(rung: Rung, facts: &SubsystemFacts, named: &[u32], exit: Exit) -> O
         Rung::SanitizeOverwrite => start(zeroes),
         Rung::FormatCrypto => formats(SecureErase::Crypto, facts, named).map(Order::Format),
         Rung::FormatUserData => formats(SecureErase::UserData, facts, named).map(Order::Format),
-        Rung::HostOverwrite | Rung::EnhancedSecurityErase | Rung::SecurityErase => None,
+        Rung::HostOverwrite | Rung::EnhancedSecurityErase | Rung::SecurityErase | Rung::FormatUnit => None,
     }
 }
 

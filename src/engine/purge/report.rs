@@ -73,7 +73,9 @@ impl SentCommand {
             Rung::SanitizeCrypto => sanitize(4),
             Rung::FormatUserData => format(1),
             Rung::FormatCrypto => format(2),
-            Rung::HostOverwrite | Rung::EnhancedSecurityErase | Rung::SecurityErase => false,
+            Rung::HostOverwrite | Rung::EnhancedSecurityErase | Rung::SecurityErase | Rung::FormatUnit => {
+                false
+            }
         }
     }
 

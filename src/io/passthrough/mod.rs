@@ -2,7 +2,8 @@
 //!
 //! The block node of a namespace takes commands itself (Linux `drivers/nvme/host/ioctl.c`), so the drive that a
 //! command reaches is the one that was claimed. [`PassThrough`] carries bytes and decodes nothing:
-//! what is sent is made, and what is answered is read, by the pure functions of [`nvme`] and [`ata`].
+//! what is sent is made, and what is answered is read, by the pure functions of [`nvme`], [`scsi`]
+//! and [`ata`].
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ fn offer(facts: &DriveFacts, rung: Rung) -> Result<Offer, WhyNot> {
         }
         Rung::EnhancedSecurityErase | Rung::SecurityErase => security_erase(facts, identify, rung)?,
         Rung::HostOverwrite => {}
-        Rung::FormatCrypto | Rung::FormatUserData => return Err(WhyNot::NotOffered),
+        Rung::FormatCrypto | Rung::FormatUserData | Rung::FormatUnit => return Err(WhyNot::NotOffered),
     }
     Ok(Offer::Offered)
 }

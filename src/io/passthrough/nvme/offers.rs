@@ -16,7 +16,7 @@ fn offer(facts: &SubsystemFacts, rung: Rung) -> Result<Offer, WhyNot> {
         Rung::SanitizeBlock | Rung::SanitizeCrypto | Rung::SanitizeOverwrite => sanitize(facts, rung),
         Rung::FormatCrypto | Rung::FormatUserData => format(facts, rung),
         Rung::HostOverwrite => Ok(Offer::Offered),
-        Rung::EnhancedSecurityErase | Rung::SecurityErase => Err(WhyNot::NotOffered),
+        Rung::EnhancedSecurityErase | Rung::SecurityErase | Rung::FormatUnit => Err(WhyNot::NotOffered),
     };
     // What the drive does not have at all is no question of its state.
     let offered = result?;

@@ -3,3 +3,5 @@
 #[cfg(any(test, feature = "internals"))]
 pub mod ata;
 pub mod nvme;
+#[cfg(any(test, feature = "internals"))]
+pub mod scsi;

@@ -31,6 +31,7 @@ mod purge_record;
 mod refusals;
 mod resume;
 mod scenarios;
+mod sg3_utils;
 mod sharing;
 mod shred;
 mod source_tree;

@@ -155,6 +155,9 @@ impl Call {
             (status as u8, status as u8 >> 1 & 0x1f, sense.len() as u8);
         let driver = if sense.is_empty() { 0 } else { DRIVER_SENSE };
         structure[70..72].copy_from_slice(&driver.to_ne_bytes());
+        // resid
+        let left = number(&structure, 12) - data.len() as u32;
+        structure[72..76].copy_from_slice(&left.to_ne_bytes());
         let writes = [(16, data), (32, sense)];
         let writes = writes.map(|(at, bytes)| (address(&structure, at), bytes.to_vec())).to_vec();
         Answer { value: 0, structure, writes }

@@ -1,7 +1,7 @@
 //! Preloaded into tools: their ioctls on NVMe devices, and their SG_IO, go to the test at the other end of
-//! descriptor 0, and the test's answers come back. `preloaded.rs` compiles it and has the other end.
+//! descriptor 0, and the test's answers come back. They do not sleep. `preloaded.rs` compiles it and has the other end.
 
-use std::ffi::{c_int, c_long, c_ulong};
+use std::ffi::{c_int, c_long, c_uint, c_ulong};
 use std::io::{Error, Read, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::FromRawFd;
@@ -29,6 +29,12 @@ const EIO: c_int = 5;
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
     fn __errno_location() -> *mut c_int;
+}
+
+/// In the place of sleep(3): the clock is the test's.
+#[unsafe(no_mangle)]
+pub extern "C" fn sleep(_: c_uint) -> c_uint {
+    0
 }
 
 /// In the place of ioctl(2).

@@ -119,7 +119,7 @@ impl fmt::Display for NotAsked {
         f.write_str(match self {
             NotAsked::SataOnSas => "SATA on a SAS controller: not supported yet; use efface wipe",
             NotAsked::Mmc => "MMC: not supported yet; use efface wipe",
-            NotAsked::Usb => "none behind USB; use efface wipe",
+            NotAsked::Usb => "none behind USB: connect it directly, or use efface wipe",
             NotAsked::Fabrics => "none of NVMe that is not on PCIe; use efface wipe",
             NotAsked::Network => "none over a network; use efface wipe",
             NotAsked::Virtual => "none of a virtual disk; use efface wipe",

@@ -274,6 +274,10 @@ clean_up() ( # what a test may have made
     rmdir /sys/kernel/config/nullb/*
     for name in /sys/block/zram*; do echo 1 >"$name/reset"; done
     modprobe -qr scsi_debug null_blk brd zram
+    # A logical unit goes while the program behind it answers.
+    umount -l /sys/dev/block /sys/class/block /tmp/place/*
+    rm /sys/kernel/config/target/loopback/*/tpgt_1/lun/lun_0/disk
+    rmdir /sys/kernel/config/target/loopback/*/{tpgt_1/lun/lun_0,tpgt_1,} /sys/kernel/config/target/core/user_0/{disk,}
     # NVMe over a network alone has this file.
     echo 1 | tee /sys/class/nvme/*/delete_controller
     killall -KILL python3

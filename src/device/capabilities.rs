@@ -284,12 +284,15 @@ fn drive_of(tree: &Tree, disk: &Identity) -> Result<(Interface, PathBuf), NotAsk
         Some("sata") => {
             return block.and_then(parent).map(|drive| (Interface::Sata, drive)).ok_or(NotAsked::Unknown);
         }
-        // As SAT has it, the vendor of a translated drive is ATA.
-        Some("sas") if block.as_ref().is_some_and(|block| vendor(block) == "ATA") => {
-            return Err(NotAsked::SataOnSas);
-        }
         Some("sas") => {
-            return block.and_then(parent).map(|drive| (Interface::Sas, drive)).ok_or(NotAsked::Unknown);
+            // As SAT has it, the vendor of a translated drive is ATA.
+            return match block.as_ref().and_then(vendor).as_deref() {
+                Some("ATA") => Err(NotAsked::SataOnSas),
+                Some(_) => {
+                    block.and_then(parent).map(|drive| (Interface::Sas, drive)).ok_or(NotAsked::Unknown)
+                }
+                None => Err(NotAsked::Unknown),
+            };
         }
         Some("mmc") => return Err(NotAsked::Mmc),
         Some("usb") => return Err(NotAsked::Usb),
@@ -301,10 +304,10 @@ fn drive_of(tree: &Tree, disk: &Identity) -> Result<(Interface, PathBuf), NotAsk
     drive.map(|drive| (Interface::Nvme, drive)).ok_or(NotAsked::Fabrics)
 }
 
-/// As the kernel has it from INQUIRY.
-fn vendor(block: &Block) -> String {
-    let text = fs::read_to_string(block.folder().join("device/vendor")).unwrap_or_default();
-    text.trim().into()
+/// As the kernel has it from INQUIRY; `None` where that cannot be read.
+fn vendor(block: &Block) -> Option<String> {
+    let text = fs::read_to_string(block.folder().join("device/vendor")).ok()?;
+    Some(text.trim().into())
 }
 
 #[cfg(test)]

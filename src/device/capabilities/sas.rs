@@ -82,6 +82,9 @@ mod tests {
         let fake = FakeTree::new();
         fake.device(&format!("{SAS}/1:0:0:0/block/sdb"), "8:16");
         fake.device(&format!("{SAS}/1:0:0:1/block/sdc"), "8:32");
+        for disk in ["1:0:0:0/block/sdb", "1:0:0:1/block/sdc"] {
+            fake.write(&format!("sys/devices/{SAS}/{disk}/device/vendor"), "EXAMPLE \n");
+        }
         let drive = sim.clone();
         let answer = move |disk: &Identity, interface| {
             assert_eq!(interface, Interface::Sas);
